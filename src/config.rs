@@ -1,0 +1,331 @@
+//! Settings: a builder that checks, and the checked value that travels to the other processes.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::privacy::{Audience, ConsentPolicy, identity::Identity};
+use crate::report::Detail;
+
+/// When the dying application may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReleaseAt {
+    /// As soon as its memory is read. The default.
+    #[default]
+    Read,
+    /// When the report is committed to the spool. Needed where the monitor dies with the application: in a
+    /// service's control group, under a die-with-parent sandbox, as pid 1 of a namespace.
+    Spooled,
+}
+
+/// A server that takes reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    pub(crate) protocol: Protocol,
+    pub(crate) url: String,
+}
+
+/// What the server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Protocol {
+    /// The Breakpad/Crashpad multipart form.
+    Crashpad,
+    /// Backtrace's minidump submission.
+    Backtrace,
+}
+
+impl Destination {
+    /// A Breakpad or Crashpad collector, for example Socorro's Antenna.
+    ///
+    /// # Errors
+    /// If `url` is not an https URL with a host.
+    pub fn crashpad(url: &str) -> Result<Self> {
+        Self::new(Protocol::Crashpad, url)
+    }
+
+    /// Backtrace: `https://submit.backtrace.io/<universe>/<token>/minidump`, or a listener on premise.
+    ///
+    /// # Errors
+    /// If `url` is not an https URL with a host.
+    pub fn backtrace(url: &str) -> Result<Self> {
+        Self::new(Protocol::Backtrace, url)
+    }
+
+    /// From `KIND=URL`, as the command line takes it.
+    ///
+    /// # Errors
+    /// If the kind is not known or the URL cannot be used.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text.split_once('=') {
+            Some(("crashpad", url)) => Self::crashpad(url),
+            Some(("backtrace", url)) => Self::backtrace(url),
+            _ => Err(Error::InvalidConfig {
+                field: "destination",
+                reason: "expected crashpad=URL or backtrace=URL".to_owned(),
+            }),
+        }
+    }
+
+    fn new(protocol: Protocol, url: &str) -> Result<Self> {
+        let refuse =
+            |reason: &str| Err(Error::InvalidConfig { field: "destination", reason: reason.to_owned() });
+        if url.starts_with("http://") {
+            return refuse("plain http would send reports in the clear; use https");
+        }
+        let Some(rest) = url.strip_prefix("https://") else {
+            return refuse("expected a URL that starts with https://");
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if authority.is_empty() || authority.starts_with(':') {
+            return refuse("the URL has no host");
+        }
+        if authority.contains('@') {
+            return refuse("user info in a URL ends up in logs; put the token into the path or query");
+        }
+        if url.bytes().any(|b| b <= b' ' || b == 0x7f) {
+            return refuse("the URL holds white space or control characters");
+        }
+        Ok(Self { protocol, url: url.to_owned() })
+    }
+
+    /// What the server speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The URL. It may hold a submission token: do not log it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// The settings of one application. Build it, then [`install`](Config::install).
+#[derive(Debug, Clone)]
+pub struct Config {
+    settings: ValidConfig,
+    detail: Option<Detail>,
+    identity: Option<Identity>,
+    spool: Option<PathBuf>,
+}
+
+/// Checked settings, as every process of Cenotaph sees them. [`Config::validate`] makes one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ValidConfig {
+    /// The application's name: a file-name-safe word.
+    pub application: String,
+    /// Its version.
+    pub version: String,
+    /// The deployment.
+    pub environment: String,
+    /// Separates the identifiers of customers that share one application.
+    pub tenant: String,
+    /// The spool directory, absolute.
+    pub spool: PathBuf,
+    /// Where reports go; may be empty, then they stay in the spool.
+    pub destinations: Vec<Destination>,
+    /// Certificate authorities (PEM files) trusted besides the system's.
+    pub certificate_authorities: Vec<PathBuf>,
+    /// Whom the application is made for.
+    pub audience: Audience,
+    /// What happens before the person was asked.
+    pub consent_policy: ConsentPolicy,
+    /// How much a report shows.
+    pub detail: Detail,
+    /// The device identifier.
+    pub identity: Identity,
+    /// When the dying application may go on.
+    pub release_at: ReleaseAt,
+    /// Whether Rust panics are reported.
+    pub panics: bool,
+    /// Values that must never leave.
+    pub secrets: Vec<String>,
+    /// Longest time that the dying application waits, in milliseconds.
+    pub deadline_ms: u64,
+    /// Bytes of pointed-to memory in a dump, at most.
+    pub indirect_budget: u64,
+    /// How long the monitor goes on retrying after the application has ended, in milliseconds.
+    pub linger_ms: u64,
+    /// Log file of outcomes, if asked for; it never holds report contents.
+    pub log: Option<PathBuf>,
+}
+
+impl Config {
+    /// Settings for an application by name and version. Everything else has the more private default:
+    /// nothing is kept before consent is granted.
+    pub fn new(application: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            settings: ValidConfig {
+                application: application.into(),
+                version: version.into(),
+                environment: "production".to_owned(),
+                tenant: String::new(),
+                spool: PathBuf::new(),
+                destinations: Vec::new(),
+                certificate_authorities: Vec::new(),
+                audience: Audience::General,
+                consent_policy: ConsentPolicy::default(),
+                detail: Detail::Minidump,
+                identity: Identity::default(),
+                release_at: ReleaseAt::default(),
+                panics: true,
+                secrets: Vec::new(),
+                deadline_ms: 10_000,
+                indirect_budget: 512 * 1024,
+                linger_ms: 60_000,
+                log: None,
+            },
+            detail: None,
+            identity: None,
+            spool: None,
+        }
+    }
+
+    /// A server that takes reports. May be called more than once: each report goes to every destination.
+    pub fn destination(mut self, destination: Destination) -> Self {
+        self.settings.destinations.push(destination);
+        self
+    }
+
+    /// Where sealed reports wait. Default: `$XDG_STATE_HOME/<application>/cenotaph`
+    /// (`~/.local/state/...`, XDG Base Directory Specification 0.8).
+    pub fn spool(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.spool = Some(directory.into());
+        self
+    }
+
+    /// Trusts the certificate authorities of a PEM file besides the system's: for collectors on premise.
+    pub fn certificate_authority(mut self, pem: impl Into<PathBuf>) -> Self {
+        self.settings.certificate_authorities.push(pem.into());
+        self
+    }
+
+    /// Whom the application is made for. `ChildDirected` narrows all other settings.
+    pub fn audience(mut self, audience: Audience) -> Self {
+        self.settings.audience = audience;
+        self
+    }
+
+    /// What happens before the person was asked.
+    pub fn consent(mut self, policy: ConsentPolicy) -> Self {
+        self.settings.consent_policy = policy;
+        self
+    }
+
+    /// How much a report shows, at most.
+    pub fn detail(mut self, detail: Detail) -> Self {
+        self.detail = Some(detail);
+        self
+    }
+
+    /// The device identifier.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The deployment: "production" (default), "beta".
+    pub fn environment(mut self, environment: impl Into<String>) -> Self {
+        self.settings.environment = environment.into();
+        self
+    }
+
+    /// Separates the identifiers of customers that share one application.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.settings.tenant = tenant.into();
+        self
+    }
+
+    /// When the dying application may go on.
+    pub fn release_at(mut self, release_at: ReleaseAt) -> Self {
+        self.settings.release_at = release_at;
+        self
+    }
+
+    /// Whether Rust panics are reported. Default: yes.
+    pub fn panics(mut self, report: bool) -> Self {
+        self.settings.panics = report;
+        self
+    }
+
+    /// A value that must never leave the device: an account name, a licence key. Blanked wherever it is found.
+    pub fn secret(mut self, value: impl Into<String>) -> Self {
+        self.settings.secrets.push(value.into());
+        self
+    }
+
+    /// The longest time that a dying application waits for its monitor. Default: 10 s.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.settings.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// How long the monitor goes on retrying a delivery after the application has ended. Default: 60 s.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.settings.linger_ms = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// A file for a line per outcome ("report ... delivered", "certificate expired"). Default: none.
+    pub fn log(mut self, file: impl Into<PathBuf>) -> Self {
+        self.settings.log = Some(file.into());
+        self
+    }
+
+    /// Checks everything that can be checked without touching the disk.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] names the setter and the way out.
+    pub fn validate(self) -> Result<ValidConfig> {
+        let Self { mut settings, detail, identity, spool } = self;
+        let invalid = |field, reason: &str| Err(Error::InvalidConfig { field, reason: reason.to_owned() });
+        let name_like = |text: &str| {
+            !text.is_empty()
+                && text.len() <= 64
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_. ".contains(&b))
+                && !text.starts_with('.')
+        };
+        if !name_like(&settings.application) {
+            return invalid("new", "the application name takes 1 to 64 letters, digits, '-', '_', '.' or spaces");
+        }
+        if settings.version.is_empty() || settings.version.len() > 64 {
+            return invalid("new", "the version takes 1 to 64 bytes");
+        }
+        if settings.environment.len() > 64 || settings.tenant.len() > 64 {
+            return invalid("environment", "environment and tenant take at most 64 bytes");
+        }
+        if settings.deadline_ms == 0 || settings.deadline_ms > 120_000 {
+            return invalid("deadline", "a dying application may wait 1 ms to 120 s");
+        }
+        if settings.secrets.iter().any(|s| s.len() > 1024) {
+            return invalid("secret", "a secret value takes at most 1024 bytes");
+        }
+        settings.spool = match spool {
+            Some(path) => std::path::absolute(&path).map_err(|e| Error::file(&path, "resolve", e))?,
+            None => default_spool(&settings.application)?,
+        };
+        settings.detail = detail.unwrap_or(Detail::Minidump);
+        settings.identity = identity.unwrap_or_default();
+        if settings.audience == Audience::ChildDirected {
+            settings.detail = settings.detail.min(Detail::Pointers);
+            settings.identity = Identity::Off;
+        }
+        Ok(settings)
+    }
+}
+
+fn default_spool(application: &str) -> Result<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let state = from("XDG_STATE_HOME")
+        .or_else(|| from("HOME").map(|home| home.join(".local/state")))
+        .ok_or_else(|| Error::InvalidConfig {
+            field: "spool",
+            reason: "neither XDG_STATE_HOME nor HOME is set; name a directory with .spool()".to_owned(),
+        })?;
+    Ok(state.join(Path::new(application)).join("cenotaph"))
+}

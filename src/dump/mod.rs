@@ -1,0 +1,10 @@
+//! Minidumps: writing, looking into, unwinding, and the small synthetic kind.
+
+pub mod fingerprint;
+pub mod indirect;
+pub mod layout;
+pub mod synthetic;
+pub mod unwind;
+pub mod writer;
+
+pub use layout::Layout;

@@ -1,0 +1,1 @@
+//! Taking the dump, through `minidump-writer`, into anonymous memory.

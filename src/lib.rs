@@ -1,0 +1,13 @@
+//! Cenotaph
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod config;
+pub mod dump;
+mod error;
+pub mod privacy;
+pub mod report;
+pub mod scrub;
+pub mod spool;
+
+pub use config::{Config, Destination, Protocol, ReleaseAt, ValidConfig};
+pub use error::{Error, Result};
