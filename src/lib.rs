@@ -1,6 +1,7 @@
 //! Cenotaph
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod blackbox;
 mod config;
 pub mod dump;
 mod error;
@@ -8,6 +9,7 @@ pub mod privacy;
 pub mod report;
 pub mod scrub;
 pub mod spool;
+mod sys;
 
 pub use config::{Config, Destination, Protocol, ReleaseAt, ValidConfig};
 pub use error::{Error, Result};
