@@ -2,10 +2,10 @@
 
 use std::sync::atomic::AtomicU64;
 
-use super::entry::{Contents, Read};
+use super::entry::{Contents, Draft, Read};
 use super::layout::ATTRIBUTES;
 use crate::error::{Error, Result};
-use crate::report::{Attribute, AttributeValue};
+use crate::report::{Attribute, AttributeValue, ValueRef};
 
 /// Attributes, at most.
 pub const MAX_ATTRIBUTES: usize = ATTRIBUTES.count;
@@ -20,22 +20,20 @@ const FLOAT: u8 = 3;
 const BOOL: u8 = 4;
 const TRUNCATED: u8 = 1;
 
-pub(super) fn set(memory: &[AtomicU64], attribute: &Attribute) -> Result<()> {
-    let key = attribute.key.as_str();
+pub(super) fn set(memory: &[AtomicU64], key: &str, value: ValueRef<'_>) -> Result<()> {
     if key.is_empty() || key.len() > MAX_KEY {
         return Err(Error::Limit { what: "an attribute name in bytes (1 or more)", limit: MAX_KEY });
     }
     let index = find(memory, key)
-        .or_else(|| free(memory))
+        .or_else(|| (0..ATTRIBUTES.count).find(|&i| ATTRIBUTES.is_free(memory, i)))
         .ok_or(Error::Limit { what: "the number of attributes", limit: MAX_ATTRIBUTES })?;
-    ATTRIBUTES.write(memory, index, &encode(attribute));
+    ATTRIBUTES.write(memory, index, encode(key, value));
     Ok(())
 }
 
 pub(super) fn remove(memory: &[AtomicU64], key: &str) {
     if let Some(index) = find(memory, key) {
-        let empty = Contents { kind: 0, flags: 0, number: 0, first: Vec::new(), second: Vec::new() };
-        ATTRIBUTES.write(memory, index, &empty);
+        ATTRIBUTES.write(memory, index, Draft { kind: 0, flags: 0, number: 0, first: b"", second: b"" });
     }
 }
 
@@ -53,30 +51,19 @@ pub(super) fn read(memory: &[AtomicU64], torn: &mut u32) -> Vec<Attribute> {
 }
 
 fn find(memory: &[AtomicU64], key: &str) -> Option<usize> {
-    (0..ATTRIBUTES.count)
-        .find(|&i| matches!(ATTRIBUTES.read(memory, i), Read::Whole(c) if c.first == key.as_bytes()))
+    (0..ATTRIBUTES.count).find(|&i| ATTRIBUTES.is(memory, i, key.as_bytes()))
 }
 
-fn free(memory: &[AtomicU64]) -> Option<usize> {
-    (0..ATTRIBUTES.count).find(|&i| !matches!(ATTRIBUTES.read(memory, i), Read::Whole(_)))
-}
-
-fn encode(attribute: &Attribute) -> Contents {
-    let (kind, number, text) = match &attribute.value {
-        AttributeValue::String(text) => (STRING, 0, text.as_str()),
-        AttributeValue::Integer(value) => (INTEGER, *value as u64, ""),
-        AttributeValue::Float(value) => (FLOAT, value.to_bits(), ""),
-        AttributeValue::Bool(value) => (BOOL, u64::from(*value), ""),
+fn encode<'a>(key: &'a str, value: ValueRef<'a>) -> Draft<'a> {
+    let (kind, number, text) = match value {
+        ValueRef::String(text) => (STRING, 0, text),
+        ValueRef::Integer(value) => (INTEGER, value as u64, ""),
+        ValueRef::Float(value) => (FLOAT, value.to_bits(), ""),
+        ValueRef::Bool(value) => (BOOL, u64::from(value), ""),
     };
     let cut = &text[..text.floor_char_boundary(MAX_VALUE)];
-    let truncated = attribute.truncated || cut.len() < text.len();
-    Contents {
-        kind,
-        flags: if truncated { TRUNCATED } else { 0 },
-        number,
-        first: attribute.key.as_bytes().to_vec(),
-        second: cut.as_bytes().to_vec(),
-    }
+    let flags = if cut.len() < text.len() { TRUNCATED } else { 0 };
+    Draft { kind, flags, number, first: key.as_bytes(), second: cut.as_bytes() }
 }
 
 fn decode(contents: Contents) -> Option<Attribute> {
@@ -99,25 +86,18 @@ mod tests {
         (0..ATTRIBUTES.end()).map(|_| AtomicU64::new(0)).collect()
     }
 
-    fn attribute(key: &str, value: impl Into<AttributeValue>) -> Attribute {
-        Attribute { key: key.into(), value: value.into(), truncated: false }
-    }
-
     #[test]
     fn keeps_types_and_replaces_values() {
         let memory = memory();
-        let all = [
-            attribute("level", "castle"),
-            attribute("score", -7i64),
-            attribute("fps", 59.5),
-            attribute("online", true),
-        ];
-        set(&memory, &attribute("level", 1i64)).unwrap();
-        for one in &all {
-            set(&memory, one).unwrap();
+        let values = [ValueRef::String("castle"), (-7i64).into(), 59.5.into(), true.into()];
+        set(&memory, "level", 1i64.into()).unwrap();
+        for (key, value) in ["level", "score", "fps", "online"].iter().zip(values) {
+            set(&memory, key, value).unwrap();
         }
         let mut torn = 0;
-        assert_eq!(read(&memory, &mut torn), all);
+        let all = read(&memory, &mut torn);
+        let text: Vec<String> = all.iter().map(|a| format!("{}={}", a.key, a.value)).collect();
+        assert_eq!(text, ["level=castle", "score=-7", "fps=59.5", "online=true"]);
         remove(&memory, "score");
         assert_eq!(read(&memory, &mut torn).len(), 3);
         assert_eq!(torn, 0);
@@ -126,16 +106,16 @@ mod tests {
     #[test]
     fn states_its_limits() {
         let memory = memory();
-        assert!(set(&memory, &attribute("", 1i64)).is_err());
-        assert!(set(&memory, &attribute(&"k".repeat(MAX_KEY + 1), 1i64)).is_err());
-        set(&memory, &attribute("long", "ä".repeat(MAX_VALUE))).unwrap();
+        assert!(set(&memory, "", 1i64.into()).is_err());
+        assert!(set(&memory, &"k".repeat(MAX_KEY + 1), 1i64.into()).is_err());
+        set(&memory, "long", (&*"ä".repeat(MAX_VALUE)).into()).unwrap();
         let long = &read(&memory, &mut 0)[0];
         assert!(long.truncated);
         assert!(matches!(&long.value, AttributeValue::String(s) if s.len() == MAX_VALUE && s.ends_with('ä')));
         for i in 1..MAX_ATTRIBUTES {
-            set(&memory, &attribute(&format!("k{i}"), 1i64)).unwrap();
+            set(&memory, &format!("k{i}"), 1i64.into()).unwrap();
         }
-        assert!(matches!(set(&memory, &attribute("more", 1i64)), Err(Error::Limit { .. })));
-        set(&memory, &attribute("k1", 2i64)).unwrap();
+        assert!(matches!(set(&memory, "more", 1i64.into()), Err(Error::Limit { .. })));
+        set(&memory, "k1", 2i64.into()).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::entry::{Contents, Read};
+use super::entry::{Contents, Draft, Read};
 use super::layout::{BREADCRUMBS, NEXT_BREADCRUMB_WORD};
 use crate::error::{Error, Result};
 use crate::report::{Breadcrumb, Level};
@@ -14,20 +14,26 @@ pub const MAX_CATEGORY: usize = BREADCRUMBS.first * 8;
 /// Bytes of a message, at most; longer ones are cut at a character.
 pub const MAX_MESSAGE: usize = BREADCRUMBS.second * 8;
 
-pub(super) fn add(memory: &[AtomicU64], breadcrumb: &Breadcrumb) -> Result<()> {
-    if breadcrumb.category.len() > MAX_CATEGORY {
+pub(super) fn add(
+    memory: &[AtomicU64],
+    time_ms: u64,
+    level: Level,
+    category: &str,
+    message: &str,
+) -> Result<()> {
+    if category.len() > MAX_CATEGORY {
         return Err(Error::Limit { what: "a breadcrumb category in bytes", limit: MAX_CATEGORY });
     }
     let next = memory[NEXT_BREADCRUMB_WORD].load(Ordering::Relaxed);
-    let message = &breadcrumb.message[..breadcrumb.message.floor_char_boundary(MAX_MESSAGE)];
-    let contents = Contents {
+    let message = &message[..message.floor_char_boundary(MAX_MESSAGE)];
+    let draft = Draft {
         kind: 1,
-        flags: breadcrumb.level as u8,
-        number: breadcrumb.time_ms,
-        first: breadcrumb.category.as_bytes().to_vec(),
-        second: message.as_bytes().to_vec(),
+        flags: level as u8,
+        number: time_ms,
+        first: category.as_bytes(),
+        second: message.as_bytes(),
     };
-    BREADCRUMBS.write(memory, position(next), &contents);
+    BREADCRUMBS.write(memory, position(next), draft);
     memory[NEXT_BREADCRUMB_WORD].store(next.wrapping_add(1), Ordering::Release);
     Ok(())
 }
@@ -82,11 +88,10 @@ mod tests {
         };
         let total = MAX_BREADCRUMBS as u64 + 5;
         for i in 0..total {
-            add(&memory, &breadcrumb(i)).unwrap();
+            add(&memory, i, Level::Warning, "net", &format!("request {i}")).unwrap();
         }
         let read = read(&memory, &mut 0);
         assert_eq!(read, (5..total).map(breadcrumb).collect::<Vec<_>>());
-        let long = Breadcrumb { category: "c".repeat(MAX_CATEGORY + 1), ..breadcrumb(1) };
-        assert!(add(&memory, &long).is_err());
+        assert!(add(&memory, 1, Level::Info, &"c".repeat(MAX_CATEGORY + 1), "").is_err());
     }
 }

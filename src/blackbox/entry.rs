@@ -34,6 +34,21 @@ pub(super) struct Contents {
     pub(super) second: Vec<u8>,
 }
 
+/// An entry about to be written; borrowed, because writing must not allocate.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draft<'a> {
+    /// As in [`Contents`].
+    pub(super) kind: u8,
+    /// As in [`Contents`].
+    pub(super) flags: u8,
+    /// As in [`Contents`].
+    pub(super) number: u64,
+    /// As in [`Contents`].
+    pub(super) first: &'a [u8],
+    /// As in [`Contents`].
+    pub(super) second: &'a [u8],
+}
+
 /// What a reader found.
 pub(super) enum Read {
     Empty,
@@ -60,19 +75,19 @@ impl Slots {
     }
 
     /// Writes an entry. Only one writer at a time (the blackbox's lock). Texts longer than their room are cut.
-    pub(super) fn write(&self, memory: &[AtomicU64], index: usize, contents: &Contents) {
+    pub(super) fn write(&self, memory: &[AtomicU64], index: usize, draft: Draft<'_>) {
         let slot = self.slot(memory, index);
-        let (first, second) = (self.fit(&contents.first, self.first), self.fit(&contents.second, self.second));
+        let (first, second) = (self.fit(draft.first, self.first), self.fit(draft.second, self.second));
         let before = slot[0].load(Ordering::Relaxed);
         // Odd, whatever was there: an entry that a dead writer left odd is written afresh.
         slot[0].store(before | 1, Ordering::Relaxed);
         fence(Ordering::Release);
-        let lengths = u64::from(contents.kind)
-            | u64::from(contents.flags) << 8
+        let lengths = u64::from(draft.kind)
+            | u64::from(draft.flags) << 8
             | (first.len() as u64) << 16
             | (second.len() as u64) << 32;
         slot[1].store(lengths, Ordering::Relaxed);
-        slot[2].store(contents.number, Ordering::Relaxed);
+        slot[2].store(draft.number, Ordering::Relaxed);
         store(&slot[FIXED_WORDS..FIXED_WORDS + self.first], first);
         store(&slot[FIXED_WORDS + self.first..], second);
         slot[0].store((before | 1).wrapping_add(1), Ordering::Release);
@@ -103,6 +118,23 @@ impl Slots {
             }
         }
         Read::Torn
+    }
+
+    /// Whether the entry is in use and its first text is `text`; for the writer, who needs no guard and no copy.
+    pub(super) fn is(&self, memory: &[AtomicU64], index: usize, text: &[u8]) -> bool {
+        let slot = self.slot(memory, index);
+        let [kind, _, low, high, ..] = slot[1].load(Ordering::Relaxed).to_le_bytes();
+        kind != 0
+            && usize::from(u16::from_le_bytes([low, high])) == text.len()
+            && text.chunks(8).zip(&slot[FIXED_WORDS..FIXED_WORDS + self.first]).all(|(chunk, word)| {
+                word.load(Ordering::Relaxed).to_le_bytes().starts_with(chunk)
+            })
+    }
+
+    /// Whether the entry may be taken: never used, removed, or left torn.
+    pub(super) fn is_free(&self, memory: &[AtomicU64], index: usize) -> bool {
+        let slot = self.slot(memory, index);
+        slot[0].load(Ordering::Relaxed) % 2 == 1 || slot[1].load(Ordering::Relaxed) & 0xff == 0
     }
 
     fn fit<'a>(&self, text: &'a [u8], words: usize) -> &'a [u8] {
@@ -136,6 +168,10 @@ mod tests {
 
     const SLOTS: Slots = Slots { start: 1, count: 2, first: 2, second: 3 };
 
+    fn draft(text: &str) -> Draft<'_> {
+        Draft { kind: 1, flags: 2, number: 3, first: b"key", second: text.as_bytes() }
+    }
+
     fn contents(text: &str) -> Contents {
         Contents { kind: 1, flags: 2, number: 3, first: b"key".to_vec(), second: text.as_bytes().to_vec() }
     }
@@ -148,8 +184,8 @@ mod tests {
     fn reads_what_was_written_and_wipes_the_rest() {
         let memory = memory();
         assert!(matches!(SLOTS.read(&memory, 0), Read::Empty));
-        SLOTS.write(&memory, 0, &contents("a long secret text"));
-        SLOTS.write(&memory, 0, &contents("x"));
+        SLOTS.write(&memory, 0, draft("a long secret text"));
+        SLOTS.write(&memory, 0, draft("x"));
         let Read::Whole(read) = SLOTS.read(&memory, 0) else { panic!() };
         assert_eq!(read, contents("x"));
         let all: Vec<u8> = memory.iter().flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes()).collect();
@@ -159,10 +195,10 @@ mod tests {
     #[test]
     fn a_half_written_entry_is_torn_and_can_be_written_again() {
         let memory = memory();
-        SLOTS.write(&memory, 1, &contents("x"));
+        SLOTS.write(&memory, 1, draft("x"));
         let sequence = SLOTS.slot(&memory, 1)[0].fetch_or(1, Ordering::Relaxed);
         assert!(matches!(SLOTS.read(&memory, 1), Read::Torn), "{sequence}");
-        SLOTS.write(&memory, 1, &contents("y"));
+        SLOTS.write(&memory, 1, draft("y"));
         assert!(matches!(SLOTS.read(&memory, 1), Read::Whole(c) if c == contents("y")));
     }
 

@@ -22,7 +22,7 @@ pub use secrets::{MAX_SECRET, MAX_SECRETS};
 
 use crate::error::{Error, Result};
 use crate::privacy::Mirror;
-use crate::report::{Attribute, Breadcrumb};
+use crate::report::{Attribute, Breadcrumb, Level, ValueRef};
 use crate::sys::memory::SharedMemory;
 use layout::{Counter, Header};
 
@@ -68,9 +68,9 @@ impl Blackbox {
         Ok(blackbox)
     }
 
-    pub(crate) fn set_attribute(&self, attribute: &Attribute) -> Result<()> {
+    pub(crate) fn set_attribute(&self, key: &str, value: ValueRef<'_>) -> Result<()> {
         let _lock = self.lock();
-        attributes::set(self.memory.words(), attribute)
+        attributes::set(self.memory.words(), key, value)
     }
 
     pub(crate) fn remove_attribute(&self, key: &str) {
@@ -78,9 +78,9 @@ impl Blackbox {
         attributes::remove(self.memory.words(), key);
     }
 
-    pub(crate) fn add_breadcrumb(&self, breadcrumb: &Breadcrumb) -> Result<()> {
+    pub(crate) fn add_breadcrumb(&self, time_ms: u64, level: Level, category: &str, message: &str) -> Result<()> {
         let _lock = self.lock();
-        breadcrumbs::add(self.memory.words(), breadcrumb)
+        breadcrumbs::add(self.memory.words(), time_ms, level, category, message)
     }
 
     pub(crate) fn add_secret(&self, value: &str) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use super::entry::{Contents, Read};
+use super::entry::{Draft, Read};
 use super::layout::SECRETS;
 use crate::error::{Error, Result};
 
@@ -15,15 +15,13 @@ pub(super) fn add(memory: &[AtomicU64], value: &str) -> Result<()> {
     if value.is_empty() || value.len() > MAX_SECRET {
         return Err(Error::Limit { what: "a secret value in bytes (1 or more)", limit: MAX_SECRET });
     }
-    if read(memory, &mut 0).iter().any(|known| known == value) {
+    if (0..SECRETS.count).any(|i| SECRETS.is(memory, i, value.as_bytes())) {
         return Ok(());
     }
     let index = (0..SECRETS.count)
-        .find(|&i| !matches!(SECRETS.read(memory, i), Read::Whole(_)))
+        .find(|&i| SECRETS.is_free(memory, i))
         .ok_or(Error::Limit { what: "the number of secret values", limit: MAX_SECRETS })?;
-    let contents =
-        Contents { kind: 1, flags: 0, number: 0, first: value.as_bytes().to_vec(), second: Vec::new() };
-    SECRETS.write(memory, index, &contents);
+    SECRETS.write(memory, index, Draft { kind: 1, flags: 0, number: 0, first: value.as_bytes(), second: b"" });
     Ok(())
 }
 

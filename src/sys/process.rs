@@ -171,3 +171,28 @@ pub(crate) fn is_writable(directory: &std::path::Path) -> io::Result<()> {
     // SAFETY: a NUL-terminated path.
     super::retry(|| unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) }).map(|_| ())
 }
+
+/// Closes every descriptor but `keep` (and, in a test build, the raw tap). For a forked child that will never run
+/// the destructors of what it closes here.
+pub(crate) fn close_all_but(keep: std::os::fd::RawFd) {
+    let mut kept = vec![0, 1, 2, keep];
+    if cfg!(feature = "raw-tap") {
+        kept.push(super::spawn::CHILD_TAP);
+    }
+    kept.sort_unstable();
+    kept.dedup();
+    let mut first = 0;
+    for fd in kept.into_iter().chain(std::iter::once(i32::MAX)) {
+        if first < fd {
+            // SAFETY: closes descriptors that this process inherited and whose owners it never drops.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+        }
+        first = fd.saturating_add(1);
+    }
+}
+
+/// Keeps memory out of swap as far as RLIMIT_MEMLOCK allows (mlock(2)); beyond that PRIVACY.md names the rest.
+pub(crate) fn lock_memory(bytes: &[u8]) {
+    // SAFETY: a live slice; locking changes nothing about its contents.
+    unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) };
+}

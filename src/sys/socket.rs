@@ -194,6 +194,14 @@ impl Socket {
         Ok(Received::Message(Message { bytes, fds, pid }))
     }
 
+    /// Whether the peer is gone.
+    pub(crate) fn is_at_end(&self) -> bool {
+        let mut polled = libc::pollfd { fd: self.0.as_raw_fd(), events: 0, revents: 0 };
+        // SAFETY: one pollfd, no waiting.
+        unsafe { libc::poll(&raw mut polled, 1, 0) };
+        polled.revents & (libc::POLLHUP | libc::POLLERR) != 0
+    }
+
     /// For handing the socket to a handler or to another process.
     pub(crate) fn as_raw(&self) -> RawFd {
         self.0.as_raw_fd()
