@@ -1,8 +1,10 @@
 //! Minidumps: writing, looking into, unwinding, and the small synthetic kind.
 
+mod claims;
 pub mod fingerprint;
 pub mod indirect;
 pub mod layout;
+mod parse;
 pub mod synthetic;
 pub mod unwind;
 pub mod writer;
