@@ -200,11 +200,6 @@ impl Layout {
     pub fn stream(&self, kind: u32) -> Option<&Stream> {
         self.streams.iter().find(|stream| stream.kind == kind && !stream.bytes.is_empty())
     }
-
-    /// The module that `address` lies in. Linear; see [`Index`] for many questions.
-    pub fn module_at(&self, address: u64) -> Option<usize> {
-        self.modules.iter().position(|module| module.addresses().contains(&address))
-    }
 }
 
 impl ModuleEntry {

@@ -1,9 +1,11 @@
 //! Minidumps: writing, looking into, unwinding, and the small synthetic kind.
 
+pub mod binaries;
 mod claims;
 pub mod fingerprint;
 pub mod indirect;
 pub mod layout;
+pub mod memory;
 mod parse;
 pub mod synthetic;
 pub mod unwind;
