@@ -1,6 +1,7 @@
 //! Minidumps: writing, looking into, unwinding, and the small synthetic kind.
 
 pub mod binaries;
+mod builder;
 mod claims;
 pub mod fingerprint;
 pub mod indirect;
