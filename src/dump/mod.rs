@@ -7,6 +7,8 @@ pub mod fingerprint;
 pub mod indirect;
 pub mod layout;
 pub mod memory;
+#[cfg(test)]
+mod oracle;
 mod parse;
 pub mod synthetic;
 pub mod unwind;

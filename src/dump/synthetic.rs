@@ -180,3 +180,143 @@ fn system_info(os_version: u32) -> MINIDUMP_SYSTEM_INFO {
         cpu: CPU_INFORMATION { data: [0; 24] },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use minidump_unwind::FrameTrust;
+
+    use super::*;
+    use crate::dump::binaries::FileBinaries;
+    use crate::dump::{Layout, oracle, unwind};
+    use crate::report::Trust;
+
+    fn module(name: &str, base: u64, size: u64, build_id: &str) -> Module {
+        Module { name: name.into(), build_id: build_id.into(), base, size }
+    }
+
+    fn trace() -> StackTrace {
+        let modules = vec![
+            module("app", 0x5555_5555_4000, 0x10_0000, "00112233445566778899aabbccddeeff00112233"),
+            module("libc.so.6", 0x7fff_f7d0_0000, 0x20_0000, "ffeeddccbbaa99887766554433221100ffeeddcc"),
+            module("no id.so", 0x7fff_f7fc_0000, 0x1000, ""),
+        ];
+        let frame = |module: usize, offset, trust| Frame {
+            instruction: modules[module].base + offset,
+            module: Some(module),
+            offset,
+            trust,
+        };
+        let nowhere = |instruction| Frame { instruction, module: None, offset: 0, trust: Trust::Context };
+        let thread = |id, name: Option<&str>, crashed, frames: Vec<Frame>| Thread {
+            id,
+            name: name.map(str::to_owned),
+            crashed,
+            frames,
+        };
+        let deep = (0..256).map(|i| frame(0, 0x1000 + i * 8, Trust::Unwound)).collect();
+        let recursion = vec![frame(0, 0x2000, Trust::Unwound); 40];
+        let short = vec![
+            frame(0, 0x1234, Trust::Context),
+            frame(1, 0x5678, Trust::Unwound),
+            frame(0, 1, Trust::Scan),
+        ];
+        let jit =
+            vec![nowhere(0), frame(2, 0xfff, Trust::Scan), nowhere(0x1234_5678), frame(1, 0, Trust::Unwound)];
+        let threads = vec![
+            thread(77, Some("wörker"), true, short),
+            thread(70, None, false, deep),
+            thread(71, Some(""), false, recursion),
+            thread(72, Some("jit"), false, jit),
+            thread(73, Some("no frames"), false, vec![]),
+        ];
+        StackTrace { modules, threads }
+    }
+
+    fn signal() -> Reason {
+        Reason::Signal { number: libc::SIGSEGV, code: 1, address: Some(0xdead_0000) }
+    }
+
+    #[test]
+    fn an_independent_stackwalker_finds_the_same_frames() {
+        let trace = trace();
+        let dump = write(&trace, &signal(), 1_700_000_000_123).unwrap();
+        let state = oracle::process(&dump);
+        let found = oracle::frames(&state);
+        assert_eq!(found.len(), trace.threads.len());
+        for (thread, (id, frames)) in trace.threads.iter().zip(&found) {
+            assert_eq!(thread.id, *id);
+            let expected: Vec<_> = thread
+                .frames
+                .iter()
+                .enumerate()
+                .map(|(i, frame)| {
+                    let module = frame.module.map(|module| trace.modules[module].name.clone());
+                    let offset = if module.is_some() { frame.offset } else { frame.instruction };
+                    let trust = if i == 0 { FrameTrust::Context } else { FrameTrust::FramePointer };
+                    (module, offset, trust)
+                })
+                .collect();
+            assert_eq!(frames, &expected, "thread {id}");
+        }
+        assert_eq!(state.requesting_thread, Some(0));
+        assert_eq!(state.time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(), 1_700_000_000);
+        let exception = state.exception_info.unwrap();
+        assert_eq!(exception.reason.to_string(), "SIGSEGV / SEGV_MAPERR");
+        assert_eq!(exception.address.0, 0xdead_0000);
+        assert_eq!(state.threads[0].thread_name.as_deref(), Some("wörker"));
+        use minidump::Module as _;
+        let ids: Vec<_> =
+            state.modules.iter().map(|m| m.code_identifier().map(|id| id.to_string())).collect();
+        assert_eq!(ids[0].as_deref(), Some(&trace.modules[0].build_id[..]));
+    }
+
+    #[test]
+    fn our_own_reader_finds_the_same_trace_again() {
+        let trace = trace();
+        let dump = write(&trace, &signal(), 0).unwrap();
+        let layout = Layout::parse(&dump).unwrap();
+        // String terminators are all that nobody claims.
+        assert!(
+            layout.gaps.iter().all(|gap| gap.len() == 2 && dump[gap.clone()] == [0, 0]),
+            "{:?}",
+            layout.gaps
+        );
+        let again = unwind::stack_trace(&dump, &layout, &FileBinaries::new()).unwrap();
+        assert_eq!(again.modules, trace.modules);
+        for (thread, again) in trace.threads.iter().zip(&again.threads) {
+            assert_eq!((thread.id, &thread.name, thread.crashed), (again.id, &again.name, again.crashed));
+            // Without a map of executable memory only addresses in modules count as code.
+            if thread.id != 72 {
+                let places =
+                    |thread: &Thread| thread.frames.iter().map(|f| (f.module, f.offset)).collect::<Vec<_>>();
+                assert_eq!(places(thread), places(again));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_trace_is_in_it() {
+        for reason in [
+            Reason::Panic { message: "SECRET1".into(), location: "SECRET2".into(), thread: "SECRET3".into() },
+            Reason::Requested { reason: "SECRET4".into() },
+        ] {
+            let dump = write(&trace(), &reason, 0).unwrap();
+            assert!(memchr::memmem::find(&dump, b"SECRET").is_none());
+            assert!(memchr::memmem::find(&dump, b"S\0E\0C\0").is_none());
+            let reason = oracle::process(&dump).exception_info.unwrap().reason.to_string();
+            assert_eq!(reason, "DUMP_REQUESTED");
+        }
+    }
+
+    #[test]
+    fn empty_traces_and_full_address_spaces() {
+        let dump = write(&StackTrace::default(), &signal(), u64::MAX).unwrap();
+        assert!(Layout::parse(&dump).unwrap().threads.is_empty());
+        let mut trace = trace();
+        trace.modules[0] = module("everything", 0, u64::MAX, "");
+        assert!(write(&trace, &signal(), 0).is_err());
+        trace.modules[0] = module("low", 0x1000, 0x6000_0000_0000, "not hex");
+        let dump = write(&trace, &signal(), 0).unwrap();
+        assert!(Layout::parse(&dump).unwrap().memory.iter().all(|m| m.address >= 0x6000_0000_0000));
+    }
+}
