@@ -146,3 +146,40 @@ fn vector_registers() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[inline(never)]
+    fn leave_a_trace() -> (usize, usize) {
+        let mut frame = [0xa5u8; 256];
+        let address = black_box(&mut frame).as_ptr() as usize;
+        black_box(&frame);
+        (address, frame.len())
+    }
+
+    #[inline(never)]
+    fn count_traces((address, length): (usize, usize)) -> usize {
+        // SAFETY: a part of this thread's own stack, which stays mapped; read byte by byte as whatever it holds now.
+        (0..length)
+            .filter(|offset| unsafe { (address as *const u8).add(*offset).read_volatile() } == 0xa5)
+            .count()
+    }
+
+    #[test]
+    fn dead_frames_are_cleared() {
+        // Far below, so that the frames of the calls in this test do not lie over the trace.
+        #[inline(never)]
+        fn deeper() -> (usize, usize) {
+            let room = [0u8; 8192];
+            let trace = leave_a_trace();
+            black_box(&room);
+            trace
+        }
+        let trace = deeper();
+        assert_eq!(count_traces(trace), trace.1, "nothing overwrote it yet");
+        leftovers();
+        assert_eq!(count_traces(trace), 0);
+    }
+}
