@@ -1,18 +1,241 @@
 //! Frames of every thread, found on the device from a dump.
+//!
+//! A caller is looked for by unwind tables (`.eh_frame`, through `framehop`), which themselves fall back on the
+//! frame-pointer chain, and last by scanning the stack for an address in code. Whatever the bytes say, the stack
+//! pointer moves towards the caller with each frame, and a thread has at most [`MAX_FRAMES`].
 #![forbid(unsafe_code)]
 
-use crate::dump::{Layout, layout::ModuleEntry};
-use crate::error::Result;
-use crate::report::StackTrace;
+use std::collections::HashMap;
 
-/// Where unwind sections come from: the mapped files, in the worker; memory, in tests.
-pub trait Binaries {
-    /// The ELF file of `module`, whole. `path` is the name in the dump. `None` if it cannot be had or its
-    /// build id is not `build_id`.
-    fn elf(&self, path: &str, build_id: &[u8], module: &ModuleEntry) -> Option<Vec<u8>>;
+use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
+use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder};
+use minidump_common::format::{CONTEXT_AMD64, MemoryProtection, ProcessorArchitecture};
+use scroll::{LE, Pread};
+
+use super::binaries::{Binaries, Section, UnwindSections};
+use super::layout::{Index, Layout, utf16};
+use super::memory::Memory;
+use crate::error::{Error, Result};
+use crate::report::{Frame, Module, StackTrace, Thread, Trust};
+
+/// Frames of one thread.
+pub const MAX_FRAMES: usize = 256;
+
+/// Frames of all threads together, so that a dump of a million threads costs no more than one of some hundred. Threads
+/// behind have their innermost frame only.
+const MAX_ALL_FRAMES: usize = 1 << 16;
+
+/// Words of the stack that are searched for a return address: rust-minidump's reach behind a trusted frame.
+const SCAN_WORDS: u64 = 160;
+
+/// Addresses below are no code, whatever the tables say: the page that null pointers fall into.
+const LOWEST_CODE: u64 = 4096;
+
+/// Unwinds all threads of `dump`, the crashing one first, from the exception stream's context.
+///
+/// # Errors
+/// [`Error::Malformed`] if the dump's processor is not amd64. A thread without a context has no frames.
+pub fn stack_trace(dump: &[u8], layout: &Layout, binaries: &dyn Binaries) -> Result<StackTrace> {
+    if layout.processor != ProcessorArchitecture::PROCESSOR_ARCHITECTURE_AMD64 as u16 {
+        return Err(Error::malformed(
+            "minidump",
+            format!("threads of processor {:#x} cannot be unwound, only amd64", layout.processor),
+        ));
+    }
+    let order = Modules::new(dump, layout);
+    let mut stacks = Stacks {
+        memory: Memory::new(dump, layout),
+        code: code(layout),
+        modules: Index::new(layout.modules.iter().enumerate().map(|(i, module)| (module.addresses(), i))),
+        layout,
+        dump,
+        binaries,
+        unwinder: UnwinderX86_64::new(),
+        cache: CacheX86_64::new(),
+        with_tables: HashMap::new(),
+        frames_left: MAX_ALL_FRAMES,
+    };
+    let crashed = layout.exception.as_ref();
+    let mut threads: Vec<Thread> = Vec::with_capacity(layout.threads.len());
+    let names: HashMap<u32, _> = layout.thread_names.iter().cloned().collect();
+    for thread in &layout.threads {
+        let exception = crashed.filter(|exception| exception.thread_id == thread.id);
+        let context = match exception {
+            Some(exception) if !exception.context.is_empty() => &exception.context,
+            _ => &thread.context,
+        };
+        let frames = stacks.frames(&dump[context.clone()]);
+        threads.push(Thread {
+            id: thread.id,
+            name: names.get(&thread.id).map(|name| utf16(&dump[name.clone()])),
+            crashed: exception.is_some(),
+            frames: frames.into_iter().map(|(instruction, trust)| order.frame(instruction, trust)).collect(),
+        });
+    }
+    threads.sort_by_key(|thread| !thread.crashed);
+    Ok(StackTrace { modules: order.modules, threads })
 }
 
-/// Unwinds all threads of `dump`, the crashing one first.
-pub fn stack_trace(_dump: &[u8], _layout: &Layout, _binaries: &dyn Binaries) -> Result<StackTrace> {
-    todo!()
+/// Where code may lie: executable mappings, or else modules.
+fn code(layout: &Layout) -> Index<()> {
+    let executable = MemoryProtection::PAGE_EXECUTE
+        | MemoryProtection::PAGE_EXECUTE_READ
+        | MemoryProtection::PAGE_EXECUTE_READWRITE
+        | MemoryProtection::PAGE_EXECUTE_WRITECOPY;
+    let is_executable = |protection: u32| protection & executable.bits() != 0;
+    if layout.mapped.is_empty() {
+        return Index::new(layout.modules.iter().map(|module| (module.addresses(), ())));
+    }
+    let mapped = layout.mapped.iter().filter(|(_, protection)| is_executable(*protection));
+    Index::new(mapped.map(|(range, _)| (range.clone(), ())))
+}
+
+/// The report's modules, in address order.
+struct Modules {
+    modules: Vec<Module>,
+    index: Index<usize>,
+}
+
+impl Modules {
+    fn new(dump: &[u8], layout: &Layout) -> Self {
+        let mut entries: Vec<_> = layout.modules.iter().collect();
+        entries.sort_by_key(|module| module.base);
+        let index = Index::new(entries.iter().enumerate().map(|(i, module)| (module.addresses(), i)));
+        let modules = entries.iter().map(|module| Module {
+            name: base_name(&utf16(&dump[module.name.clone()])).to_owned(),
+            build_id: dump[module.build_id.clone()].iter().map(|byte| format!("{byte:02x}")).collect(),
+            base: module.base,
+            size: module.size,
+        });
+        Self { modules: modules.collect(), index }
+    }
+
+    fn frame(&self, instruction: u64, trust: Trust) -> Frame {
+        let module = self.index.find(instruction).map(|(_, module)| module);
+        let base = module.and_then(|module| self.modules.get(module)).map_or(instruction, |m| m.base);
+        Frame { instruction, module, offset: instruction - base, trust }
+    }
+}
+
+/// The part of a path behind its last separator.
+pub(crate) fn base_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
+struct Stacks<'a> {
+    memory: Memory<'a>,
+    code: Index<()>,
+    /// Value: index into `layout.modules`.
+    modules: Index<usize>,
+    layout: &'a Layout,
+    dump: &'a [u8],
+    binaries: &'a dyn Binaries,
+    unwinder: UnwinderX86_64<Section>,
+    cache: CacheX86_64,
+    /// By index into `layout.modules`: whether the unwinder has tables for it.
+    with_tables: HashMap<usize, bool>,
+    frames_left: usize,
+}
+
+impl Stacks<'_> {
+    /// Instruction (the return address minus one behind the first) and trust of each frame.
+    fn frames(&mut self, context: &[u8]) -> Vec<(u64, Trust)> {
+        let Ok(context) = context.pread_with::<CONTEXT_AMD64>(0, LE) else { return Vec::new() };
+        let mut frames = vec![(context.rip, Trust::Context)];
+        let mut registers = UnwindRegsX86_64::new(context.rip, context.rsp, context.rbp);
+        while frames.len() < MAX_FRAMES && self.frames_left > 0 {
+            let Some((next, trust)) = self.caller(&registers, frames.len() == 1) else { break };
+            frames.push((next.ip() - 1, trust));
+            registers = next;
+            self.frames_left -= 1;
+        }
+        frames
+    }
+
+    /// The caller's registers.
+    fn caller(&mut self, callee: &UnwindRegsX86_64, innermost: bool) -> Option<(UnwindRegsX86_64, Trust)> {
+        // A stack pointer down there is garbage, and the tables' arithmetic on it could wrap around.
+        if callee.sp() < LOWEST_CODE {
+            return None;
+        }
+        let lookup = if innermost { callee.ip() } else { callee.ip().checked_sub(1)? };
+        if innermost && !self.code.contains(lookup) {
+            // A call through a bad pointer: nothing ran behind it, so the return address is on top.
+            if let Some(caller) = self.pop(callee) {
+                return Some((caller, Trust::Scan));
+            }
+        }
+        let tables = self.load_tables(lookup);
+        let address = match innermost {
+            true => FrameAddress::from_instruction_pointer(callee.ip()),
+            false => FrameAddress::from_return_address(callee.ip())?,
+        };
+        let mut caller = *callee;
+        let memory = &self.memory;
+        let mut read = |address| memory.word(address).ok_or(());
+        match self.unwinder.unwind_frame(address, &mut caller, &mut self.cache, &mut read) {
+            Ok(Some(_)) if self.plausible(callee, &caller) => return Some((caller, Trust::Unwound)),
+            // Tables say that this is the outermost frame. Without tables it only means that there is no frame pointer.
+            Ok(None) if tables => return None,
+            _ => {}
+        }
+        self.scan(callee).map(|caller| (caller, Trust::Scan))
+    }
+
+    fn plausible(&self, callee: &UnwindRegsX86_64, caller: &UnwindRegsX86_64) -> bool {
+        caller.sp() > callee.sp() && self.is_return_address(caller.ip())
+    }
+
+    fn is_return_address(&self, address: u64) -> bool {
+        address > LOWEST_CODE && self.code.contains(address - 1)
+    }
+
+    /// The caller, if the word on top of the stack is a return address.
+    fn pop(&self, callee: &UnwindRegsX86_64) -> Option<UnwindRegsX86_64> {
+        let address = self.memory.word(callee.sp()).filter(|&word| self.is_return_address(word))?;
+        Some(UnwindRegsX86_64::new(address, callee.sp().checked_add(8)?, callee.bp()))
+    }
+
+    /// The caller by the first word that points behind an instruction.
+    fn scan(&self, callee: &UnwindRegsX86_64) -> Option<UnwindRegsX86_64> {
+        let start = callee.sp().checked_next_multiple_of(8)?;
+        (0..SCAN_WORDS).find_map(|i| {
+            let at = start.checked_add(i * 8)?;
+            self.pop(&UnwindRegsX86_64::new(0, at, callee.bp()))
+        })
+    }
+
+    /// Gives the unwinder the tables of the module at `address`, once. Returns whether it has some.
+    fn load_tables(&mut self, address: u64) -> bool {
+        let Some((_, index)) = self.modules.find(address) else { return false };
+        if let Some(&known) = self.with_tables.get(&index) {
+            return known;
+        }
+        let module = &self.layout.modules[index];
+        let path = utf16(&self.dump[module.name.clone()]);
+        let build_id = &self.dump[module.build_id.clone()];
+        let sections = self.binaries.sections(&path, build_id, module);
+        let sections =
+            sections.filter(|sections| sections.eh_frame.is_some() || sections.debug_frame.is_some());
+        if let Some(sections) = &sections {
+            let info = section_info(sections);
+            self.unwinder.add_module(framehop::Module::new(path, module.addresses(), module.base, info));
+        }
+        self.with_tables.insert(index, sections.is_some());
+        sections.is_some()
+    }
+}
+
+fn section_info(sections: &UnwindSections) -> ExplicitModuleSectionInfo<Section> {
+    ExplicitModuleSectionInfo {
+        base_svma: sections.base,
+        text_svma: sections.text.clone(),
+        got_svma: sections.got.clone(),
+        eh_frame_svma: sections.eh_frame.as_ref().map(|section| section.addresses.clone()),
+        eh_frame: sections.eh_frame.clone(),
+        eh_frame_hdr_svma: sections.eh_frame_hdr.as_ref().map(|section| section.addresses.clone()),
+        eh_frame_hdr: sections.eh_frame_hdr.clone(),
+        debug_frame: sections.debug_frame.clone(),
+        ..ExplicitModuleSectionInfo::default()
+    }
 }
