@@ -4,11 +4,15 @@
 
 #![forbid(unsafe_code)]
 
+mod claim;
 pub mod container;
 pub mod file;
 pub mod key;
+mod name;
 pub mod quota;
 mod seal;
+
+pub use claim::Claim;
 
 use serde::{Deserialize, Serialize};
 
