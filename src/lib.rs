@@ -10,6 +10,7 @@ pub mod dump;
 mod error;
 mod monitor;
 pub mod privacy;
+mod private_file;
 mod protocol;
 #[cfg(feature = "raw-tap")]
 mod raw_tap;
