@@ -8,6 +8,8 @@ pub mod privacy;
 pub mod report;
 pub mod scrub;
 pub mod spool;
+#[cfg(feature = "upload")]
+pub mod upload;
 
 pub use config::{Config, Destination, Protocol, ReleaseAt, ValidConfig};
 pub use error::{Error, Result};
