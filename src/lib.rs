@@ -18,6 +18,8 @@ pub mod report;
 pub mod scrub;
 pub mod spool;
 mod sys;
+#[cfg(feature = "upload")]
+pub mod upload;
 
 pub use client::{
     ConsentHandle, Guard, Monitor, Status, add_breadcrumb, capture, consent, protect_thread, register_secret,
