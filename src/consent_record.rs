@@ -8,8 +8,12 @@ use crate::privacy::consent::{self, Basis, Consent};
 use crate::spool::key::LocalKey;
 
 const FILE: &str = "consent";
+/// The secret of the device identifier.
+pub(crate) const IDENTITY_FILE: &str = "identity";
 /// Names the key that authenticates the record.
 const KEY: &str = "consent/v1";
+/// Applications have no way yet to version the text that they show.
+const POLICY_VERSION: u32 = 0;
 
 /// What the record says; a missing, damaged or foreign one is [`Consent::Unknown`].
 pub(crate) fn read(spool: &Path) -> Consent {
@@ -20,7 +24,8 @@ pub(crate) fn read(spool: &Path) -> Consent {
 }
 
 /// Writes a new record under the present key, making one if there is none.
-pub(crate) fn write(spool: &Path, said: Consent, basis: Basis) -> Result<()> {
+pub(crate) fn write(spool: &Path, said: Consent, basis: Option<Basis>) -> Result<()> {
     let key = LocalKey::load_or_create(spool)?;
-    consent::record(&spool.join(FILE), &key.derive(KEY), said, basis, crate::sys::process::unix_ms())
+    let now = crate::sys::process::unix_ms();
+    consent::write(&spool.join(FILE), &key.derive(KEY), said, basis, POLICY_VERSION, now).map(|_| ())
 }

@@ -8,11 +8,11 @@ use crate::error::{Error, Result};
 use crate::report::{Attribute, AttributeValue, ValueRef};
 
 /// Attributes, at most.
-pub const MAX_ATTRIBUTES: usize = ATTRIBUTES.count;
+pub(super) const MAX_ATTRIBUTES: usize = ATTRIBUTES.count;
 /// Bytes of a key, at most.
-pub const MAX_KEY: usize = ATTRIBUTES.first * 8;
+pub(super) const MAX_KEY: usize = ATTRIBUTES.first * 8;
 /// Bytes of a string value, at most; longer ones are cut at a character and marked.
-pub const MAX_VALUE: usize = ATTRIBUTES.second * 8;
+pub(super) const MAX_VALUE: usize = ATTRIBUTES.second * 8;
 
 const STRING: u8 = 1;
 const INTEGER: u8 = 2;

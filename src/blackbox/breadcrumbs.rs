@@ -8,11 +8,11 @@ use crate::error::{Error, Result};
 use crate::report::{Breadcrumb, Level};
 
 /// Breadcrumbs, at most.
-pub const MAX_BREADCRUMBS: usize = BREADCRUMBS.count;
+pub(super) const MAX_BREADCRUMBS: usize = BREADCRUMBS.count;
 /// Bytes of a category, at most.
-pub const MAX_CATEGORY: usize = BREADCRUMBS.first * 8;
+pub(super) const MAX_CATEGORY: usize = BREADCRUMBS.first * 8;
 /// Bytes of a message, at most; longer ones are cut at a character.
-pub const MAX_MESSAGE: usize = BREADCRUMBS.second * 8;
+pub(super) const MAX_MESSAGE: usize = BREADCRUMBS.second * 8;
 
 pub(super) fn add(
     memory: &[AtomicU64],

@@ -16,10 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-pub use attributes::{MAX_ATTRIBUTES, MAX_KEY, MAX_VALUE};
-pub use breadcrumbs::{MAX_BREADCRUMBS, MAX_CATEGORY, MAX_MESSAGE};
-pub use secrets::{MAX_SECRET, MAX_SECRETS};
-
 use crate::error::{Error, Result};
 use crate::privacy::Mirror;
 use crate::report::{Attribute, Breadcrumb, Level, ValueRef};

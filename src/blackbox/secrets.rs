@@ -7,9 +7,9 @@ use super::layout::SECRETS;
 use crate::error::{Error, Result};
 
 /// Registered values, at most.
-pub const MAX_SECRETS: usize = SECRETS.count;
+pub(super) const MAX_SECRETS: usize = SECRETS.count;
 /// Bytes of a registered value, at most.
-pub const MAX_SECRET: usize = SECRETS.first * 8;
+pub(super) const MAX_SECRET: usize = SECRETS.first * 8;
 
 pub(super) fn add(memory: &[AtomicU64], value: &str) -> Result<()> {
     if value.is_empty() || value.len() > MAX_SECRET {

@@ -29,7 +29,7 @@ impl ConsentHandle {
     /// # Errors
     /// If the record cannot be written; then nothing has changed.
     pub fn grant(&self, basis: Basis) -> Result<()> {
-        consent_record::write(&self.0.config.spool, Consent::Granted, basis)?;
+        consent_record::write(&self.0.config.spool, Consent::Granted, Some(basis))?;
         self.0.blackbox.set_mirror(Mirror::Silent);
         self.tell_monitor();
         Ok(())
@@ -56,15 +56,15 @@ impl ConsentHandle {
         let spool = &self.0.config.spool;
         // The mirror first: it is in force at the next gate, whatever the disk does.
         self.0.blackbox.set_mirror(Mirror::Refuses);
-        let written = consent_record::write(spool, said, Basis::Person);
+        let written = consent_record::write(spool, said, None);
         self.tell_monitor();
         let purged = Spool::new(spool).purge();
-        identity::forget(&spool.join(identity::FILE))?;
+        identity::forget(&spool.join(consent_record::IDENTITY_FILE))?;
         written?;
         // Sealed bytes that a file system still holds somewhere can no longer be opened. The record goes on under a
         // fresh key.
         LocalKey::destroy(spool)?;
-        consent_record::write(spool, said, Basis::Person)?;
+        consent_record::write(spool, said, None)?;
         purged
     }
 

@@ -16,5 +16,6 @@ mod supervisor;
 mod uploader;
 mod worker;
 
-pub(crate) use launch::{Link, launch};
-pub(crate) use role::{become_role, monitor_entry};
+pub(crate) use launch::launch;
+pub(crate) use role::become_role;
+pub use role::monitor_entry;

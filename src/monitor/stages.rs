@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
@@ -223,11 +223,13 @@ pub(super) fn complete(
     captured.meta.stage("seal");
     sizes.insert("compress".to_owned(), sealed.compressed_len);
     sizes.insert("seal".to_owned(), sealed.bytes.len() as u64);
-    let spool = Spool::with_limits(&config.spool, limits(config));
+    let spool = Spool::new(&config.spool).with_limits(limits(config));
     let allowed = || ask(Stage::Spool, config, blackbox) == Verdict::Proceed;
-    let Some(committed) = spool.commit(report.id, &sealed.bytes, allowed)? else {
-        return Ok(Outcome::RefusedByConsent);
+    match spool.commit(report.id, &sealed.bytes, allowed) {
+        Err(Error::ConsentRefused(_)) => return Ok(Outcome::RefusedByConsent),
+        other => other?,
     };
+    let tally = spool.take_tally();
     captured.meta.stage("spool");
     Ok(Outcome::Spooled {
         report: report.id,
@@ -235,7 +237,7 @@ pub(super) fn complete(
         detail,
         stages_ms: captured.meta.stages_ms.clone(),
         stages_bytes: sizes,
-        expired: committed.expired,
+        expired: tally.expired + tally.over_count + tally.over_bytes,
         notes: captured.meta.notes.clone(),
     })
 }
@@ -280,19 +282,13 @@ fn device_id(meta: &Meta, config: &ValidConfig) -> Option<String> {
     if consent_record::read(&config.spool) != Consent::Granted {
         return None;
     }
-    identity::device_id(
-        config.identity,
-        &identity::Scope {
-            application: &config.application,
-            tenant: &config.tenant,
-            environment: &config.environment,
-        },
-        &config.session,
-        &config.spool.join(identity::FILE),
-        meta.time_ms,
-    )
-    .ok()
-    .flatten()
+    let scope = identity::Scope {
+        application: &config.application,
+        tenant: &config.tenant,
+        environment: &config.environment,
+    };
+    let secret = config.spool.join(consent_record::IDENTITY_FILE);
+    identity::identifier(config.identity, &scope, &secret, config.session, meta.time_ms).ok().flatten()
 }
 
 fn parts(report: &Report, receipt: &Receipt) -> Result<Vec<Part>> {
@@ -307,7 +303,7 @@ fn parts(report: &Report, receipt: &Receipt) -> Result<Vec<Part>> {
     ])
 }
 
-fn limits(config: &ValidConfig) -> crate::spool::quota::Limits {
+pub(super) fn limits(config: &ValidConfig) -> crate::spool::quota::Limits {
     match config.audience {
         Audience::General => crate::spool::quota::Limits::GENERAL,
         Audience::ChildDirected => crate::spool::quota::Limits::CHILD_DIRECTED,

@@ -1,7 +1,7 @@
 //! The monitor's main process: owns the sockets and sleeps in the kernel. It never attaches to anything, parses no
 //! dump and uses no network; what can hang or die is done by processes that it starts.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::delivery::Delivery;

@@ -58,7 +58,7 @@ impl Claim {
         self.name.attempts
     }
 
-    /// Bit i: destination i has accepted it.
+    /// Which destinations are done with; the uploader gives the bits their meaning.
     pub fn delivered_mask(&self) -> u32 {
         self.name.delivered
     }
@@ -95,6 +95,18 @@ impl Claim {
         sync_if_there(&self.dir.join(State::Sending.name()))
     }
 
+    /// Notes in the name, while the claim goes on, which destinations are done with; a successor then leaves them out.
+    ///
+    /// # Errors
+    /// If the spool cannot be changed; the claim stands as it was.
+    pub fn note(&mut self, delivered_mask: u32) -> Result<()> {
+        let name = Name { delivered: self.name.delivered | delivered_mask, ..self.name };
+        let _lock = take_lock(&self.dir)?;
+        self.move_to(State::Sending, name)?;
+        self.name = name;
+        Ok(())
+    }
+
     /// To be tried again, not before `not_before_ms` (milliseconds since the Unix epoch). `delivered_mask` is added to the
     /// mask. Counts as an attempt.
     ///
@@ -106,6 +118,15 @@ impl Claim {
         let name = Name { attempts, not_before_ms, delivered, ..self.name };
         let _lock = take_lock(&self.dir)?;
         self.move_to(State::Pending, name)
+    }
+
+    /// To be tried not before `not_before_ms`, without counting as an attempt: nobody was asked.
+    ///
+    /// # Errors
+    /// If the spool cannot be changed; the report is tried again as it was.
+    pub fn postpone(self, not_before_ms: u64) -> Result<()> {
+        let _lock = take_lock(&self.dir)?;
+        self.move_to(State::Pending, Name { not_before_ms, ..self.name })
     }
 
     /// A server has refused it for good: keeps it in `rejected`, to be looked at.

@@ -1,8 +1,6 @@
 //! Everything the victim has to do with Cenotaph. A refusal is printed and the victim goes on: an application does not
 //! fail because of the SDK.
 
-mod stand_in;
-
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -10,8 +8,7 @@ use std::time::Duration;
 use cenotaph::Config;
 use cenotaph::privacy::{Audience, Basis};
 use cenotaph::report::Level;
-use stand_in as client;
-use stand_in::Install as _;
+use cenotaph as client;
 
 use crate::options::{ConsentChoice, Options};
 
@@ -58,7 +55,7 @@ impl Session {
 
     pub(crate) fn deny(&self) -> Result<(), String> {
         self.installed()?;
-        client::consent().and_then(|consent| consent.deny()).map_err(text)
+        client::consent().and_then(|consent| consent.deny().map(|_| ())).map_err(text)
     }
 
     /// The number of reports that were purged.
