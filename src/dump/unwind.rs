@@ -13,7 +13,7 @@ use minidump_common::format::{CONTEXT_AMD64, MemoryProtection, ProcessorArchitec
 use scroll::{LE, Pread};
 
 use super::binaries::{Binaries, Section, UnwindSections};
-use super::layout::{Index, Layout, utf16};
+use super::layout::{Index, Layout, slice, utf16};
 use super::memory::Memory;
 use crate::error::{Error, Result};
 use crate::report::{Frame, Module, StackTrace, Thread, Trust};
@@ -64,10 +64,10 @@ pub fn stack_trace(dump: &[u8], layout: &Layout, binaries: &dyn Binaries) -> Res
             Some(exception) if !exception.context.is_empty() => &exception.context,
             _ => &thread.context,
         };
-        let frames = stacks.frames(&dump[context.clone()]);
+        let frames = stacks.frames(slice(dump, context));
         threads.push(Thread {
             id: thread.id,
-            name: names.get(&thread.id).map(|name| utf16(&dump[name.clone()])),
+            name: names.get(&thread.id).map(|name| utf16(slice(dump, name))),
             crashed: exception.is_some(),
             frames: frames.into_iter().map(|(instruction, trust)| order.frame(instruction, trust)).collect(),
         });
@@ -102,8 +102,8 @@ impl Modules {
         entries.sort_by_key(|module| module.base);
         let index = Index::new(entries.iter().enumerate().map(|(i, module)| (module.addresses(), i)));
         let modules = entries.iter().map(|module| Module {
-            name: base_name(&utf16(&dump[module.name.clone()])).to_owned(),
-            build_id: dump[module.build_id.clone()].iter().map(|byte| format!("{byte:02x}")).collect(),
+            name: base_name(&utf16(slice(dump, &module.name))).to_owned(),
+            build_id: slice(dump, &module.build_id).iter().map(|byte| format!("{byte:02x}")).collect(),
             base: module.base,
             size: module.size,
         });
@@ -212,8 +212,8 @@ impl Stacks<'_> {
             return known;
         }
         let module = &self.layout.modules[index];
-        let path = utf16(&self.dump[module.name.clone()]);
-        let build_id = &self.dump[module.build_id.clone()];
+        let path = utf16(slice(self.dump, &module.name));
+        let build_id = slice(self.dump, &module.build_id);
         let sections = self.binaries.sections(&path, build_id, module);
         let sections =
             sections.filter(|sections| sections.eh_frame.is_some() || sections.debug_frame.is_some());

@@ -104,7 +104,8 @@ fn run() {
         std::thread::Builder::new().name(format!("worker {i}")).spawn(worker).unwrap();
     }
     barrier.wait();
-    outer(&HEAP_TEXT.to_vec());
+    let heap: Box<[u8]> = HEAP_TEXT.into();
+    outer(&heap);
 }
 
 #[inline(never)]
