@@ -4,18 +4,14 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use std::collections::BTreeMap;
-use std::ffi::c_void;
-use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::process::{Child, Command, Stdio};
 
 use cenotaph::dump::binaries::FileBinaries;
 use cenotaph::dump::layout::{kind, utf16};
 use cenotaph::dump::writer::{self, Request};
 use cenotaph::dump::{Layout, fingerprint, indirect, synthetic, unwind};
 use cenotaph::report::{Reason, StackTrace, Thread, Trust};
-use crash_context::CrashContext;
 use minidump::{
     Minidump, MinidumpException, MinidumpMemoryInfoList, MinidumpMemoryList, MinidumpModuleList,
     MinidumpThreadList, MinidumpThreadNames, Module,
@@ -23,10 +19,9 @@ use minidump::{
 
 #[path = "../src/dump/oracle.rs"]
 mod oracle;
+mod victim;
 
-const ROLE: &str = "CENOTAPH_DUMP_VICTIM";
-const HEAP_TEXT: &[u8] = b"pointed to by the victim's stack";
-const FAULT: u64 = 0x1234_5678;
+use victim::{FAULT, HEAP_TEXT, ROLE, Victim};
 
 #[test]
 fn layout_agrees_with_the_minidump_crate() {
@@ -273,14 +268,29 @@ fn damaged_dumps_never_panic() {
     let victim = Victim::start();
     let (mut dump, readable) = (victim.dump(true), victim.readable());
     let sound = Layout::parse(&dump).unwrap();
-    // Most bytes are memory, which hardly steers anything: aim at structures three times in four.
-    let memory: usize = sound.memory.iter().map(|entry| entry.bytes.len()).sum();
-    let structures: Vec<usize> = {
-        let mut inside = vec![false; dump.len()];
-        sound.memory.iter().for_each(|entry| inside[entry.bytes.clone()].fill(true));
-        (0..dump.len()).filter(|&at| !inside[at]).collect()
-    };
-    assert!(memory > 0 && !structures.is_empty());
+    // Most bytes are memory and text, which steer little: aim at structures and contexts three times in four.
+    let lists = [
+        kind::THREAD_LIST,
+        kind::MODULE_LIST,
+        kind::MEMORY_LIST,
+        kind::EXCEPTION,
+        kind::SYSTEM_INFO,
+        kind::MEMORY_INFO_LIST,
+        kind::THREAD_NAMES,
+        kind::HANDLE_DATA,
+        kind::LINUX_DSO_DEBUG,
+    ];
+    let directory = sound.streams.iter().map(|stream| stream.entry.clone());
+    let streams = lists.iter().map(|&list| sound.stream(list).unwrap().bytes.clone());
+    let contexts = sound.threads.iter().map(|thread| thread.context.start..thread.context.start + 0x100);
+    let lengths = sound.modules.iter().map(|module| module.name.start - 4..module.name.start);
+    let structures: Vec<usize> = std::iter::once(0..32)
+        .chain(directory)
+        .chain(streams)
+        .chain(contexts)
+        .chain(lengths)
+        .flatten()
+        .collect();
     let (mut random, binaries) = (Random::seeded(), FileBinaries::new());
     let (mut parsed, mut refused) = (0, 0);
     for _ in 0..3000 {
@@ -316,7 +326,7 @@ fn damaged_dumps_never_panic() {
         flips.into_iter().rev().for_each(|(at, old)| dump[at] = old);
     }
     println!("{parsed} parsed, {refused} refused");
-    assert!(parsed > 100 && refused > 100);
+    assert!(parsed > 300 && refused > 300);
     assert_eq!(Layout::parse(&dump).unwrap().gaps, sound.gaps, "all flips were taken back");
 }
 
@@ -343,145 +353,6 @@ fn named(trace: &StackTrace, thread: &Thread) -> Named {
         .iter()
         .map(|f| (name(f.module), if f.module.is_some() { f.offset } else { f.instruction }))
         .collect()
-}
-
-/// This very program, run once more as a process to be dumped. Killed when dropped.
-struct Victim {
-    child: Child,
-    tid: i32,
-    heap: u64,
-    /// What libgcc's unwinder found in the victim, innermost first.
-    return_addresses: Vec<u64>,
-    context: Vec<u8>,
-}
-
-impl Victim {
-    fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "victim", "--nocapture", "--test-threads=1"])
-            .env(ROLE, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.map(Result::unwrap).find_map(|line| Some(line.split_once("VICTIM ")?.1.to_owned()));
-        let line = line.expect("the victim's announcement");
-        let mut words = line.split(' ');
-        let mut next = || words.next().unwrap();
-        let (tid, heap, addresses, context) = (next(), next(), next(), next());
-        let number = |text| u64::from_str_radix(text, 16).unwrap();
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-        Self {
-            child,
-            tid: tid.parse().unwrap(),
-            heap: number(heap),
-            return_addresses: addresses.split(',').map(number).filter(|&address| address != 0).collect(),
-            context: context.as_bytes().chunks(2).map(byte).collect(),
-        }
-    }
-
-    /// With `crash`, from the context that the victim noted, as if it had crashed there.
-    fn dump(&self, crash: bool) -> Vec<u8> {
-        let context = crash.then(|| {
-            let mut context = CrashContext::from_bytes(&self.context).unwrap();
-            context.siginfo.ssi_signo = libc::SIGSEGV as u32;
-            context.siginfo.ssi_code = 1;
-            context.siginfo.ssi_addr = FAULT;
-            context
-        });
-        writer::write(Request::new(self.child.id() as i32, self.tid, context)).unwrap()
-    }
-
-    fn readable(&self) -> Vec<Range<u64>> {
-        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.child.id())).unwrap();
-        let range = |line: &str| {
-            let (range, rest) = line.split_once(' ')?;
-            let (start, end) = range.split_once('-')?;
-            let number = |text| u64::from_str_radix(text, 16).unwrap();
-            rest.starts_with('r').then(|| number(start)..number(end))
-        };
-        maps.lines().filter_map(range).collect()
-    }
-
-    fn memory(&self) -> std::fs::File {
-        std::fs::File::open(format!("/proc/{}/mem", self.child.id())).unwrap()
-    }
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Not a test of its own: what a victim runs.
-#[test]
-fn victim() {
-    if std::env::var_os(ROLE).is_none() {
-        return;
-    }
-    let barrier = std::sync::Arc::new(std::sync::Barrier::new(3));
-    for i in 0..2 {
-        let barrier = barrier.clone();
-        let worker = move || {
-            barrier.wait();
-            loop {
-                std::thread::park();
-            }
-        };
-        std::thread::Builder::new().name(format!("worker {i}")).spawn(worker).unwrap();
-    }
-    barrier.wait();
-    outer(&HEAP_TEXT.to_vec());
-}
-
-#[inline(never)]
-fn outer(heap: &Vec<u8>) {
-    middle(heap, 3);
-    std::hint::black_box(heap);
-}
-
-#[inline(never)]
-fn middle(heap: &Vec<u8>, depth: u32) {
-    if depth > 0 {
-        middle(heap, depth - 1)
-    } else {
-        announce(heap)
-    }
-    std::hint::black_box(heap);
-}
-
-#[inline(never)]
-fn announce(heap: &Vec<u8>) {
-    let heap_pointer = std::hint::black_box(heap.as_ptr());
-    let mut context = CrashContext::from_bytes(&vec![0; size_of::<CrashContext>()]).unwrap();
-    let mut addresses: Vec<u64> = Vec::new();
-    // SAFETY: the callback gets back the pointer to `addresses`, which outlives the call and is not used meanwhile.
-    unsafe { _Unwind_Backtrace(note, (&raw mut addresses).cast()) };
-    // SAFETY: the context is a valid place for one, and getcontext only writes there.
-    unsafe { crash_context::crash_context_getcontext(&mut context.context) };
-    let addresses: Vec<_> = addresses.iter().map(|address| format!("{address:x}")).collect();
-    let context: String = context.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    // SAFETY: takes nothing and returns a number.
-    let tid = unsafe { libc::gettid() };
-    println!("VICTIM {tid} {:x} {} {context}", heap_pointer as usize, addresses.join(","));
-    // Until it is killed, or its parent is gone.
-    let _ = std::io::stdin().read(&mut [0]);
-}
-
-extern "C" fn note(context: *mut c_void, addresses: *mut c_void) -> i32 {
-    // SAFETY: `announce` passed a pointer to its vector, and nobody else uses it during the call.
-    let addresses = unsafe { &mut *addresses.cast::<Vec<u64>>() };
-    // SAFETY: the unwinder passes its own context.
-    addresses.push(unsafe { _Unwind_GetIP(context) } as u64);
-    0
-}
-
-unsafe extern "C" {
-    fn _Unwind_Backtrace(note: extern "C" fn(*mut c_void, *mut c_void) -> i32, argument: *mut c_void) -> i32;
-    fn _Unwind_GetIP(context: *mut c_void) -> usize;
 }
 
 /// xorshift64*, from CENOTAPH_SEED or the clock.

@@ -66,8 +66,11 @@ impl Deref for Section {
 /// replaced on disk while it was loaded counts as missing. Deleted files and the vdso are missing, too.
 #[derive(Debug, Default)]
 pub struct FileBinaries {
-    cache: RefCell<HashMap<String, (Vec<u8>, Option<Arc<UnwindSections>>)>>,
+    /// By path: the build id asked for, and what came of it.
+    cache: RefCell<HashMap<String, Answer>>,
 }
+
+type Answer = (Vec<u8>, Option<Arc<UnwindSections>>);
 
 impl FileBinaries {
     /// With nothing read yet.

@@ -224,3 +224,81 @@ fn move_directory(out: &mut Vec<u8>, layout: &Layout, entry: MINIDUMP_DIRECTORY)
     header.stream_count = header.stream_count.checked_add(1).ok_or_else(stale)?;
     overwrite(out, 0, header)
 }
+
+#[cfg(test)]
+mod tests {
+    use minidump_common::format::ContextFlagsAmd64;
+
+    use super::*;
+    use crate::dump::layout::{ExceptionEntry, MemoryEntry, ModuleEntry};
+
+    const READABLE: Range<u64> = 0x10_0000..0x20_0000;
+
+    /// Two threads with one pointer in `rax` and one on the stack each; the second crashed. A word of the dead stack,
+    /// below the stack pointer, points somewhere, too.
+    fn dump(pointers: [[u64; 2]; 2]) -> (Vec<u8>, Layout) {
+        let mut dump = Vec::new();
+        let mut layout = Layout { processor: 9, ..Layout::default() };
+        for (i, [rax, stacked]) in pointers.into_iter().enumerate() {
+            let address = 0x7000_0000 + i as u64 * 0x1_0000;
+            let start = dump.len();
+            let context_flags = ContextFlagsAmd64::CONTEXT_AMD64_FULL.bits();
+            let context = CONTEXT_AMD64 { context_flags, rax, rsp: address + 8, ..CONTEXT_AMD64::default() };
+            push(&mut dump, context).unwrap();
+            let context = start..dump.len();
+            [0x1f_0000, 77, stacked]
+                .iter()
+                .for_each(|word: &u64| dump.extend_from_slice(&word.to_le_bytes()));
+            let stack = MemoryEntry { address, bytes: context.end..dump.len() };
+            layout.memory.push(stack.clone());
+            layout.threads.push(ThreadEntry { id: i as u32, context, stack });
+        }
+        let (parameters, context) = (0..0, 0..0);
+        layout.exception =
+            Some(ExceptionEntry { thread_id: 1, code: 11, flags: 1, address: 0, parameters, context });
+        (dump, layout)
+    }
+
+    #[test]
+    fn the_crashing_thread_comes_first_and_the_budget_holds() {
+        let (dump, layout) = dump([[0x11_0000, 0x12_0000], [0x13_0000, 0x14_0000]]);
+        let around = |address: u64| address - 512..address + 512;
+        let choose = |budget| wanted(&dump, &layout, &[READABLE], budget);
+        assert_eq!(choose(0), []);
+        assert_eq!(choose(1024), [around(0x13_0000)], "its registers");
+        assert_eq!(choose(2048), [around(0x13_0000), around(0x14_0000)], "its stack");
+        assert_eq!(
+            choose(3000),
+            [around(0x11_0000).start..around(0x11_0000).start + 952, around(0x13_0000), around(0x14_0000)]
+        );
+        let all = [0x11_0000, 0x12_0000, 0x13_0000, 0x14_0000].map(around);
+        assert_eq!(choose(u64::MAX), all, "and nothing for what is below the stack pointer");
+        assert_eq!(wanted(&dump, &layout, &[], u64::MAX), [], "nothing is readable");
+    }
+
+    #[test]
+    fn held_memory_modules_and_borders_are_cut_out() {
+        let (dump, mut layout) = dump([[0x11_0000, 0x11_0100], [0x10_0010, 0x12_0000]]);
+        let none = 0..0;
+        let (name, codeview, debug_file, build_id) = (none.clone(), none.clone(), none.clone(), none);
+        let module = ModuleEntry { base: 0x12_0000, size: 0x1000, name, codeview, debug_file, build_id };
+        layout.modules.push(module);
+        layout.memory.push(MemoryEntry { address: 0x10_fff0, bytes: 0..0x20 });
+        assert_eq!(
+            wanted(&dump, &layout, &[READABLE], u64::MAX),
+            [0x10_0000..0x10_0210, 0x10_fe00..0x10_fff0, 0x11_0010..0x11_0300]
+        );
+    }
+
+    #[test]
+    fn another_dumps_layout_is_an_error() {
+        let (dump, mut layout) = dump([[0; 2]; 2]);
+        let stream = |bytes| crate::dump::layout::Stream { kind: kind::MEMORY_LIST, entry: 40..52, bytes };
+        layout.streams = vec![stream(0..1 << 40)];
+        assert!(append(dump.clone(), &layout, &[(0, vec![1])]).is_err());
+        assert!(wanted(&dump[..100], &layout, &[READABLE], 1 << 20).is_empty());
+        layout.streams = vec![stream(0..4)];
+        layout.streams[0].entry = usize::MAX - 4..usize::MAX;
+        assert!(append(dump, &layout, &[(0, vec![1])]).is_err());
+    }
+}

@@ -209,6 +209,11 @@ impl ModuleEntry {
     }
 }
 
+/// The bytes of `dump` in `range`; none if it does not have them, as when the range is from another dump's layout.
+pub(crate) fn slice<'a>(dump: &'a [u8], range: &Range<usize>) -> &'a [u8] {
+    dump.get(range.clone()).unwrap_or_default()
+}
+
 /// UTF-16LE text of a dump; what is no character becomes U+FFFD.
 pub fn utf16(bytes: &[u8]) -> String {
     let units = bytes.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]]));

@@ -20,7 +20,7 @@ impl<'a> Memory<'a> {
     }
 
     /// The bytes from `address` to the end of the piece that holds it; empty if none does.
-    pub fn from(&self, address: u64) -> &'a [u8] {
+    pub fn bytes_at(&self, address: u64) -> &'a [u8] {
         self.pieces
             .find(address)
             .and_then(|(range, (base, offset))| {
@@ -33,7 +33,7 @@ impl<'a> Memory<'a> {
 
     /// The 8-byte word at `address`, if one piece holds all of it.
     pub fn word(&self, address: u64) -> Option<u64> {
-        self.from(address).first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+        self.bytes_at(address).first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
     }
 
     /// Whether the dump holds the byte at `address`.
@@ -56,7 +56,7 @@ mod tests {
         let memory = Memory::new(&dump, &layout);
         assert_eq!(memory.word(0x100), Some(0x0706_0504_0302_0100));
         assert_eq!(memory.word(0x109), None, "runs over the piece's end");
-        assert_eq!(memory.from(0x110), &dump[20..32], "the second piece, from behind the first");
+        assert_eq!(memory.bytes_at(0x110), &dump[20..32], "the second piece, from behind the first");
         assert_eq!(memory.word(0xff), None);
         assert_eq!(memory.word(u64::MAX - 8), Some(0x2726_2524_2322_2120));
         assert!(memory.contains(0x11b) && !memory.contains(0x11c));

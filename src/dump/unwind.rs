@@ -13,7 +13,7 @@ use minidump_common::format::{CONTEXT_AMD64, MemoryProtection, ProcessorArchitec
 use scroll::{LE, Pread};
 
 use super::binaries::{Binaries, Section, UnwindSections};
-use super::layout::{Index, Layout, utf16};
+use super::layout::{Index, Layout, slice, utf16};
 use super::memory::Memory;
 use crate::error::{Error, Result};
 use crate::report::{Frame, Module, StackTrace, Thread, Trust};
@@ -64,10 +64,10 @@ pub fn stack_trace(dump: &[u8], layout: &Layout, binaries: &dyn Binaries) -> Res
             Some(exception) if !exception.context.is_empty() => &exception.context,
             _ => &thread.context,
         };
-        let frames = stacks.frames(&dump[context.clone()]);
+        let frames = stacks.frames(slice(dump, context));
         threads.push(Thread {
             id: thread.id,
-            name: names.get(&thread.id).map(|name| utf16(&dump[name.clone()])),
+            name: names.get(&thread.id).map(|name| utf16(slice(dump, name))),
             crashed: exception.is_some(),
             frames: frames.into_iter().map(|(instruction, trust)| order.frame(instruction, trust)).collect(),
         });
@@ -102,8 +102,8 @@ impl Modules {
         entries.sort_by_key(|module| module.base);
         let index = Index::new(entries.iter().enumerate().map(|(i, module)| (module.addresses(), i)));
         let modules = entries.iter().map(|module| Module {
-            name: base_name(&utf16(&dump[module.name.clone()])).to_owned(),
-            build_id: dump[module.build_id.clone()].iter().map(|byte| format!("{byte:02x}")).collect(),
+            name: base_name(&utf16(slice(dump, &module.name))).to_owned(),
+            build_id: slice(dump, &module.build_id).iter().map(|byte| format!("{byte:02x}")).collect(),
             base: module.base,
             size: module.size,
         });
@@ -212,8 +212,8 @@ impl Stacks<'_> {
             return known;
         }
         let module = &self.layout.modules[index];
-        let path = utf16(&self.dump[module.name.clone()]);
-        let build_id = &self.dump[module.build_id.clone()];
+        let path = utf16(slice(self.dump, &module.name));
+        let build_id = slice(self.dump, &module.build_id);
         let sections = self.binaries.sections(&path, build_id, module);
         let sections =
             sections.filter(|sections| sections.eh_frame.is_some() || sections.debug_frame.is_some());
@@ -237,5 +237,110 @@ fn section_info(sections: &UnwindSections) -> ExplicitModuleSectionInfo<Section>
         eh_frame_hdr: sections.eh_frame_hdr.clone(),
         debug_frame: sections.debug_frame.clone(),
         ..ExplicitModuleSectionInfo::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minidump_common::format::{ContextFlagsAmd64, MINIDUMP_MEMORY_DESCRIPTOR, MINIDUMP_THREAD};
+
+    use super::*;
+    use crate::dump::binaries::FileBinaries;
+    use crate::dump::builder::Builder;
+    use crate::dump::layout::{ModuleEntry, kind};
+
+    const STACK: u64 = 0x7000_0000;
+    const CODE: u64 = 0x40_0000;
+
+    /// Addresses and trust of the frames of a thread with these registers, whose stack at `STACK` holds `words`. Code is
+    /// at `CODE..CODE + 0x1000`, behind it 0x1000 bytes of data, both in one module without a file.
+    fn frames((rip, rsp, rbp): (u64, u64, u64), words: &[u64]) -> Vec<(u64, Trust)> {
+        let mut out = Builder::new(1);
+        let registers = CONTEXT_AMD64 {
+            context_flags: ContextFlagsAmd64::CONTEXT_AMD64_FULL.bits(),
+            rip,
+            rsp,
+            rbp,
+            ..CONTEXT_AMD64::default()
+        };
+        let thread_context = out.structure(registers).unwrap();
+        let memory =
+            out.bytes(&words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+        let stack = MINIDUMP_MEMORY_DESCRIPTOR { start_of_memory_range: STACK, memory };
+        let (thread_id, suspend_count, priority_class, priority, teb) = (1, 0, 0, 0, 0);
+        let thread = MINIDUMP_THREAD {
+            thread_id,
+            suspend_count,
+            priority_class,
+            priority,
+            teb,
+            stack,
+            thread_context,
+        };
+        let list = out.list(vec![thread]).unwrap();
+        out.stream(kind::THREAD_LIST, list);
+        let dump = out.finish(0).unwrap();
+        let mut layout = Layout::parse(&dump).unwrap();
+        layout.processor = 9;
+        layout.mapped = vec![(CODE..CODE + 0x1000, 0x20), (CODE + 0x1000..CODE + 0x2000, 0x04)];
+        let none = 0..0;
+        let (name, codeview, debug_file, build_id) = (none.clone(), none.clone(), none.clone(), none);
+        layout.modules = vec![ModuleEntry { base: CODE, size: 0x2000, name, codeview, debug_file, build_id }];
+        let trace = stack_trace(&dump, &layout, &FileBinaries::new()).unwrap();
+        assert_eq!(trace.threads.len(), 1);
+        trace.threads[0].frames.iter().map(|frame| (frame.instruction, frame.trust)).collect()
+    }
+
+    #[test]
+    fn fallbacks_in_order() {
+        use Trust::{Context, Scan, Unwound};
+        let (a, b, data) = (CODE + 0x10, CODE + 0x20, CODE + 0x1010);
+        // Two frame-pointer records, the second of which ends the chain. The first word only looks like a return address.
+        let chain = [b, STACK + 24, a, STACK + 999, 0, 0];
+        assert_eq!(frames((a, STACK, STACK + 8), &chain), [(a, Context), (a - 1, Unwound)]);
+        // No frame pointer: the first word that points into executable memory, be it in a module or not.
+        assert_eq!(frames((a, STACK, 1), &[7, data, 0, b, 5]), [(a, Context), (b - 1, Scan)]);
+        // A call through a null pointer, though the frame pointer would lead past the caller.
+        let null_call = [b, 0, STACK + 64, a];
+        assert_eq!(frames((0, STACK, STACK + 16), &null_call)[..2], [(0, Context), (b - 1, Scan)]);
+        assert_eq!(frames((0, STACK, STACK + 16), &null_call)[2], (a - 1, Unwound));
+        // Frame pointers into data, or a return address that is none, are not believed.
+        assert_eq!(frames((a, STACK, STACK), &[STACK + 16, data, 0, 0]), [(a, Context)]);
+    }
+
+    #[test]
+    fn no_stack_keeps_it_busy_for_long() {
+        let a = CODE + 0x10;
+        let looped: Vec<u64> = (0..64).flat_map(|_| [STACK, a]).collect();
+        assert!(frames((a, STACK, STACK), &looped).len() <= 66, "a frame pointer that leads back");
+        let endless: Vec<u64> = (1..2000).flat_map(|i| [STACK + i * 16, a]).collect();
+        assert_eq!(frames((a, STACK, STACK), &endless).len(), MAX_FRAMES);
+        assert_eq!(frames((a, STACK, 0), &[a; 2000]).len(), MAX_FRAMES, "scanned");
+        let far: Vec<u64> = (0..1000).map(|i| if i == 999 { a } else { 0 }).collect();
+        assert_eq!(frames((a, STACK, 0), &far).len(), 1, "too far to be found");
+    }
+
+    #[test]
+    fn odd_registers_do_not_panic() {
+        let odd =
+            [0, 1, 7, 8, 4095, CODE, CODE + 0xfff, CODE + 0x1000, STACK, STACK + 3, u64::MAX - 8, u64::MAX];
+        for rip in odd {
+            for rsp in odd {
+                for rbp in odd {
+                    assert!(!frames((rip, rsp, rbp), &[CODE + 1, CODE, u64::MAX, 0]).is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_unwound() {
+        let mut layout = Layout { processor: 12, ..Layout::default() };
+        assert!(stack_trace(&[], &layout, &FileBinaries::new()).is_err(), "arm64 is not here yet");
+        layout.processor = 9;
+        assert_eq!(stack_trace(&[], &layout, &FileBinaries::new()).unwrap(), StackTrace::default());
+        assert_eq!(base_name("/home/jane/game"), "game");
+        assert_eq!(base_name(r"C:\Users\jane\game.exe"), "game.exe");
+        assert_eq!(base_name("game"), "game");
     }
 }
