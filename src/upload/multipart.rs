@@ -84,7 +84,7 @@ impl Form {
         let size = self.fields.iter().map(|(n, v)| n.len() + v.len() + 128).sum::<usize>()
             + self.files.iter().map(|f| f.bytes.len() + 256).sum::<usize>();
         let mut body = Vec::with_capacity(size);
-        let mut line = |body: &mut Vec<u8>, text: &str| body.extend_from_slice(text.as_bytes());
+        let line = |body: &mut Vec<u8>, text: &str| body.extend_from_slice(text.as_bytes());
         for (name, value) in &self.fields {
             let name = escape(name);
             line(
