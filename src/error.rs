@@ -113,7 +113,9 @@ fn way_out(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => " (choose a directory that this user owns)",
         io::ErrorKind::NotFound => " (create it first, or choose another path)",
-        io::ErrorKind::StorageFull => " (free some space; reports already committed are safe)",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            " (free some space; reports already committed are safe)"
+        }
         io::ErrorKind::ReadOnlyFilesystem => " (choose a path on a writable file system)",
         _ => "",
     }

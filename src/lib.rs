@@ -5,6 +5,7 @@ mod config;
 pub mod dump;
 mod error;
 pub mod privacy;
+mod private_file;
 pub mod report;
 pub mod scrub;
 pub mod spool;

@@ -54,3 +54,38 @@ pub fn gate(stage: Stage, policy: ConsentPolicy, recorded: Consent, mirror: Mirr
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case() {
+        use Verdict::{Drop, Hold, Proceed};
+        // Dump, spool, upload with a silent mirror.
+        let table = [
+            (Consent::Unknown, ConsentPolicy::DropUntilGranted, [Drop, Drop, Drop]),
+            (Consent::Unknown, ConsentPolicy::AskFirst, [Proceed, Proceed, Hold]),
+            (Consent::Unknown, ConsentPolicy::NotRequired, [Proceed, Proceed, Proceed]),
+            (Consent::Granted, ConsentPolicy::DropUntilGranted, [Proceed, Proceed, Proceed]),
+            (Consent::Granted, ConsentPolicy::AskFirst, [Proceed, Proceed, Proceed]),
+            (Consent::Granted, ConsentPolicy::NotRequired, [Proceed, Proceed, Proceed]),
+            (Consent::Denied, ConsentPolicy::DropUntilGranted, [Drop, Drop, Drop]),
+            (Consent::Denied, ConsentPolicy::AskFirst, [Drop, Drop, Drop]),
+            (Consent::Denied, ConsentPolicy::NotRequired, [Drop, Drop, Drop]),
+            (Consent::Withdrawn, ConsentPolicy::DropUntilGranted, [Drop, Drop, Drop]),
+            (Consent::Withdrawn, ConsentPolicy::AskFirst, [Drop, Drop, Drop]),
+            (Consent::Withdrawn, ConsentPolicy::NotRequired, [Drop, Drop, Drop]),
+        ];
+        for (consent, policy, verdicts) in table {
+            for (stage, expected) in [Stage::Dump, Stage::Spool, Stage::Upload].into_iter().zip(verdicts) {
+                assert_eq!(
+                    gate(stage, policy, consent, Mirror::Silent),
+                    expected,
+                    "{stage:?} {policy:?} {consent:?}"
+                );
+                assert_eq!(gate(stage, policy, consent, Mirror::Refuses), Drop, "the mirror only narrows");
+            }
+        }
+    }
+}

@@ -2,11 +2,17 @@
 //!
 //! `spool` is the only module that writes report files.
 
+#![forbid(unsafe_code)]
+
+mod claim;
 pub mod container;
 pub mod file;
 pub mod key;
+mod name;
 pub mod quota;
-pub mod seal;
+mod seal;
+
+pub use claim::Claim;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,4 +41,12 @@ pub enum PartKind {
     Pointers = 4,
     /// The scrubbed minidump.
     Minidump = 5,
+}
+
+impl PartKind {
+    /// The kind with that number in a container.
+    fn from_number(number: u8) -> Option<Self> {
+        let kinds = [Self::Report, Self::Receipt, Self::StackTrace, Self::Pointers, Self::Minidump];
+        kinds.into_iter().find(|kind| *kind as u8 == number)
+    }
 }

@@ -1,0 +1,277 @@
+//! Files that only this user may read or write, replaced so that neither a kill nor a power cut leaves half of one.
+//!
+//! Used for keys, the consent record, the identifier's secret and the spool. Depends on no stage.
+//!
+//! A replacement is written under a temporary *name* and renamed. `O_TMPFILE` would leave no name behind
+//! after a kill, but it needs `linkat` (no safe call), does not replace, and is missing on NFS, FAT and
+//! older overlay file systems. Here the temporary file is found and reused or removed by whoever comes next.
+#![deny(unsafe_code)]
+
+pub(crate) mod steps;
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+
+/// The longest wait for another process's lock. Holders keep it for a few writes; only a stopped one keeps it
+/// longer, and then the application must not stand still with it.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// Reads the whole file, or `None` if there is none.
+///
+/// # Errors
+/// If it is not a regular file, not this user's, open to others, longer than `max_len`, or cannot be read.
+pub(crate) fn read(path: &Path, max_len: usize) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let Some(file) = open(path, OpenOptions::new().read(true))? else { return Ok(None) };
+    let mut bytes = Zeroizing::new(Vec::with_capacity(max_len.saturating_add(1)));
+    file.take(u64::try_from(max_len).unwrap_or(u64::MAX).saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|e| Error::file(path, "read", e))?;
+    if bytes.len() > max_len {
+        return Err(refuse(path, format!("it is longer than the {max_len} bytes expected there")));
+    }
+    Ok(Some(bytes))
+}
+
+/// Replaces the file by what `decide` makes of its present contents; `None` leaves it as it is.
+///
+/// Only one process is inside `decide` for one path at a time. The new contents are durable on return.
+///
+/// # Errors
+/// As [`read`], or what `decide` returns, or if the new contents cannot be written: then the old ones stand.
+pub(crate) fn update(
+    path: &Path,
+    max_len: usize,
+    decide: impl FnOnce(Option<&[u8]>) -> Result<Option<Zeroizing<Vec<u8>>>>,
+) -> Result<()> {
+    let (directory, temporary) = beside(path)?;
+    create_dir(&directory)?;
+    let mut file = open_locked(&temporary)?;
+    let replace = |file: &mut File| -> Result<bool> {
+        let present = read(path, max_len)?;
+        let Some(bytes) = decide(present.as_ref().map(|p| p.as_slice()))? else { return Ok(false) };
+        steps::at("update: decided");
+        file.set_len(0)
+            .and_then(|()| file.write_all(&bytes))
+            .map_err(|e| Error::file(&temporary, "write", e))?;
+        steps::at("update: written");
+        file.sync_all().map_err(|e| Error::file(&temporary, "write", e))?;
+        steps::at("update: synced");
+        std::fs::rename(&temporary, path).map_err(|e| Error::file(path, "replace", e))?;
+        Ok(true)
+    };
+    match replace(&mut file) {
+        Ok(true) => {
+            steps::at("update: renamed");
+            sync_dir(&directory)
+        }
+        // The lock is still held, so the temporary file is ours to remove.
+        not_replaced => {
+            let _ = std::fs::remove_file(&temporary);
+            not_replaced.map(|_| ())
+        }
+    }
+}
+
+/// Overwrites and removes the file. Returns whether there was one.
+///
+/// Overwriting is a best effort: flash storage and copy-on-write file systems may keep the old blocks.
+///
+/// # Errors
+/// If it cannot be removed. A file that is not this user's own is not touched.
+pub(crate) fn destroy(path: &Path) -> Result<bool> {
+    let (directory, _) = beside(path)?;
+    let Some(mut file) = open(path, OpenOptions::new().write(true))? else { return Ok(false) };
+    let len = file.metadata().map_err(|e| Error::file(path, "read", e))?.len();
+    let overwritten = io::copy(&mut io::repeat(0).take(len), &mut file).and_then(|_| file.sync_all());
+    steps::at("destroy: overwritten");
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::file(path, "remove", e)),
+        _ => sync_dir(&directory)?,
+    }
+    overwritten.map(|()| true).map_err(|e| Error::file(path, "overwrite", e))
+}
+
+/// Opens a file of this user's own, or returns `None` if there is none. Symbolic links are refused, and a FIFO
+/// does not block.
+///
+/// # Errors
+/// If it is not a regular file, not this user's, open to others, or cannot be opened.
+pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> Result<Option<File>> {
+    let options = options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = match options.open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(refuse(path, "it is a symbolic link; put the file itself there".to_owned()));
+        }
+        Err(e) => return Err(Error::file(path, "open", e)),
+    };
+    let found = file.metadata().map_err(|e| Error::file(path, "read", e))?;
+    let (user, mode) = (effective_user(), found.mode() & 0o777);
+    if !found.is_file() {
+        return Err(refuse(path, "it is not a regular file".to_owned()));
+    }
+    if found.uid() != user {
+        return Err(refuse(
+            path,
+            format!("it belongs to user {}, this process runs as user {user}", found.uid()),
+        ));
+    }
+    if mode & 0o077 != 0 {
+        return Err(refuse(
+            path,
+            format!("others may read or write it (mode {mode:04o}); run chmod 600 on it"),
+        ));
+    }
+    Ok(Some(file))
+}
+
+/// Opens `path`, made if need be, and takes its exclusive lock; the file found there is the one locked.
+fn open_locked(path: &Path) -> Result<File> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        let mut options = OpenOptions::new();
+        let Some(file) = open(path, options.read(true).write(true).create(true))? else {
+            return Err(Error::file(path, "create", io::ErrorKind::NotFound.into()));
+        };
+        lock_until(&file, path, Lock::Exclusive, deadline)?;
+        // The holder before us may have renamed or removed the file that we waited for.
+        let locked = file.metadata().map_err(|e| Error::file(path, "read", e))?;
+        match std::fs::symlink_metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) => return Ok(file),
+            _ if Instant::now() > deadline => return Err(timeout()),
+            _ => {}
+        }
+    }
+}
+
+/// How a lock is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Readers.
+    Shared,
+    /// One writer.
+    Exclusive,
+}
+
+/// Takes flock(2) on an open file; it ends with the file (and with all forked copies of it).
+///
+/// # Errors
+/// [`Error::Timeout`] after ten seconds.
+pub(crate) fn lock(file: &File, path: &Path, kind: Lock) -> Result<()> {
+    lock_until(file, path, kind, Instant::now() + LOCK_WAIT)
+}
+
+fn lock_until(file: &File, path: &Path, kind: Lock, deadline: Instant) -> Result<()> {
+    // flock has no time-out; the pause grows so that a stopped holder costs next to nothing.
+    let mut pause = Duration::from_micros(200);
+    loop {
+        let attempt = match kind {
+            Lock::Shared => file.try_lock_shared(),
+            Lock::Exclusive => file.try_lock(),
+        };
+        match attempt {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(e)) => return Err(Error::file(path, "lock", e)),
+            Err(TryLockError::WouldBlock) if Instant::now() > deadline => return Err(timeout()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(pause),
+        }
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+fn timeout() -> Error {
+    Error::Timeout("the process that holds the lock of Cenotaph's directory; is it stopped?")
+}
+
+/// Makes a directory and its missing parents, all for this user only, durably.
+///
+/// # Errors
+/// If it cannot be made, or one is there that is not this user's or that others may write to.
+pub(crate) fn create_dir(path: &Path) -> Result<()> {
+    let mut missing: Vec<&Path> = Vec::new();
+    for ancestor in path.ancestors() {
+        // "" is the parent of a relative path: the current directory.
+        if ancestor.as_os_str().is_empty() || ancestor.exists() {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    for directory in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::file(directory, "create", e));
+            }
+            _ => steps::at("directory: made"),
+        }
+        if let Some(parent) = directory.parent() {
+            sync_dir(parent)?;
+        }
+    }
+    check_dir(path)
+}
+
+/// Whether the directory is this user's and closed to other writers.
+///
+/// # Errors
+/// If it is not, or is not there.
+pub(crate) fn check_dir(path: &Path) -> Result<()> {
+    let found = std::fs::metadata(path).map_err(|e| Error::file(path, "open", e))?;
+    let (user, mode) = (effective_user(), found.mode() & 0o777);
+    if !found.is_dir() {
+        return Err(Error::file(path, "open", io::ErrorKind::NotADirectory.into()));
+    }
+    if found.uid() != user {
+        let reason = format!("it belongs to user {}, this process runs as user {user}", found.uid());
+        return Err(refuse(path, reason));
+    }
+    if mode & 0o022 != 0 {
+        return Err(refuse(path, format!("others may write to it (mode {mode:04o}); run chmod 700 on it")));
+    }
+    Ok(())
+}
+
+/// Makes the directory's entries durable.
+///
+/// # Errors
+/// If the file system reports a failure; one that cannot sync directories at all is taken at its word.
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    match File::open(path).and_then(|directory| directory.sync_all()) {
+        Err(e) if e.kind() != io::ErrorKind::InvalidInput => Err(Error::file(path, "sync", e)),
+        _ => Ok(()),
+    }
+}
+
+/// A file that is there but must not be used.
+pub(crate) fn refuse(path: &Path, reason: String) -> Error {
+    Error::file(path, "use", io::Error::new(io::ErrorKind::InvalidData, reason))
+}
+
+/// The directory that holds `path`, and the one temporary name for replacing it.
+fn beside(path: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::file(path, "write", io::ErrorKind::InvalidFilename.into()));
+    };
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(".tmp");
+    Ok((directory.to_path_buf(), directory.join(temporary)))
+}
+
+/// The user that files made by this process belong to.
+#[allow(unsafe_code)] // std has no call for it, and /proc/self belongs to root in a process that is not dumpable.
+fn effective_user() -> u32 {
+    // SAFETY: geteuid(2) takes nothing, touches no memory and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+#[cfg(test)]
+mod tests;
