@@ -108,6 +108,30 @@ impl Claim {
         self.move_to(State::Pending, name)
     }
 
+    /// Notes which destinations have accepted it and keeps the claim: a kill from here on does not send it there
+    /// again. `delivered_mask` is added to the mask.
+    ///
+    /// # Errors
+    /// If the spool cannot be changed.
+    pub fn note_delivered(&mut self, delivered_mask: u32) -> Result<()> {
+        let name = Name { delivered: self.name.delivered | delivered_mask, ..self.name };
+        let _lock = take_lock(&self.dir)?;
+        self.move_to(State::Sending, name)?;
+        self.name = name;
+        Ok(())
+    }
+
+    /// Not tried, for a reason that holds until `not_before_ms`. As [`retry`](Self::retry), but counts no attempt.
+    ///
+    /// # Errors
+    /// As [`retry`](Self::retry).
+    pub fn defer(self, not_before_ms: u64, delivered_mask: u32) -> Result<()> {
+        let delivered = self.name.delivered | delivered_mask;
+        let name = Name { not_before_ms, delivered, ..self.name };
+        let _lock = take_lock(&self.dir)?;
+        self.move_to(State::Pending, name)
+    }
+
     /// A server has refused it for good: keeps it in `rejected`, to be looked at.
     ///
     /// # Errors
