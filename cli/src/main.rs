@@ -1,1 +1,54 @@
-fn main() {}
+//! The command line of Cenotaph.
+
+mod collect;
+mod failure;
+mod interrupt;
+mod output;
+
+mod commands;
+
+use std::process::ExitCode;
+
+use failure::{Failure, Result};
+
+const HELP: &str = "\
+Cenotaph: crash reports without the person
+
+Usage: cenotaph COMMAND [ARGUMENTS]
+
+Commands:
+  collect --listen ADDR --dir DIR --self-signed [--fail N:STATUS[:SECONDS]]
+      An HTTPS collector on loopback for development. Writes its certificate authority to DIR/ca.pem,
+      prints the address it listens on, and keeps each request in a folder of its own, DIR/NUMBER-REPORT/.
+      --fail answers the first N requests with STATUS (and Retry-After SECONDS).
+
+Exit codes: 0 done, 1 it failed, 2 the command line cannot be understood.
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::note(format_args!("cenotaph: {failure}"));
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    use lexopt::prelude::*;
+    let mut arguments = lexopt::Parser::from_env();
+    match arguments.next()? {
+        Some(Long("help") | Short('h')) => output::line(HELP.trim_end()),
+        Some(Long("version") | Short('V')) => {
+            output::line(format_args!("cenotaph {}", env!("CARGO_PKG_VERSION")))
+        }
+        Some(Value(command)) => match command.to_str() {
+            Some("collect") => commands::collect(arguments),
+            Some("help") => output::line(HELP.trim_end()),
+            _ => Err(Failure::Usage(format!("unknown command {}", command.display()))),
+        },
+        Some(other) => Err(other.unexpected().into()),
+        None => Err(Failure::Usage("no command given".to_owned())),
+    }
+}

@@ -95,18 +95,6 @@ impl Claim {
         sync_if_there(&self.dir.join(State::Sending.name()))
     }
 
-    /// Notes in the name, while the claim goes on, which destinations are done with; a successor then leaves them out.
-    ///
-    /// # Errors
-    /// If the spool cannot be changed; the claim stands as it was.
-    pub fn note(&mut self, delivered_mask: u32) -> Result<()> {
-        let name = Name { delivered: self.name.delivered | delivered_mask, ..self.name };
-        let _lock = take_lock(&self.dir)?;
-        self.move_to(State::Sending, name)?;
-        self.name = name;
-        Ok(())
-    }
-
     /// To be tried again, not before `not_before_ms` (milliseconds since the Unix epoch). `delivered_mask` is added to the
     /// mask. Counts as an attempt.
     ///
@@ -120,13 +108,28 @@ impl Claim {
         self.move_to(State::Pending, name)
     }
 
-    /// To be tried not before `not_before_ms`, without counting as an attempt: nobody was asked.
+    /// Notes which destinations have accepted it and keeps the claim: a kill from here on does not send it there
+    /// again. `delivered_mask` is added to the mask.
     ///
     /// # Errors
-    /// If the spool cannot be changed; the report is tried again as it was.
-    pub fn postpone(self, not_before_ms: u64) -> Result<()> {
+    /// If the spool cannot be changed.
+    pub fn note_delivered(&mut self, delivered_mask: u32) -> Result<()> {
+        let name = Name { delivered: self.name.delivered | delivered_mask, ..self.name };
         let _lock = take_lock(&self.dir)?;
-        self.move_to(State::Pending, Name { not_before_ms, ..self.name })
+        self.move_to(State::Sending, name)?;
+        self.name = name;
+        Ok(())
+    }
+
+    /// Not tried, for a reason that holds until `not_before_ms`. As [`retry`](Self::retry), but counts no attempt.
+    ///
+    /// # Errors
+    /// As [`retry`](Self::retry).
+    pub fn defer(self, not_before_ms: u64, delivered_mask: u32) -> Result<()> {
+        let delivered = self.name.delivered | delivered_mask;
+        let name = Name { not_before_ms, delivered, ..self.name };
+        let _lock = take_lock(&self.dir)?;
+        self.move_to(State::Pending, name)
     }
 
     /// A server has refused it for good: keeps it in `rejected`, to be looked at.

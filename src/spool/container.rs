@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 8 | magic | `CENOTAPH` |
 //! | 2 | version | 1 |
-//! | 1 | suite | 1: gzip (RFC 1952), STREAM over AES-256-GCM ([`seal`](super::seal)), HKDF-SHA256, local key |
+//! | 1 | suite | 1: gzip (RFC 1952), STREAM over AES-256-GCM (see `seal`), HKDF-SHA256, local key |
 //! | 1 | n | how many parts were sealed, 1 to 16 |
 //! | 16, 8 | report id, time | time in milliseconds since the Unix epoch |
 //! | n x 12 | kind (1), zero (3), plain length (4), sealed length (4) | the parts, as sealed at first |

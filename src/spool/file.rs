@@ -1,4 +1,4 @@
-//! The spool directory. Only this module (with [`claim`](super::claim)) writes report files.
+//! The spool directory. Only this module (with `claim`) writes report files.
 //!
 //! ```text
 //! DIR/key                  the local key          DIR/consent   the consent record

@@ -1,7 +1,6 @@
 //! Sealed reports on disk: one container file a report, state = directory, nothing lost by a power cut.
 //!
 //! `spool` is the only module that writes report files.
-
 #![forbid(unsafe_code)]
 
 mod claim;
@@ -13,6 +12,9 @@ pub mod quota;
 mod seal;
 
 pub use claim::Claim;
+pub use file::{Committed, Item, Spool, State, Tally};
+pub use key::LocalKey;
+pub use quota::Limits;
 
 use serde::{Deserialize, Serialize};
 

@@ -92,7 +92,7 @@ mod tests {
     fn the_oldest_goes_first_by_each_limit() {
         use Excess::{Age, Bytes, Count};
         let busy = |since_ms, bytes| Stored { in_use: true, ..stored(since_ms, bytes) };
-        let cases: &[(&str, Vec<Stored>, Vec<(usize, Excess)>)] = &[
+        let cases = [
             ("nothing stored", vec![], vec![]),
             ("within all limits", vec![stored(950, 300), stored(960, 300), stored(970, 400)], vec![]),
             ("just young enough, just too old", vec![stored(901, 1), stored(900, 1)], vec![(1, Age)]),
@@ -118,7 +118,7 @@ mod tests {
             ),
         ];
         for (what, stored, expected) in cases {
-            assert_eq!(&select(stored, &LIMITS, 1000), expected, "{what}");
+            assert_eq!(select(&stored, &LIMITS, 1000), expected, "{what}");
         }
     }
 

@@ -44,6 +44,10 @@ pub trait Claim {
     fn id(&self) -> ReportId;
     /// What happened to it so far.
     fn progress(&self) -> Progress;
+    /// Whether it was deleted since it was claimed: it must not be sent.
+    fn is_purged(&self) -> bool {
+        false
+    }
     /// Unseals it.
     ///
     /// # Errors
@@ -83,7 +87,7 @@ pub struct Progress {
     pub attempts: u32,
     /// Bit i: destination i has accepted it.
     pub delivered: u32,
-    /// Bit i: destination i will never take it.
+    /// Bit i: destination i will never take it. May be forgotten by a queue: it is then asked once more.
     pub refused: u32,
     /// Not to be touched before this time (milliseconds since the Unix epoch).
     pub next_due_ms: u64,
@@ -254,6 +258,7 @@ impl Pass<'_, '_> {
                 continue;
             }
             match (self.hooks.gate)() {
+                Verdict::Proceed if claim.is_purged() => return claim.discard().map(|()| Fate::Dropped),
                 Verdict::Proceed => {}
                 Verdict::Hold => {
                     due = due.min(now);

@@ -1,5 +1,6 @@
 //! A process is killed (SIGKILL) between any two changes it makes to the spool, and what is left is looked at.
 //! The child prints each step and waits; its parent lets it go on, or kills it there.
+#![allow(clippy::print_stdout)] // The child's only way to speak.
 
 use std::io::{BufRead, BufReader};
 use std::process::Command;
@@ -44,21 +45,22 @@ fn run_until(role: &str, dir: &Path, stop: usize) -> Option<String> {
     let mut child = child("spool::file::kill_tests::child_process", role, dir);
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut input = child.stdin.take().unwrap();
-    for number in 0.. {
+    let mut number = 0;
+    let step = loop {
         let step =
             output.by_ref().find_map(|line| Some(line.unwrap().split_once("at ")?.1.to_owned())).unwrap();
-        if step == "done" {
-            assert!(child.wait().unwrap().success());
-            return None;
-        }
-        if number == stop {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            return Some(step);
+        if step == "done" || number == stop {
+            break step;
         }
         writeln!(input).unwrap();
+        number += 1;
+    };
+    if step != "done" {
+        child.kill().unwrap();
     }
-    unreachable!()
+    let status = child.wait().unwrap();
+    assert_eq!(status.success(), step == "done", "{role}: {status}");
+    (step != "done").then_some(step)
 }
 
 /// Kills `role` at each of its steps, each time in a fresh spool, and lets `check` look at what is left.

@@ -1,3 +1,5 @@
+#![allow(clippy::print_stdout)] // A child process's only way to speak.
+
 use std::collections::BTreeSet;
 use std::fs::FileTimes;
 use std::os::unix::fs::{PermissionsExt, symlink};
