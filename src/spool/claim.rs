@@ -113,7 +113,7 @@ impl Claim {
     pub fn note_delivered(&mut self, delivered_mask: u32) -> Result<()> {
         let name = Name { delivered: self.name.delivered | delivered_mask, ..self.name };
         let _lock = take_lock(&self.dir)?;
-        self.move_to(State::Sending, name)?;
+        self.rename(State::Sending, name)?;
         self.name = name;
         Ok(())
     }
@@ -159,6 +159,10 @@ impl Claim {
 
     /// Ends the claim before the caller's lock ends, so that the next claimant finds the report free.
     fn move_to(self, state: State, name: Name) -> Result<()> {
+        self.rename(state, name)
+    }
+
+    fn rename(&self, state: State, name: Name) -> Result<()> {
         let directory = self.dir.join(state.name());
         let path = directory.join(name.to_string());
         match std::fs::rename(self.path(), &path) {
