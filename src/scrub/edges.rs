@@ -74,8 +74,9 @@ fn gap(length: usize, whole: usize) -> Option<usize> {
 /// Whether `next` and `last`, with `gap` between, look like parts of one value.
 fn continues(next: &[u8], last: &[u8], gap: &[u8], groups: usize) -> bool {
     if gap.contains(&b'\n') {
-        // Lines of armour are 64 or 76 characters long, but for the last one and for the cut one.
-        return is_base64_line(next) && is_base64_line(last) && (next.len() >= 16 || last.len() >= 16);
+        // Lines of armour are 64 or 76 characters long, but for the cut one; what a short last one belongs to has an
+        // END line behind it.
+        return next.len() >= 16 && is_base64_line(next) && is_base64_line(last);
     }
     gap == b" " && groups < 12 && is_group(next) && (is_group(last) || last.is_empty())
 }
