@@ -1,8 +1,15 @@
 //! Minidumps: writing, looking into, unwinding, and the small synthetic kind.
 
+pub mod binaries;
+mod builder;
+mod claims;
 pub mod fingerprint;
 pub mod indirect;
 pub mod layout;
+pub mod memory;
+#[cfg(test)]
+mod oracle;
+mod parse;
 pub mod synthetic;
 pub mod unwind;
 pub mod writer;
