@@ -16,8 +16,11 @@ impl Summary {
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
         let middle = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 0 { (at(middle.wrapping_sub(1)) + at(middle)) / 2.0 } else { at(middle) };
+        let median = if sorted.len().is_multiple_of(2) {
+            (at(middle.wrapping_sub(1)) + at(middle)) / 2.0
+        } else {
+            at(middle)
+        };
         // The nearest rank: with fewer than 20 values the largest.
         let p95 = at((sorted.len() * 95).div_ceil(100).wrapping_sub(1));
         Self { median, p95 }
