@@ -1,13 +1,23 @@
 //! Removing personal data from a parsed dump and from text, in place and at the same length.
 #![forbid(unsafe_code)]
 
+mod contexts;
+mod edges;
+mod edit;
+mod finder;
+mod known;
+mod places;
+mod pointers;
 pub mod receipt;
+mod rules;
+mod runs;
+mod texts;
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-pub use receipt::{Entry, Place, Receipt};
+pub use receipt::{Entry, Place, Receipt, Tally};
 
 use crate::dump::Layout;
 use crate::error::Result;
@@ -37,16 +47,60 @@ pub enum Level {
     Pointers,
 }
 
-/// Scrubs a dump in place. The length stays; the result still parses and unwinds the same.
-///
-/// # Errors
-/// Anything that could not be scrubbed with certainty (an unknown CPU, a stream that does not parse). The bytes must
-/// then not be used: the caller steps down to a stack trace.
-pub fn dump(_bytes: &mut [u8], _layout: &Layout, _policy: &Policy, _receipt: &mut Receipt) -> Result<()> {
-    todo!()
+/// Version of the rules, written into receipts.
+pub const ENGINE: u32 = 1;
+
+/// A policy, compiled. Making one is the only part of scrubbing that allocates for the policy, so it can be done
+/// long before a crash; it may be shared between threads.
+#[derive(Debug)]
+pub struct Engine {
+    policy: Policy,
+    known: known::Known,
 }
 
-/// Scrubs every text of a report: attributes, breadcrumbs, panic message, reason, thread names.
-pub fn report(_report: &mut Report, _policy: &Policy, _receipt: &mut Receipt) {
-    todo!()
+impl Engine {
+    /// Compiles `policy`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`](crate::Error::Limit) for too many or too long known values.
+    pub fn new(policy: &Policy) -> Result<Self> {
+        rules::prepare()?;
+        Ok(Self { known: known::Known::new(&policy.known)?, policy: policy.clone() })
+    }
+
+    /// See [`dump`].
+    ///
+    /// # Errors
+    /// As [`dump`].
+    pub fn dump(&self, bytes: &mut [u8], layout: &Layout, receipt: &mut Receipt) -> Result<()> {
+        receipt.engine = ENGINE;
+        places::scrub(&mut edit::Editor::new(bytes, receipt), layout, &self.policy, &self.known)
+    }
+
+    /// See [`report`].
+    pub fn report(&self, report: &mut Report, receipt: &mut Receipt) {
+        receipt.engine = ENGINE;
+        texts::scrub(report, &self.known, receipt);
+    }
+}
+
+/// Scrubs a dump in place. The length stays; the result still parses and unwinds the same. Linear in the dump's
+/// length. `layout` must be that of `bytes`.
+///
+/// # Errors
+/// Anything that could not be scrubbed with certainty (an unknown CPU, a context that is too short, a policy beyond the
+/// limits). The bytes must then not be used: the caller steps down to a stack trace.
+pub fn dump(bytes: &mut [u8], layout: &Layout, policy: &Policy, receipt: &mut Receipt) -> Result<()> {
+    Engine::new(policy)?.dump(bytes, layout, receipt)
+}
+
+/// Scrubs every text of a report: values of attributes, breadcrumbs, panic message and location, the words given to
+/// `capture`, thread names. Keys, notes and module names stay.
+///
+/// If `policy` is beyond its limits, all these texts are emptied instead, and a note says so.
+pub fn report(report: &mut Report, policy: &Policy, receipt: &mut Receipt) {
+    match Engine::new(policy) {
+        Ok(engine) => engine.report(report, receipt),
+        Err(error) => texts::empty(report, &error),
+    }
 }

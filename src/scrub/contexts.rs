@@ -1,0 +1,280 @@
+//! Registers: what an unwinder needs stays, what may be text goes.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use super::edit::{Addresses, Editor};
+use super::finder::{self, Edges};
+use super::known::Known;
+use super::receipt::Place;
+use super::runs;
+use crate::error::{Error, Result};
+
+/// Registers up to this magnitude are counters, descriptors, error numbers.
+pub(super) const SMALL: u64 = 4096;
+
+/// A CPU context's layout, as offsets into it.
+pub(super) struct Cpu {
+    /// Bytes of the structure. More are its extended state.
+    length: usize,
+    /// Where the stack pointer stands.
+    stack_pointer: usize,
+    /// General registers, in the order of the calling convention's arguments first: of a string that was passed or
+    /// returned in two of them the halves are neighbours.
+    general: &'static [usize],
+    /// Everything that is neither a kept nor a general register.
+    debug: &'static [Range<usize>],
+    /// Floating-point and vector registers, which `memcpy` and `strlen` fill with text.
+    vector: &'static [Range<usize>],
+}
+
+/// `CONTEXT` of winnt.h for x86-64 (`CONTEXT_AMD64` of minidump-common). RDI RSI RDX RCX R8 R9, RAX, RBX, RBP, R10 to
+/// R15 (System V ABI); RIP, RSP, flags and selectors stay. RBP is a general register too: it stays because it is
+/// mapped whenever it is a frame pointer.
+const AMD64: Cpu = Cpu {
+    length: 1232,
+    stack_pointer: 152,
+    general: &[176, 168, 136, 128, 184, 192, 120, 144, 160, 200, 208, 216, 224, 232, 240],
+    debug: &[0..48, 72..120],
+    vector: &[256..1232],
+};
+
+/// `CONTEXT` of winnt.h for ARM64 (`CONTEXT_ARM64`). X0 to X28, FP, LR; SP, PC and flags stay.
+const ARM64: Cpu =
+    Cpu { length: 912, stack_pointer: 256, general: &X_REGISTERS, debug: &[792..912], vector: &[272..792] };
+
+/// Breakpad's older context for ARM64 (`CONTEXT_ARM64_OLD`): its header happens to be as long.
+const ARM64_OLD: Cpu =
+    Cpu { length: 796, stack_pointer: 256, general: &X_REGISTERS, debug: &[], vector: &[276..796] };
+
+/// X0 to X28, FP and LR follow each other from offset 8 on.
+const X_REGISTERS: [usize; 31] = {
+    let (mut offsets, mut at) = ([0; 31], 0);
+    while at < 31 {
+        offsets[at] = 8 + at * 8;
+        at += 1;
+    }
+    offsets
+};
+
+impl Cpu {
+    /// The layout for a `processor_architecture`.
+    ///
+    /// # Errors
+    /// For one whose registers could not be told apart.
+    pub(super) fn new(processor: u16) -> Result<&'static Self> {
+        match processor {
+            9 => Ok(&AMD64),
+            12 => Ok(&ARM64),
+            0x8003 => Ok(&ARM64_OLD),
+            other => Err(Error::malformed(
+                "minidump",
+                format!("processor architecture {other:#x}: its registers cannot be scrubbed"),
+            )),
+        }
+    }
+
+    /// The stack pointer of a context, if that is whole.
+    pub(super) fn stack_pointer(&self, bytes: &[u8], context: &Range<usize>) -> Option<u64> {
+        (context.len() >= self.length).then(|| word(bytes, context.start + self.stack_pointer))
+    }
+
+    /// Scrubs a CPU context. An empty one is left alone.
+    ///
+    /// # Errors
+    /// If it is shorter than its structure.
+    pub(super) fn scrub(
+        &self,
+        editor: &mut Editor<'_>,
+        context: &Range<usize>,
+        mapped: &Addresses,
+        known: &Known,
+    ) -> Result<()> {
+        if context.is_empty() {
+            return Ok(());
+        }
+        if context.len() < self.length {
+            return Err(Error::malformed(
+                "minidump",
+                format!("CPU context at {:#x} has {} bytes", context.start, context.len()),
+            ));
+        }
+        let here = |range: &Range<usize>| context.start + range.start..context.start + range.end;
+        let general: Vec<usize> = self.general.iter().map(|offset| context.start + offset).collect();
+        words(editor, &general, Place::Registers, mapped, known);
+        for range in self.debug {
+            editor.zero(here(range), Place::Registers, "debug-registers");
+        }
+        for range in self.vector {
+            editor.zero(here(range), Place::Registers, "vector-state");
+        }
+        editor.zero(context.start + self.length..context.end, Place::Registers, "vector-state");
+        Ok(())
+    }
+}
+
+/// Scrubs 8-byte words at `offsets` as registers: those that are small or mapped stay; the others are searched as one
+/// string, and zeroed if something is found in them or if they are printable.
+pub(super) fn words(
+    editor: &mut Editor<'_>,
+    offsets: &[usize],
+    place: Place,
+    mapped: &Addresses,
+    known: &Known,
+) {
+    let kept = |value: u64| is_small(value) || mapped.contains(value);
+    let (mut text, mut owners) = (Vec::new(), Vec::new());
+    for &offset in offsets {
+        let value = word(editor.bytes(), offset);
+        if !kept(value) {
+            text.extend(value.to_le_bytes());
+            owners.push(offset);
+        }
+    }
+    let found = finder::in_memory(&text, Edges::Whole, known);
+    for (at, &offset) in owners.iter().enumerate() {
+        let bytes = at * 8..at * 8 + 8;
+        let hit = found.iter().find(|f| f.range.start < bytes.end && bytes.start < f.range.end);
+        if let Some(hit) = hit {
+            editor.zero(offset..offset + 8, place, hit.rule);
+        } else if is_printable(&text[bytes]) {
+            editor.zero(offset..offset + 8, place, "printable-word");
+        }
+    }
+}
+
+/// Whether a word is a small integer of either sign.
+pub(super) fn is_small(value: u64) -> bool {
+    value.cast_signed().unsigned_abs() <= SMALL
+}
+
+/// Whether a word is more likely text than a number: it has two or more bytes that are not zero, and more than half of
+/// those are printable ASCII or belong to well-formed UTF-8. (Zero bytes do not count: UTF-16, UTF-32 and the end of a
+/// string have them.)
+pub(super) fn is_printable(word: &[u8]) -> bool {
+    let non_zero = word.iter().filter(|&&byte| byte != 0).count();
+    let plain = word.iter().filter(|&&byte| runs::is_text(byte)).count();
+    let other: usize = word
+        .utf8_chunks()
+        .flat_map(|c| c.valid().chars())
+        .filter(|c| !c.is_ascii())
+        .map(char::len_utf8)
+        .sum();
+    non_zero >= 2 && (plain + other) * 2 > non_zero
+}
+
+/// The word at `offset`; 0 outside.
+pub(super) fn word(bytes: &[u8], offset: usize) -> u64 {
+    let word =
+        offset.checked_add(8).and_then(|end| bytes.get(offset..end)).and_then(|word| word.try_into().ok());
+    word.map_or(0, u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scrub::Receipt;
+
+    #[test]
+    fn printable_words() {
+        for (word, expected) in [
+            (&b"alice@ex"[..], true),
+            (b"om\0\0\0\0\0\0", true),
+            (b"a\0b\0c\0d\0", true),
+            (b"a\0\0\0b\0\0\0", true),
+            ("Jürgen\0".as_bytes(), true),
+            ("日本\0\0".as_bytes(), true),
+            (&0x0000_7fff_1234_5678_u64.to_le_bytes(), false),
+            (&1.5f64.to_le_bytes(), false),
+            (&0xffff_ffff_0000_0000_u64.to_le_bytes(), false),
+            (b"a\0\0\0\0\0\0\0", false),
+            (&[0; 8], false),
+        ] {
+            assert_eq!(is_printable(word), expected, "{word:x?}");
+        }
+        assert!(is_small(4096) && is_small(0) && is_small((-4096i64).cast_unsigned()));
+        assert!(!is_small(4097) && !is_small((-4097i64).cast_unsigned()) && !is_small(1 << 63));
+    }
+
+    #[test]
+    fn a_context_keeps_what_unwinding_needs() {
+        let put = |bytes: &mut Vec<u8>, offset: usize, value: [u8; 8]| {
+            bytes[offset..offset + 8].copy_from_slice(&value)
+        };
+        let mut context = vec![b'S'; 1232];
+        context[48..72].fill(0x11);
+        put(&mut context, 248, *b"pcpcpcpc");
+        put(&mut context, 152, 0x7ffe_0000_1000_u64.to_le_bytes());
+        put(&mut context, 160, 0x7ffe_0000_1040_u64.to_le_bytes());
+        put(&mut context, 120, (-11i64).to_le_bytes());
+        put(&mut context, 128, 0xfedc_ba98_8765_4321_u64.to_le_bytes());
+        put(&mut context, 176, *b"\x01wilhel\x02");
+        put(&mut context, 168, *b"mi\x80\x81\x82\x83\x84\x85");
+        let before = context.clone();
+        let mut receipt = Receipt::default();
+        let mapped = Addresses::new([0x7ffe_0000_0000..0x7ffe_0001_0000]);
+        let known = Known::new(&[]).unwrap();
+        Cpu::new(9)
+            .unwrap()
+            .scrub(&mut Editor::new(&mut context, &mut receipt), &(0..1232), &mapped, &known)
+            .unwrap();
+        assert_eq!(receipt.discrepancy(&before, &context), None);
+        for kept in [48..72, 248..256, 152..160, 160..168, 120..128, 128..136] {
+            assert_eq!(context[kept.clone()], before[kept.clone()], "{kept:?}");
+        }
+        for gone in [0..48, 72..120, 136..152, 176..184, 184..248, 256..1232] {
+            assert!(context[gone.clone()].iter().all(|&byte| byte == 0), "{gone:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_split_over_registers_is_found() {
+        let mut words_ = b"\x01\x02\x03\x04\x05wil\x80\x81\x82\x83\x84\x85\x86\x87".to_vec();
+        words_[8..13].copy_from_slice(b"helmi");
+        let mut receipt = Receipt::default();
+        let known = Known::new(&["wilhelmi".to_owned()]).unwrap();
+        words(
+            &mut Editor::new(&mut words_, &mut receipt),
+            &[0, 8],
+            Place::Registers,
+            &Addresses::default(),
+            &known,
+        );
+        assert_eq!(words_, [0; 16]);
+        assert_eq!(receipt.entries[0].rule, "known-value");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        assert!(Cpu::new(0).is_err());
+        let (mut bytes, mut receipt) = (vec![0; 100], Receipt::default());
+        let known = Known::new(&[]).unwrap();
+        let mut editor = Editor::new(&mut bytes, &mut receipt);
+        assert!(Cpu::new(12).unwrap().scrub(&mut editor, &(0..100), &Addresses::default(), &known).is_err());
+        assert!(Cpu::new(12).unwrap().scrub(&mut editor, &(0..0), &Addresses::default(), &known).is_ok());
+    }
+
+    #[test]
+    fn layouts_equal_those_of_the_format_crate() {
+        use minidump_common::format as md;
+        use scroll::{LE, Pwrite, ctx::SizeWith};
+        assert_eq!(md::CONTEXT_AMD64::size_with(&LE), AMD64.length);
+        assert_eq!(md::CONTEXT_ARM64::size_with(&LE), ARM64.length);
+        assert_eq!(md::CONTEXT_ARM64_OLD::size_with(&LE), ARM64_OLD.length);
+        let amd64 =
+            md::CONTEXT_AMD64 { rsp: 1, rdi: 2, rsi: 3, rbp: 4, r15: 5, rip: 6, ..Default::default() };
+        let mut bytes = vec![0; AMD64.length];
+        bytes.pwrite_with(amd64, 0, LE).unwrap();
+        assert_eq!([152, 176, 168, 160, 240, 248].map(|at| word(&bytes, at)), [1, 2, 3, 4, 5, 6]);
+        let mut arm64 = md::CONTEXT_ARM64 { sp: 1, pc: 2, ..Default::default() };
+        (arm64.iregs[0], arm64.iregs[30], arm64.float_regs[0], arm64.wvr[1]) = (3, 4, 5, 6);
+        let mut bytes = vec![0; ARM64.length];
+        bytes.pwrite_with(arm64, 0, LE).unwrap();
+        assert_eq!([256, 264, 8, 248, 272, 904].map(|at| word(&bytes, at)), [1, 2, 3, 4, 5, 6]);
+        let mut old = md::CONTEXT_ARM64_OLD { sp: 1, pc: 2, ..Default::default() };
+        (old.iregs[0], old.iregs[30], old.float_regs[31]) = (3, 4, 5);
+        let mut bytes = vec![0; ARM64_OLD.length];
+        bytes.pwrite_with(old, 0, LE).unwrap();
+        assert_eq!([256, 264, 8, 248, 780].map(|at| word(&bytes, at)), [1, 2, 3, 4, 5]);
+    }
+}

@@ -1,0 +1,254 @@
+//! Overwriting bytes of a dump and writing the receipt: the only place that changes a dump.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use super::receipt::{Entry, Place, Receipt};
+
+/// How text stands in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Encoding {
+    Utf8,
+    Utf16Le,
+    Utf16Be,
+    Utf32Le,
+    Utf32Be,
+}
+
+impl Encoding {
+    /// Bytes of a code unit.
+    pub(super) fn stride(self) -> usize {
+        match self {
+            Self::Utf8 => 1,
+            Self::Utf16Le | Self::Utf16Be => 2,
+            Self::Utf32Le | Self::Utf32Be => 4,
+        }
+    }
+
+    /// Where in a unit the byte of an ASCII character stands.
+    pub(super) fn lead(self) -> usize {
+        match self {
+            Self::Utf8 | Self::Utf16Le | Self::Utf32Le => 0,
+            Self::Utf16Be => 1,
+            Self::Utf32Be => 3,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Utf8 => "utf-8",
+            Self::Utf16Le => "utf-16le",
+            Self::Utf16Be => "utf-16be",
+            Self::Utf32Le => "utf-32le",
+            Self::Utf32Be => "utf-32be",
+        }
+    }
+}
+
+/// Text to be blanked: whole code units, the first of which begins at `range.start`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) range: Range<usize>,
+    pub(super) encoding: Encoding,
+    pub(super) rule: &'static str,
+}
+
+/// A sorted set of addresses.
+#[derive(Debug, Default)]
+pub(super) struct Addresses(Vec<Range<u64>>);
+
+impl Addresses {
+    pub(super) fn new(ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
+        let mut ranges: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        let mut merged = Vec::<Range<u64>>::new();
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => merged.push(range),
+            }
+        }
+        Self(merged)
+    }
+
+    pub(super) fn contains(&self, address: u64) -> bool {
+        let behind = self.0.partition_point(|range| range.start <= address);
+        behind.checked_sub(1).is_some_and(|at| address < self.0[at].end)
+    }
+}
+
+/// Keeps words that an unwinder may need from being half overwritten.
+#[derive(Clone, Copy)]
+pub(super) struct Guard<'a> {
+    /// What pointers may point to.
+    pub(super) mapped: &'a Addresses,
+    /// Some file offset of an 8-byte aligned address.
+    pub(super) aligned: usize,
+}
+
+impl Guard<'_> {
+    /// `range` without the words at its ends that it covers in part only and that are pointers.
+    fn trim(&self, bytes: &[u8], mut range: Range<usize>) -> Range<usize> {
+        let phase = self.aligned % 8;
+        let word_of = |at: usize| at.checked_sub((at + 8 - phase) % 8);
+        let pointer = |word: usize| {
+            let value = bytes.get(word..word.saturating_add(8)).and_then(|word| word.try_into().ok());
+            value.is_some_and(|value| self.mapped.contains(u64::from_le_bytes(value)))
+        };
+        if let Some(word) = word_of(range.start)
+            && (word < range.start || word + 8 > range.end)
+            && pointer(word)
+        {
+            range.start = (word + 8).min(range.end);
+        }
+        if let Some(word) = range.end.checked_sub(1).and_then(word_of)
+            && word + 8 > range.end
+            && pointer(word)
+        {
+            range.end = word.max(range.start);
+        }
+        range
+    }
+}
+
+/// A dump being edited.
+pub(super) struct Editor<'a> {
+    bytes: &'a mut [u8],
+    receipt: &'a mut Receipt,
+}
+
+impl<'a> Editor<'a> {
+    pub(super) fn new(bytes: &'a mut [u8], receipt: &'a mut Receipt) -> Self {
+        Self { bytes, receipt }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// Zeroes a range.
+    pub(super) fn zero(&mut self, range: Range<usize>, place: Place, rule: &str) {
+        let old = &mut self.bytes[range.clone()];
+        let Some(first) = old.iter().position(|&byte| byte != 0) else { return };
+        let last = old.iter().rposition(|&byte| byte != 0).unwrap_or(first);
+        old[first..=last].fill(0);
+        self.log(place, rule, "binary", range.start + first..range.start + last + 1);
+    }
+
+    /// Fills text with `*`. Words that `guard` protects stay.
+    pub(super) fn blank(&mut self, finding: &Finding, place: Place, guard: Option<Guard<'_>>) {
+        let Finding { range: whole, encoding, rule } = finding;
+        let range = guard.map_or_else(|| whole.clone(), |guard| guard.trim(self.bytes, whole.clone()));
+        let stride = encoding.stride();
+        let fill = |at: usize| if (at - whole.start) % stride == encoding.lead() { b'*' } else { 0 };
+        let changed = |at: &usize| self.bytes[*at] != fill(*at);
+        let Some(first) = range.clone().find(changed) else { return };
+        let last = range.clone().rfind(changed).unwrap_or(first);
+        for at in first..=last {
+            self.bytes[at] = fill(at);
+        }
+        // The receipt names whole characters.
+        let first = first - (first - whole.start) % stride;
+        let end = last + stride - (last - whole.start) % stride;
+        self.log(place, rule, encoding.name(), first.max(range.start)..end.min(range.end));
+    }
+
+    fn log(&mut self, place: Place, rule: &str, encoding: &str, range: Range<usize>) {
+        let (offset, length) = (range.start as u64, range.len() as u64);
+        if let Some(last) = self.receipt.entries.last_mut()
+            && last.offset.checked_add(last.length) == Some(offset)
+            && last.place == place
+            && last.rule == rule
+            && last.encoding == encoding
+            && encoding == "binary"
+        {
+            last.length += length;
+            return;
+        }
+        self.receipt.entries.push(Entry {
+            place,
+            rule: rule.to_owned(),
+            encoding: encoding.to_owned(),
+            offset,
+            length,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(range: Range<usize>, encoding: Encoding) -> Finding {
+        Finding { range, encoding, rule: "email" }
+    }
+
+    #[test]
+    fn text_is_filled_in_its_encoding_and_logged_as_whole_characters() {
+        for (encoding, before, after) in [
+            (Encoding::Utf8, &b"-ab*-"[..], &b"-***-"[..]),
+            (Encoding::Utf16Le, b"-a\0b\0*\0-", b"-*\0*\0*\0-"),
+            (Encoding::Utf16Be, b"-\0a\0b\0*-", b"-\0*\0*\0*-"),
+            (Encoding::Utf32Le, b"-a\0\0\0b\0\0\0*\0\0\0-", b"-*\0\0\0*\0\0\0*\0\0\0-"),
+            (Encoding::Utf32Be, b"-\0\0\0a\0\0\0b\0\0\0*-", b"-\0\0\0*\0\0\0*\0\0\0*-"),
+        ] {
+            let (mut bytes, mut receipt) = (before.to_vec(), Receipt::default());
+            Editor::new(&mut bytes, &mut receipt).blank(
+                &finding(1..before.len() - 1, encoding),
+                Place::Heap,
+                None,
+            );
+            assert_eq!(bytes, after);
+            assert_eq!(receipt.discrepancy(before, after), None);
+            let entry = &receipt.entries[0];
+            assert_eq!((entry.offset, entry.length), (1, 2 * encoding.stride() as u64), "{encoding:?}");
+        }
+    }
+
+    #[test]
+    fn pointers_are_not_half_overwritten() {
+        let mapped = Addresses::new([0x6161_0000..0x6162_0000]);
+        let guard = Guard { mapped: &mapped, aligned: 0 };
+        let mut pointer = 0x6161_6161_u64.to_le_bytes().to_vec();
+        pointer.extend(b"bbbbbbbb");
+        pointer.extend(0x6161_6161_u64.to_le_bytes());
+        let mut run = |range: Range<usize>| {
+            let (mut bytes, mut receipt) = (pointer.clone(), Receipt::default());
+            Editor::new(&mut bytes, &mut receipt).blank(
+                &finding(range, Encoding::Utf8),
+                Place::Stack,
+                Some(guard),
+            );
+            assert_eq!(receipt.discrepancy(&pointer, &bytes), None);
+            bytes.iter().enumerate().filter(|(_, b)| **b == b'*').map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        assert_eq!(run(2..12), (8..12).collect::<Vec<_>>(), "head");
+        assert_eq!(run(10..20), (10..16).collect::<Vec<_>>(), "tail");
+        assert_eq!(run(1..3), [0; 0], "inside");
+        assert_eq!(run(8..16), (8..16).collect::<Vec<_>>(), "no pointer");
+        assert_eq!(run(0..8), (0..8).collect::<Vec<_>>(), "wholly inside a match");
+    }
+
+    #[test]
+    fn zeroing_logs_what_changed_and_merges_neighbours() {
+        let (mut bytes, mut receipt) = (b"\0\0ab\0c\0\0dd".to_vec(), Receipt::default());
+        let before = bytes.clone();
+        let mut editor = Editor::new(&mut bytes, &mut receipt);
+        editor.zero(0..2, Place::Heap, "x");
+        editor.zero(0..8, Place::Heap, "x");
+        editor.zero(8..9, Place::Heap, "x");
+        editor.zero(9..10, Place::Heap, "x");
+        assert_eq!(receipt.discrepancy(&before, &bytes), None);
+        assert_eq!(
+            receipt.entries.iter().map(|e| (e.offset, e.length)).collect::<Vec<_>>(),
+            [(2, 4), (8, 2)]
+        );
+    }
+
+    #[test]
+    fn addresses_merge() {
+        let set = Addresses::new([10..20, 15..30, 40..40, 50..51]);
+        let inside: Vec<_> = (0..60).filter(|&at| set.contains(at)).collect();
+        assert_eq!(inside, (10..30).chain(50..51).collect::<Vec<_>>());
+    }
+}

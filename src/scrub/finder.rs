@@ -1,0 +1,210 @@
+//! Everything that is to be blanked in a piece of memory or in a text: known values, rules, cut-off edges.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use super::edit::{Encoding, Finding};
+use super::known::Known;
+use super::runs::{self, Run};
+use super::{edges, rules};
+
+/// The rule of texts that an edge cuts off.
+const CUT_OFF: &str = "cut-off";
+
+/// Whether what is looked at is part of something larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Edges {
+    /// It is whole.
+    Whole,
+    /// Something may be missing before and behind.
+    Cut,
+}
+
+/// What is to be blanked in `bytes` of any content, with ranges relative to it. Known values come first.
+pub(super) fn in_memory(bytes: &[u8], edges: Edges, known: &Known) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    known.find(bytes, &mut findings);
+    let (mut scratch, mut hits) = (Vec::new(), Vec::new());
+    let mut cut_off = Vec::new();
+    runs::scan(bytes, &mut scratch, |run, line| {
+        rules::find(line, &mut hits);
+        findings.extend(hits.drain(..).map(|hit| finding(run, &hit.range, bytes, hit.rule)));
+        if edges == Edges::Cut {
+            cut(run, line, bytes, known, &mut cut_off);
+        }
+    });
+    if edges == Edges::Cut {
+        runs::scan_edges(bytes, |run, line| cut(run, line, bytes, known, &mut cut_off));
+    }
+    findings.append(&mut cut_off);
+    findings
+}
+
+/// What is to be blanked in UTF-16LE text, all of which is text; ranges are relative to it.
+pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    known.find(text, &mut findings);
+    findings.retain(|finding| finding.encoding == Encoding::Utf16Le && finding.range.start % 2 == 0);
+    let mut hits = Vec::new();
+    rules::find(&narrow(text), &mut hits);
+    findings.extend(hits.into_iter().map(|hit| Finding {
+        range: hit.range.start * 2..hit.range.end * 2,
+        encoding: Encoding::Utf16Le,
+        rule: hit.rule,
+    }));
+    findings
+}
+
+/// What is to be blanked in UTF-8 text, all of which is text, on character boundaries.
+pub(super) fn in_utf8(text: &str, known: &Known) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    known.find(text.as_bytes(), &mut findings);
+    findings.retain(|finding| finding.encoding == Encoding::Utf8);
+    let mut hits = Vec::new();
+    rules::find(text.as_bytes(), &mut hits);
+    findings.extend(hits.into_iter().map(|hit| Finding {
+        range: hit.range,
+        encoding: Encoding::Utf8,
+        rule: hit.rule,
+    }));
+    for Finding { range, .. } in &mut findings {
+        *range = text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end);
+    }
+    findings
+}
+
+/// What is to be blanked at the end of UTF-8 text that was cut to a limit.
+pub(super) fn cut_end_of_utf8(text: &str, known: &Known) -> Option<Finding> {
+    let start = edges::tail(text.as_bytes()).min(known.cut_at_end(text.as_bytes()));
+    let range = text.floor_char_boundary(start)..text.len();
+    (!range.is_empty()).then_some(Finding { range, encoding: Encoding::Utf8, rule: CUT_OFF })
+}
+
+/// Whether a name that is as long as a thread's can be (15 bytes on Linux, TASK_COMM_LEN) may be the first
+/// part of a value that its rule no longer knows.
+///
+/// Blanking the last token of each would lose names such as "tokio-runtime-w", so this asks for a sign of a value.
+pub(super) fn is_cut_value(name: &[u8], known: &Known) -> bool {
+    const MARKS: &[&[u8]] = &[
+        b"@",
+        b"://",
+        b"/home",
+        b"/users",
+        b"\\users",
+        b"akia",
+        b"asia",
+        b"ghp_",
+        b"gho_",
+        b"ghu_",
+        b"ghs_",
+        b"ghr_",
+        b"github_p",
+        b"xox",
+        b"xapp-",
+        b"sk_",
+        b"rk_",
+        b"pk_",
+        b"whsec_",
+        b"eyj",
+        b"-----",
+        b"bearer ",
+        b"basic ",
+        b"authoriz",
+        b"aws_",
+        b"hooks.sl",
+    ];
+    let lower = name.to_ascii_lowercase();
+    let has = |class: fn(&u8) -> bool| name.iter().any(class);
+    let count = |class: fn(&u8) -> bool| name.iter().filter(|byte| class(byte)).count();
+    let random = has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
+    let one_token = !name.iter().any(|byte| b" -_.:#".contains(byte));
+    MARKS.iter().any(|mark| lower.windows(mark.len()).any(|window| window == *mark))
+        || count(u8::is_ascii_digit) >= 7
+        || count(|&byte| byte == b':') >= 2
+        || (random && one_token)
+        || known.begins_with(name)
+}
+
+/// One byte a UTF-16LE unit; 0xff for what is not ASCII.
+pub(super) fn narrow(text: &[u8]) -> Vec<u8> {
+    text.chunks_exact(2).map(|unit| if unit[1] == 0 && unit[0] < 0x80 { unit[0] } else { 0xff }).collect()
+}
+
+fn finding(run: &Run, chars: &Range<usize>, bytes: &[u8], rule: &'static str) -> Finding {
+    Finding { range: run.bytes(chars, bytes), encoding: run.encoding, rule }
+}
+
+fn cut(run: &Run, line: &[u8], bytes: &[u8], known: &Known, findings: &mut Vec<Finding>) {
+    if run.at_start() {
+        let head = edges::head(line).max(known.cut_at_start(line));
+        if head > 0 {
+            findings.push(finding(run, &(0..head), bytes, CUT_OFF));
+        }
+    }
+    if run.at_end(bytes.len()) {
+        let tail = edges::tail(line).min(known.cut_at_end(line));
+        if tail < line.len() {
+            findings.push(finding(run, &(tail..line.len()), bytes, CUT_OFF));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Known {
+        Known::new(&["wilhelmina".to_owned(), "Jane Q. Public".to_owned()]).unwrap()
+    }
+
+    fn blank(bytes: &[u8], findings: Vec<Finding>) -> String {
+        let mut bytes = bytes.to_vec();
+        for finding in findings {
+            bytes[finding.range].fill(b'*');
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[test]
+    fn edges_of_memory_lose_their_tokens() {
+        for (edges, before, after) in [
+            (Edges::Cut, &b"alice.smi\x01x@example.com\x01lice"[..], "*********\u{1}*************\u{1}****"),
+            (Edges::Whole, b"alice.smi\x01x@example.com\x01lice", "alice.smi\u{1}*************\u{1}lice"),
+            (Edges::Cut, b"\x01\x01by Jane Q. Pu", "\u{1}\u{1}by **********"),
+            (Edges::Cut, b"Q. Public left\x01\x01", "********* left\u{1}\u{1}"),
+            (Edges::Cut, b"\x01 wilHELmina \x01", "\u{1} ********** \u{1}"),
+        ] {
+            assert_eq!(blank(before, in_memory(before, edges, &known())), after);
+        }
+    }
+
+    #[test]
+    fn cut_thread_names_show_signs() {
+        for (name, expected) in [
+            ("tokio-runtime-w", false),
+            ("Web Content Pro", false),
+            ("pool-1-thread-1", false),
+            ("AsyncIOWorker#1", false),
+            ("alice.smith@exa", true),
+            ("DE8937040044053", true),
+            ("2001:db8:85a3:0", true),
+            ("wilhelmina-game", true),
+            ("x-jane q. publi", true),
+            ("ghp_16C7e42F292", true),
+            ("wJalrXUtnFEMI7K", true),
+            ("-----BEGIN RSA ", true),
+        ] {
+            assert_eq!(is_cut_value(name.as_bytes(), &known()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn utf8_findings_keep_character_boundaries() {
+        let text = "Jürgen <jürgen@müller.de> é";
+        let mut bytes = text.as_bytes().to_vec();
+        for finding in in_utf8(text, &known()) {
+            bytes[finding.range].fill(b'*');
+        }
+        assert!(String::from_utf8(bytes).unwrap().starts_with("Jürgen <*"));
+    }
+}

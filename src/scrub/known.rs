@@ -1,0 +1,351 @@
+//! Values that are known to be personal, wherever they stand.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use super::edit::{Encoding, Finding};
+use super::runs;
+use crate::error::{Error, Result};
+
+/// The rule's name in receipts.
+pub(super) const RULE: &str = "known-value";
+
+/// Most values of one policy.
+const MOST: usize = 1024;
+/// Longest value, in bytes of UTF-8.
+const LONGEST: usize = 4096;
+/// Shorter values match only as a whole path segment or field.
+const SHORT: usize = 5;
+
+/// Values that are too common to be matched inside other words.
+const COMMON: &[&str] = &[
+    "admin",
+    "administrator",
+    "android",
+    "build",
+    "builder",
+    "client",
+    "container",
+    "daemon",
+    "debian",
+    "default",
+    "desktop",
+    "developer",
+    "docker",
+    "fedora",
+    "guest",
+    "linux",
+    "local",
+    "localdomain",
+    "localhost",
+    "macbook",
+    "master",
+    "mobile",
+    "nobody",
+    "phone",
+    "player",
+    "public",
+    "runner",
+    "server",
+    "service",
+    "shared",
+    "system",
+    "testing",
+    "tester",
+    "ubuntu",
+    "unknown",
+    "users",
+    "vagrant",
+    "windows",
+    "worker",
+    "/home",
+    "/root",
+    "/users",
+];
+
+/// Known values in all encodings, compiled.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// `None` if there are no values.
+    automaton: Option<AhoCorasick>,
+    /// For each of the automaton's patterns.
+    needles: Vec<Needle>,
+    /// Values with white space or quotes: those of which a cut-off token is not all that is left.
+    phrases: Vec<Vec<u8>>,
+    /// All values.
+    values: Vec<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Needle {
+    encoding: Encoding,
+    bounds: Bounds,
+}
+
+/// Where a value may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bounds {
+    /// Anywhere.
+    None,
+    /// Between delimiters or non-text.
+    Field,
+    /// Between delimiters or non-text, with a path separator on one side at least: one or two letters are found
+    /// everywhere in memory.
+    Segment,
+}
+
+impl Known {
+    /// Compiles `values`. Those without a letter or digit are ignored.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for too many or too long values.
+    pub(super) fn new(values: &[String]) -> Result<Self> {
+        if values.len() > MOST {
+            return Err(Error::Limit { what: "the number of known values", limit: MOST });
+        }
+        let (mut patterns, mut needles, mut phrases) = (Vec::new(), Vec::new(), Vec::new());
+        let mut values: Vec<&str> = values.iter().map(|value| value.trim()).collect();
+        values.sort_unstable();
+        values.dedup();
+        for &value in &values {
+            if value.len() > LONGEST {
+                return Err(Error::Limit { what: "the length of a known value", limit: LONGEST });
+            }
+            if !value.chars().any(char::is_alphanumeric) {
+                continue;
+            }
+            let bounds = bounds_of(value.as_bytes());
+            for encoding in [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Utf32Le] {
+                patterns.push(encode(value, encoding));
+                needles.push(Needle { encoding, bounds });
+            }
+            if value.bytes().any(is_delimiter) {
+                phrases.push(value.as_bytes().to_vec());
+            }
+        }
+        let automaton = (!patterns.is_empty())
+            .then(|| {
+                AhoCorasick::builder()
+                    .match_kind(MatchKind::Standard)
+                    .ascii_case_insensitive(true)
+                    .build(&patterns)
+            })
+            .transpose()
+            .map_err(|_| Error::Limit { what: "the size of all known values", limit: MOST * LONGEST })?;
+        let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
+        Ok(Self { automaton, needles, phrases, values })
+    }
+
+    /// Every occurrence in `bytes`. Overlapping ones of one encoding are given as one.
+    pub(super) fn find(&self, bytes: &[u8], found: &mut Vec<Finding>) {
+        for part in non_zero_parts(bytes) {
+            self.find_in(bytes, part, found);
+        }
+    }
+
+    fn find_in(&self, bytes: &[u8], part: Range<usize>, found: &mut Vec<Finding>) {
+        let Some(automaton) = &self.automaton else { return };
+        let first = found.len();
+        for hit in automaton.find_overlapping_iter(&bytes[part.clone()]) {
+            let needle = self.needles[hit.pattern().as_usize()];
+            let range = part.start + hit.start()..part.start + hit.end();
+            if !allowed(bytes, &range, needle) {
+                continue;
+            }
+            // Hits come in the order of their ends, so those that overlap this one are the last ones.
+            let mut range = range;
+            while let Some(last) = found[first..].last()
+                && last.encoding == needle.encoding
+                && last.range.end > range.start
+                && (range.start.abs_diff(last.range.start)).is_multiple_of(needle.encoding.stride())
+            {
+                range = range.start.min(last.range.start)..range.end.max(last.range.end);
+                found.pop();
+            }
+            found.push(Finding { range, encoding: needle.encoding, rule: RULE });
+        }
+    }
+
+    /// Whether some four characters in a row of `name` begin a value that goes on to the end of `name`.
+    pub(super) fn begins_with(&self, name: &[u8]) -> bool {
+        (0..name.len().saturating_sub(3)).any(|start| {
+            let rest = &name[start..];
+            self.values.iter().any(|value| {
+                let shared = rest.len().min(value.len());
+                shared >= 4
+                    && bounds_of(value) == Bounds::None
+                    && rest[..shared].eq_ignore_ascii_case(&value[..shared])
+            })
+        })
+    }
+
+    /// Where a value begins in `line` that its end cuts off; the line's length if none does. Only for values with
+    /// white space or quotes in them.
+    pub(super) fn cut_at_end(&self, line: &[u8]) -> usize {
+        let starts = |value: &[u8]| {
+            (1..value.len().min(line.len() + 1))
+                .rev()
+                .find(|&length| line[line.len() - length..].eq_ignore_ascii_case(&value[..length]))
+        };
+        line.len() - self.phrases.iter().filter_map(|value| starts(value)).max().unwrap_or(0)
+    }
+
+    /// Where a value ends in `line` that its start cuts off; 0 if none does.
+    pub(super) fn cut_at_start(&self, line: &[u8]) -> usize {
+        let ends = |value: &[u8]| {
+            (1..value.len().min(line.len() + 1))
+                .rev()
+                .find(|&length| line[..length].eq_ignore_ascii_case(&value[value.len() - length..]))
+        };
+        self.phrases.iter().filter_map(|value| ends(value)).max().unwrap_or(0)
+    }
+}
+
+fn bounds_of(value: &[u8]) -> Bounds {
+    if value.len() < SHORT - 2 {
+        Bounds::Segment
+    } else if value.len() < SHORT || COMMON.iter().any(|common| value.eq_ignore_ascii_case(common.as_bytes()))
+    {
+        Bounds::Field
+    } else {
+        Bounds::None
+    }
+}
+
+fn encode(value: &str, encoding: Encoding) -> Vec<u8> {
+    match encoding {
+        Encoding::Utf8 => value.as_bytes().to_vec(),
+        Encoding::Utf16Le => value.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+        Encoding::Utf16Be => value.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        Encoding::Utf32Le => value.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect(),
+        Encoding::Utf32Be => value.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect(),
+    }
+}
+
+/// Bytes that bound a path segment or a field.
+fn is_delimiter(byte: u8) -> bool {
+    matches!(byte, b'/' | b'\\' | 0 | b'"' | b'\'' | b'=' | b':' | b',' | b';') || byte.is_ascii_whitespace()
+}
+
+fn allowed(bytes: &[u8], range: &Range<usize>, needle: Needle) -> bool {
+    if needle.bounds == Bounds::None {
+        return true;
+    }
+    let stride = needle.encoding.stride();
+    // The neighbour as a character; `None` is the edge of the text.
+    let unit = |start: Option<usize>| {
+        let unit = bytes.get(start?..start? + stride)?;
+        let lead = needle.encoding.lead();
+        let plain = unit.iter().enumerate().all(|(at, &byte)| at == lead || byte == 0);
+        (plain && (unit[lead] == 0 || runs::is_text(unit[lead]))).then_some(unit[lead])
+    };
+    let sides = [unit(range.start.checked_sub(stride)), unit(Some(range.end))];
+    let bounded = sides.iter().all(|side| side.is_none_or(is_delimiter));
+    let segment = sides.iter().any(|side| matches!(side, Some(b'/' | b'\\')));
+    bounded && (segment || needle.bounds == Bounds::Field)
+}
+
+/// The parts of `bytes` between long series of zeros, which no value holds (an encoded character has at most 3 zeros at
+/// either side). Most of a stack is zeros, and an automaton takes them one by one.
+fn non_zero_parts(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    const GAP: usize = 32;
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while bytes.get(at..at + GAP).is_some_and(|block| block.iter().all(|&byte| byte == 0)) {
+            at += GAP;
+        }
+        if at >= bytes.len() {
+            return None;
+        }
+        let start = at;
+        while at < bytes.len()
+            && !bytes.get(at..at + GAP).is_some_and(|block| block.iter().all(|&byte| byte == 0))
+        {
+            at += GAP;
+        }
+        at = at.min(bytes.len());
+        // Neighbouring zeros belong to the first character of a big-endian value.
+        Some(start.saturating_sub(3)..at.saturating_add(3).min(bytes.len()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(values: &[&str], bytes: &[u8]) -> Vec<(Range<usize>, Encoding)> {
+        let values: Vec<String> = values.iter().map(|&v| v.to_owned()).collect();
+        let mut all = Vec::new();
+        Known::new(&values).unwrap().find(bytes, &mut all);
+        all.into_iter().map(|f| (f.range, f.encoding)).collect()
+    }
+
+    #[test]
+    fn values_are_found_in_every_encoding_at_every_phase_in_any_case() {
+        for value in ["wilhelmina", "Jürgen Müller", "/home/wilhelmina", "日本太郎", "C:\\Users\\x y"] {
+            for encoding in [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Utf32Le] {
+                for phase in 0..70 {
+                    let mut bytes = vec![0; phase];
+                    let needle = encode(&value.to_ascii_uppercase(), encoding);
+                    bytes.extend(&needle);
+                    bytes.extend([0; 70]);
+                    let hit = (phase..phase + needle.len(), encoding);
+                    assert!(found(&[value], &bytes).contains(&hit), "{value} {encoding:?} {phase}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn short_and_common_values_match_as_whole_fields_only() {
+        for (value, text, expected) in [
+            ("bob", "/home/bob/x", true),
+            ("bob", "user=bob;", true),
+            ("bob", "\u{1}bob\u{1}", true),
+            ("bob", "user bob went", true),
+            ("bob", "/home/bobby/x", false),
+            ("bob", "kebob/x", false),
+            ("bob", "bob_1", false),
+            ("me", "/home/me/x", true),
+            ("me", "ask me now", false),
+            ("root", "/root/.ssh", true),
+            ("root", "rootkit chroot", false),
+            ("localhost", "http://localhost:80", true),
+            ("localhost", "localhosts", false),
+            ("alicia", "xalicia1", true),
+            ("/", "a/b/c", false),
+            ("", "a b", false),
+        ] {
+            assert_eq!(!found(&[value], text.as_bytes()).is_empty(), expected, "{value} in {text}");
+            let wide = encode(text, Encoding::Utf16Le);
+            assert_eq!(!found(&[value], &wide).is_empty(), expected, "{value} in wide {text}");
+        }
+    }
+
+    #[test]
+    fn overlapping_values_are_covered_together() {
+        assert_eq!(
+            found(&["alice.smith", "smithson-long"], b"-alice.smithson-long-"),
+            [(1..20, Encoding::Utf8)]
+        );
+        let many = "a".repeat(100_000);
+        assert_eq!(found(&["aaaaaa", "aaaaaaa"], many.as_bytes()), [(0..100_000, Encoding::Utf8)]);
+    }
+
+    #[test]
+    fn cut_off_phrases_are_noticed() {
+        let known = Known::new(&["Jane Q. Public".to_owned(), "wilhelmina".to_owned()]).unwrap();
+        assert_eq!(known.cut_at_end(b"by jane q. P"), 3);
+        assert_eq!(known.cut_at_end(b"nothing here"), 12);
+        assert_eq!(known.cut_at_start(b"ne Q. PUBLIC wrote"), 12);
+        assert_eq!(known.cut_at_start(b"nothing"), 0);
+    }
+
+    #[test]
+    fn limits_are_errors() {
+        assert!(matches!(Known::new(&vec!["x".repeat(9); MOST + 1]), Err(Error::Limit { .. })));
+        assert!(matches!(Known::new(&["x".repeat(LONGEST + 1)]), Err(Error::Limit { .. })));
+    }
+}

@@ -1,0 +1,243 @@
+//! Where in a dump what is done: streams, strings, memory.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use super::contexts::{self, Cpu};
+use super::edit::{Addresses, Editor, Encoding, Finding, Guard};
+use super::finder::{self, Edges};
+use super::known::Known;
+use super::pointers;
+use super::receipt::Place;
+use super::{Level, Policy};
+use crate::dump::Layout;
+use crate::error::Result;
+
+/// What is done with a stream's own bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    /// Numbers and offsets; what they point to is looked at by itself.
+    Structure,
+    /// UTF-8 text, or a structure with text in it: known values and rules.
+    Text,
+    /// /proc/cpuinfo: text whose `Serial` line names the machine.
+    CpuInfo,
+    /// Nothing of it may stay.
+    Blank,
+}
+
+/// The streams that may stay, by `MINIDUMP_STREAM_TYPE` (minidumpapiset.h; Breakpad's minidump_format.h; Mozilla's
+/// extensions in minidump-common). Every other kind is dropped: what is not understood cannot be scrubbed.
+const STREAMS: &[(u32, Stream)] = &[
+    (3, Stream::Structure),           // ThreadListStream
+    (4, Stream::Structure),           // ModuleListStream
+    (5, Stream::Structure),           // MemoryListStream
+    (6, Stream::Structure),           // ExceptionStream
+    (7, Stream::Structure),           // SystemInfoStream
+    (9, Stream::Structure),           // Memory64ListStream
+    (12, Stream::Structure),          // HandleDataStream
+    (14, Stream::Structure),          // UnloadedModuleListStream
+    (15, Stream::Text),               // MiscInfoStream
+    (16, Stream::Structure),          // MemoryInfoListStream
+    (24, Stream::Structure),          // ThreadNamesStream
+    (0x4767_0003, Stream::CpuInfo),   // LinuxCpuInfo
+    (0x4767_0004, Stream::Text),      // LinuxProcStatus
+    (0x4767_0005, Stream::Text),      // LinuxLsbRelease
+    (0x4767_0006, Stream::Blank),     // LinuxCmdLine
+    (0x4767_0007, Stream::Blank),     // LinuxEnviron
+    (0x4767_0008, Stream::Structure), // LinuxAuxv
+    (0x4767_0009, Stream::Text),      // LinuxMaps
+    (0x4767_000a, Stream::Structure), // LinuxDsoDebug
+    (0x4d7a_0003, Stream::Text),      // MozLinuxLimits
+    (0x4d7a_0004, Stream::Text),      // MozSoftErrors
+];
+
+/// Scrubs a dump: first what goes whatever it holds, then everything else by known values and rules. These two see the
+/// same bytes, so that neither hides half of a value from the other.
+pub(super) fn scrub(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy, known: &Known) -> Result<()> {
+    let cpu = Cpu::new(layout.processor)?;
+    unclaimed(editor, layout);
+    arguments(editor, layout, policy);
+    if policy.level == Level::Pointers {
+        pointers::reduce(editor, layout, cpu);
+    }
+    let mapped = mapped(layout);
+    memory(editor, layout, &mapped, known);
+    for thread in &layout.threads {
+        cpu.scrub(editor, &thread.context, &mapped, known)?;
+    }
+    if let Some(exception) = &layout.exception {
+        cpu.scrub(editor, &exception.context, &mapped, known)?;
+        let parameters: Vec<usize> = exception.parameters.clone().step_by(8).collect();
+        contexts::words(editor, &parameters, Place::Exception, &mapped, known);
+    }
+    streams(editor, layout, known);
+    strings(editor, layout, known);
+    Ok(())
+}
+
+/// Everything that a pointer of the process may point to.
+fn mapped(layout: &Layout) -> Addresses {
+    let modules = layout.modules.iter().map(|module| module.base..module.base.saturating_add(module.size));
+    let memory = layout.memory.iter().map(|entry| span(entry.address, &entry.bytes));
+    let regions = layout.mapped.iter().map(|(range, _)| range.clone());
+    Addresses::new(modules.chain(memory).chain(regions))
+}
+
+fn span(address: u64, bytes: &Range<usize>) -> Range<u64> {
+    address..address.saturating_add(bytes.len() as u64)
+}
+
+/// Unknown streams with their directory entries, and what no stream claims.
+fn unclaimed(editor: &mut Editor<'_>, layout: &Layout) {
+    for stream in &layout.streams {
+        if stream.kind != 0 && treatment(stream.kind).is_none() {
+            editor.zero(stream.bytes.clone(), Place::Unclaimed, "unknown-stream");
+            editor.zero(stream.entry.clone(), Place::Unclaimed, "unknown-stream");
+        }
+    }
+    for gap in &layout.gaps {
+        editor.zero(gap.clone(), Place::Unclaimed, "gap");
+    }
+}
+
+fn treatment(kind: u32) -> Option<Stream> {
+    STREAMS.iter().find(|(known, _)| *known == kind).map(|(_, treatment)| *treatment)
+}
+
+/// The strings of argv and envp at the top of the main thread's stack, in whatever memory holds them.
+fn arguments(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy) {
+    let Some(arguments) = &policy.arguments else { return };
+    for entry in &layout.memory {
+        let span = span(entry.address, &entry.bytes);
+        let (first, last) = (arguments.start.max(span.start), arguments.end.min(span.end));
+        // Both lie in the entry, whose length is that of a slice.
+        let offset = |address: u64| entry.bytes.start + (address - span.start) as usize;
+        if first < last {
+            editor.zero(offset(first)..offset(last), Place::Environment, "argv-envp");
+        }
+    }
+}
+
+fn memory(editor: &mut Editor<'_>, layout: &Layout, mapped: &Addresses, known: &Known) {
+    let mut stacks: Vec<_> = layout.threads.iter().map(|thread| &thread.stack.bytes).collect();
+    stacks.sort_unstable_by_key(|range| (range.start, range.end));
+    for entry in &layout.memory {
+        let stack = stacks.binary_search_by_key(&(entry.bytes.start, entry.bytes.end), |s| (s.start, s.end));
+        let place = if stack.is_ok() { Place::Stack } else { Place::Heap };
+        let to_aligned = (8 - entry.address % 8) % 8;
+        let guard = Guard { mapped, aligned: entry.bytes.start + to_aligned as usize };
+        let findings = finder::in_memory(&editor.bytes()[entry.bytes.clone()], Edges::Cut, known);
+        blank(editor, entry.bytes.start, findings, place, Some(guard));
+    }
+}
+
+fn streams(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
+    for stream in &layout.streams {
+        let bytes = stream.bytes.clone();
+        match treatment(stream.kind) {
+            Some(Stream::Text) => text(editor, bytes, known),
+            Some(Stream::CpuInfo) => {
+                serial(editor, bytes.clone());
+                text(editor, bytes, known);
+            }
+            Some(Stream::Blank) => {
+                let rule = if stream.kind == 0x4767_0006 { "command-line" } else { "environment" };
+                let whole = Finding { range: bytes, encoding: Encoding::Utf8, rule };
+                editor.blank(&whole, Place::Environment, None);
+            }
+            Some(Stream::Structure) | None => {}
+        }
+    }
+}
+
+fn text(editor: &mut Editor<'_>, bytes: Range<usize>, known: &Known) {
+    let findings = finder::in_memory(&editor.bytes()[bytes.clone()], Edges::Whole, known);
+    blank(editor, bytes.start, findings, Place::TextStream, None);
+}
+
+/// The value of `Serial : 00000000abcdef` lines, which boards with ARM processors have.
+fn serial(editor: &mut Editor<'_>, bytes: Range<usize>) {
+    let mut found = Vec::new();
+    let mut at = bytes.start;
+    for line in editor.bytes()[bytes].split_inclusive(|&byte| byte == b'\n') {
+        if line.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"serial"))
+            && let Some(colon) = line.iter().position(|&byte| byte == b':')
+        {
+            let end = line.trim_ascii_end().len();
+            let start =
+                colon + 1 + line[colon + 1..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            found.push(at + start.min(end)..at + end);
+        }
+        at += line.len();
+    }
+    for range in found {
+        let finding = Finding { range, encoding: Encoding::Utf8, rule: "cpu-serial" };
+        editor.blank(&finding, Place::TextStream, None);
+    }
+}
+
+/// Strings in UTF-16LE, and file names in CodeView records.
+fn strings(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
+    for (_, name) in &layout.thread_names {
+        thread_name(editor, name, known);
+    }
+    for (_, string) in &layout.strings {
+        let findings = finder::in_utf16(&editor.bytes()[string.clone()], known);
+        blank(editor, string.start, findings, Place::TextStream, None);
+    }
+    for module in &layout.modules {
+        let name = &editor.bytes()[module.name.clone()];
+        let base = base_name(&finder::narrow(name)) * 2;
+        let findings = outside(finder::in_utf16(name, known), base);
+        blank(editor, module.name.start, findings, Place::ModulePath, None);
+        let file = &editor.bytes()[module.debug_file.clone()];
+        let findings = outside(finder::in_memory(file, Edges::Whole, known), base_name(file));
+        blank(editor, module.debug_file.start, findings, Place::ModulePath, None);
+        // What is neither a build id nor a file name is a fixed header. A record of an unknown kind is not understood.
+        if module.build_id.is_empty() && module.debug_file.is_empty() {
+            editor.zero(module.codeview.clone(), Place::Unclaimed, "unknown-record");
+        }
+    }
+}
+
+/// Where a path's base name begins.
+fn base_name(path: &[u8]) -> usize {
+    path.iter().rposition(|&byte| byte == b'/' || byte == b'\\').map_or(0, |at| at + 1)
+}
+
+/// `findings`, without what lies from `base` on: symbols are found by base names, and those are the developer's words.
+fn outside(mut findings: Vec<Finding>, base: usize) -> Vec<Finding> {
+    findings.retain_mut(|finding| {
+        finding.range.end = finding.range.end.min(base);
+        !finding.range.is_empty()
+    });
+    findings
+}
+
+/// Linux cuts names to 15 bytes.
+pub(super) const THREAD_NAME: usize = 15;
+
+fn thread_name(editor: &mut Editor<'_>, name: &Range<usize>, known: &Known) {
+    let text = &editor.bytes()[name.clone()];
+    let line = finder::narrow(text);
+    let findings = if line.len() >= THREAD_NAME && finder::is_cut_value(&line, known) {
+        vec![Finding { range: 0..text.len(), encoding: Encoding::Utf16Le, rule: "cut-off" }]
+    } else {
+        finder::in_utf16(text, known)
+    };
+    blank(editor, name.start, findings, Place::ThreadName, None);
+}
+
+fn blank(
+    editor: &mut Editor<'_>,
+    start: usize,
+    findings: Vec<Finding>,
+    place: Place,
+    guard: Option<Guard<'_>>,
+) {
+    for mut finding in findings {
+        finding.range = start + finding.range.start..start + finding.range.end;
+        editor.blank(&finding, place, guard);
+    }
+}

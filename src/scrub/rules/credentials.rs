@@ -1,0 +1,265 @@
+//! Secrets that software is given: tokens by their prefixes, found with one search for all literals.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+
+use super::keys::{self, Pem};
+use super::{Hit, before, end_of};
+use crate::error::{Error, Result};
+
+/// A literal that something may begin with. The search for it ignores case.
+struct Anchor {
+    text: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Token(&'static Token),
+    AwsSecret,
+    Jwt,
+    PemBegin,
+    PemEnd,
+    Authorization,
+    Bearer,
+    Basic,
+}
+
+/// A prefix and what may follow it.
+struct Token {
+    rule: &'static str,
+    /// The prefix, whose case counts.
+    prefix: &'static str,
+    body: fn(u8) -> bool,
+    /// Least and most characters of the body.
+    length: (usize, usize),
+    /// Whether a letter or digit may stand before the prefix.
+    inside_words: bool,
+}
+
+const fn token(rule: &'static str, prefix: &'static str, body: fn(u8) -> bool, least: usize) -> Token {
+    Token { rule, prefix, body, length: (least, usize::MAX), inside_words: true }
+}
+
+const fn aws_id(prefix: &'static str) -> Token {
+    Token { rule: AWS_ID, prefix, body: is_upper, length: (16, 16), inside_words: false }
+}
+
+const AWS_ID: &str = "aws-key-id";
+
+/// Prefixes as the issuers document them (GitHub: "Behind GitHub's new authentication token formats"; Slack: "Token
+/// types"; Stripe: "API keys"; AWS: "IAM identifiers"). Least lengths are below the real ones, for cut-off tokens.
+static TOKENS: [Token; 22] = [
+    aws_id("AKIA"),
+    aws_id("ASIA"),
+    token("github-token", "ghp_", is_word, 20),
+    token("github-token", "gho_", is_word, 20),
+    token("github-token", "ghu_", is_word, 20),
+    token("github-token", "ghs_", is_word, 20),
+    token("github-token", "ghr_", is_word, 20),
+    token("github-token", "github_pat_", is_word, 20),
+    token("slack-token", "xoxa-", is_dashed, 10),
+    token("slack-token", "xoxb-", is_dashed, 10),
+    token("slack-token", "xoxe", is_dashed, 14),
+    token("slack-token", "xoxp-", is_dashed, 10),
+    token("slack-token", "xoxr-", is_dashed, 10),
+    token("slack-token", "xoxs-", is_dashed, 10),
+    token("slack-token", "xapp-", is_dashed, 10),
+    token("slack-webhook", "hooks.slack.com/", is_path, 8),
+    token("stripe-key", "sk_live_", is_alphanumeric, 10),
+    token("stripe-key", "sk_test_", is_alphanumeric, 10),
+    token("stripe-key", "rk_live_", is_alphanumeric, 10),
+    token("stripe-key", "rk_test_", is_alphanumeric, 10),
+    token("stripe-key", "pk_live_", is_alphanumeric, 10),
+    token("stripe-key", "whsec_", is_base64, 16),
+];
+
+fn anchors() -> impl Iterator<Item = Anchor> {
+    let others = [
+        ("aws_secret", Kind::AwsSecret),
+        ("aws secret", Kind::AwsSecret),
+        ("awssecret", Kind::AwsSecret),
+        ("secret_access_key", Kind::AwsSecret),
+        ("secretaccesskey", Kind::AwsSecret),
+        ("eyj", Kind::Jwt),
+        ("-----begin ", Kind::PemBegin),
+        ("-----end ", Kind::PemEnd),
+        ("authorization", Kind::Authorization),
+        ("bearer", Kind::Bearer),
+        ("basic", Kind::Basic),
+    ];
+    let tokens = TOKENS.iter().map(|token| Anchor { text: token.prefix, kind: Kind::Token(token) });
+    tokens.chain(others.into_iter().map(|(text, kind)| Anchor { text, kind }))
+}
+
+struct Compiled {
+    automaton: AhoCorasick,
+    kinds: Vec<Kind>,
+}
+
+fn compiled() -> Option<&'static Compiled> {
+    static COMPILED: OnceLock<Option<Compiled>> = OnceLock::new();
+    COMPILED
+        .get_or_init(|| {
+            let (texts, kinds): (Vec<_>, Vec<_>) = anchors().map(|anchor| (anchor.text, anchor.kind)).unzip();
+            let automaton = AhoCorasick::builder()
+                .match_kind(MatchKind::Standard)
+                .ascii_case_insensitive(true)
+                .build(texts)
+                .ok()?;
+            Some(Compiled { automaton, kinds })
+        })
+        .as_ref()
+}
+
+/// See [`super::prepare`].
+pub(super) fn prepare() -> Result<()> {
+    match compiled() {
+        Some(_) => Ok(()),
+        None => Err(Error::Limit { what: "the table of token prefixes", limit: TOKENS.len() }),
+    }
+}
+
+/// Every kind of this file and of [`keys`].
+pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
+    let Some(Compiled { automaton, kinds }) = compiled() else { return };
+    let mut pem = Pem::default();
+    // For each kind of anchor up to where it has been looked at, whatever came of it: no later anchor of
+    // that kind in between can do better.
+    let mut examined = vec![0; kinds.len()];
+    for anchor in automaton.find_overlapping_iter(line) {
+        let (index, Range { start, end }) = (anchor.pattern().as_usize(), anchor.range());
+        if start < examined[index] {
+            continue;
+        }
+        examined[index] = match kinds[index] {
+            Kind::Token(token) => find_token(line, start, token, hits),
+            Kind::AwsSecret => aws_secret(line, end, hits),
+            Kind::Jwt => keys::jwt(line, start, hits),
+            Kind::PemBegin => pem.begin(line, start, hits),
+            Kind::PemEnd => pem.end(line, start, hits),
+            Kind::Authorization => keys::authorization(line, end, hits),
+            Kind::Bearer => keys::bearer(line, start, end, hits),
+            Kind::Basic => keys::basic(line, start, end, hits),
+        };
+    }
+    pem.finish(line, hits);
+}
+
+fn find_token(line: &[u8], start: usize, token: &Token, hits: &mut Vec<Hit>) -> usize {
+    let behind = start + token.prefix.len();
+    if !line[start..].starts_with(token.prefix.as_bytes()) {
+        return 0;
+    }
+    let end = end_of(line, behind, token.body);
+    let inside = before(line, start).is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let (least, most) = token.length;
+    if (least..=most).contains(&(end - behind))
+        && (token.inside_words || !inside)
+        && has_digit(&line[behind..end])
+    {
+        hits.push(Hit { range: start..end, rule: token.rule });
+        if token.rule == AWS_ID {
+            aws_secret(line, end, hits);
+        }
+    }
+    end
+}
+
+/// Words alone are no token: "task_live_queueconsumer".
+fn has_digit(body: &[u8]) -> bool {
+    body.len() >= 30 || body.iter().any(u8::is_ascii_digit)
+}
+
+/// AWS's secret access keys have no prefix: 40 characters of base64, near behind a word that names them or an access key
+/// id. Returns 0, as the search is bounded.
+fn aws_secret(line: &[u8], from: usize, hits: &mut Vec<Hit>) -> usize {
+    let window = &line[..line.len().min(from + 128)];
+    let mut at = from;
+    while at < window.len().min(from + 80) {
+        let end = end_of(window, at, is_base64);
+        let text = &window[at..end];
+        if text.len() == 40 && text.iter().any(u8::is_ascii_digit) {
+            hits.push(Hit { range: at..end, rule: "aws-secret" });
+            break;
+        }
+        at = end + 1;
+    }
+    0
+}
+
+fn is_alphanumeric(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+}
+
+fn is_upper(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte.is_ascii_digit()
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+fn is_dashed(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.'
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'/' || byte == b'+'
+}
+
+fn is_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-_.~%".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::check;
+    use super::all;
+
+    #[test]
+    fn tokens() {
+        check(
+            all,
+            &[
+                "id «AKIAIOSFODNN7EXAMPLE» x",
+                "«ASIAY34FZKBOKMUTVV7A»,",
+                "aws_secret_access_key = «wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY»",
+                "\"SecretAccessKey\": \"«wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY»\"",
+                "«AKIAIOSFODNN7EXAMPLE»:«wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY»",
+                "t=«ghp_16C7e42F292c6912E7710c838347Ae178B4a»;",
+                "«github_pat_11ABCDEFG0abcdefghijkl_MNOPQRSTUVWXYZ0123456789»",
+                "«gho_16C7e42F292c6912E7710c838347Ae178B4a» «ghs_16C7e42F292c6912E7710c838347Ae178B4a»",
+                "«xoxb-123456789012-1234567890123-AbCdEfGhIjKlMnOpQrStUvWx»",
+                "«xoxe.xoxp-1-Mi0yLTEyMzQ1Njc4OTA» «xapp-1-A0123456789-1234567890123-abcdef»",
+                "https://«hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX»",
+                "«sk_live_51H8abcdEFGHijklMNOP» «pk_live_0123456789abcdef» «whsec_0123456789abcdef01»",
+                "x«sk_test_4eC39HqLyjWDarjtT1zdp7dc»\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn no_tokens() {
+        check(
+            all,
+            &[
+                "AKIAIOSFODNN7EXAMPL",
+                "AKIAIOSFODNN7EXAMPLEX",
+                "XAKIAIOSFODNN7EXAMPLE",
+                "akiaiosfodnn7example",
+                "ghp_short",
+                "GHP_16C7e42F292c6912E7710c838347Ae178B4a",
+                "xoxb-abc",
+                "desk_live_performance",
+                "hooks.slack.com/",
+                "aws_secret_access_key = unset",
+                "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+                "sk_live_short1",
+            ],
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! What personal data and secrets look like: one table of rules, one file a family.
+//!
+//! A rule gets a line (one byte a character; bytes from 0x80 on are part of something that is not ASCII) and says
+//! which characters of it to blank. Rules are linear: each starts from a rare character or literal and never
+//! looks at the same characters again for another start. There is nothing to compile but one automaton of literals,
+//! made once per process.
+#![forbid(unsafe_code)]
+
+mod contact;
+mod credentials;
+mod financial;
+mod identity;
+mod keys;
+mod network;
+mod paths;
+
+use std::ops::Range;
+
+use crate::error::Result;
+
+/// Characters of a line to blank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hit {
+    pub(super) range: Range<usize>,
+    pub(super) rule: &'static str,
+}
+
+/// A rule, or several that share a search.
+struct Rule {
+    /// Classes of characters (bits of [`CLASS`]) without which there can be no hit.
+    needs: u8,
+    find: fn(&[u8], &mut Vec<Hit>),
+}
+
+const AT: u8 = 1;
+const DIGIT: u8 = 2;
+const SLASH: u8 = 4;
+const COLON: u8 = 8;
+const DOT: u8 = 16;
+const DASH: u8 = 32;
+
+const RULES: &[Rule] = &[
+    Rule { needs: AT | DOT, find: contact::email },
+    Rule { needs: DIGIT, find: financial::payment_card },
+    Rule { needs: DIGIT, find: financial::iban },
+    Rule { needs: DIGIT, find: identity::us_ssn },
+    Rule { needs: DIGIT | DOT, find: network::ipv4 },
+    Rule { needs: DIGIT | COLON, find: network::ipv6 },
+    Rule { needs: AT | SLASH | COLON, find: network::url_user_info },
+    Rule { needs: SLASH, find: paths::user_path },
+    Rule { needs: 0, find: credentials::all },
+];
+
+/// The class bits of every byte.
+const CLASS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = b'0';
+    while byte <= b'9' {
+        table[byte as usize] = DIGIT;
+        byte += 1;
+    }
+    table[b'@' as usize] = AT;
+    table[b'/' as usize] = SLASH;
+    table[b'\\' as usize] = SLASH;
+    table[b':' as usize] = COLON;
+    table[b'.' as usize] = DOT;
+    table[b'-' as usize] = DASH;
+    table
+};
+
+/// Compiles what there is to compile, so that it is not done at crash time.
+///
+/// # Errors
+/// If it cannot be compiled; then nothing may be scrubbed, because nothing would be found.
+pub(super) fn prepare() -> Result<()> {
+    credentials::prepare()
+}
+
+/// All hits of all rules in `line`.
+pub(super) fn find(line: &[u8], hits: &mut Vec<Hit>) {
+    let classes = line.iter().fold(0, |classes, &byte| classes | CLASS[byte as usize]);
+    for rule in RULES {
+        if rule.needs & classes == rule.needs {
+            (rule.find)(line, hits);
+        }
+    }
+}
+
+/// The characters from `start` on that are `class`, as the index behind the last.
+fn end_of(line: &[u8], start: usize, class: impl Fn(u8) -> bool) -> usize {
+    line[start..].iter().position(|&byte| !class(byte)).map_or(line.len(), |length| start + length)
+}
+
+/// The characters before `end` and not before `floor` that are `class`, as the index of the first.
+fn start_of(line: &[u8], floor: usize, end: usize, class: impl Fn(u8) -> bool) -> usize {
+    line[floor..end].iter().rposition(|&byte| !class(byte)).map_or(floor, |at| floor + at + 1)
+}
+
+fn before(line: &[u8], at: usize) -> Option<u8> {
+    at.checked_sub(1).map(|at| line[at])
+}
+
+fn digit_at(line: &[u8], at: usize) -> bool {
+    line.get(at).is_some_and(u8::is_ascii_digit)
+}
+
+/// Whether one of `words` (lower case) ends in the `window` characters before `at`.
+fn preceded_by(line: &[u8], at: usize, window: usize, words: &[&str]) -> bool {
+    let window = &line[at.saturating_sub(window)..at];
+    words.iter().any(|word| {
+        window.windows(word.len()).any(|candidate| candidate.eq_ignore_ascii_case(word.as_bytes()))
+    })
+}
+
+#[cfg(test)]
+mod testing {
+    use super::*;
+
+    /// What a rule blanks of a text, as `*`.
+    pub(super) fn blanked(find: fn(&[u8], &mut Vec<Hit>), text: &str) -> String {
+        let (mut hits, mut bytes) = (Vec::new(), text.as_bytes().to_vec());
+        find(text.as_bytes(), &mut hits);
+        for hit in hits {
+            bytes[hit.range].fill(b'*');
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// `«»` mark what must be blanked; nothing else may be.
+    pub(super) fn check(find: fn(&[u8], &mut Vec<Hit>), cases: &[&str]) {
+        for case in cases {
+            let (mut text, mut expected, mut inside) = (String::new(), String::new(), false);
+            for c in case.chars() {
+                match c {
+                    '«' => inside = true,
+                    '»' => inside = false,
+                    _ => {
+                        text.push(c);
+                        let star = |out: &mut String| (0..c.len_utf8()).for_each(|_| out.push('*'));
+                        if inside { star(&mut expected) } else { expected.push(c) }
+                    }
+                }
+            }
+            assert_eq!(blanked(find, &text), expected, "{case}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_text_stays() {
+        for text in include_str!("negatives.txt").lines() {
+            let mut hits = Vec::new();
+            find(text.as_bytes(), &mut hits);
+            assert_eq!(hits, [], "{text}");
+        }
+    }
+
+    #[test]
+    fn hostile_text_gives_no_more_hits_than_it_has_characters() {
+        for unit in [
+            "a",
+            "1",
+            "1234-",
+            "@",
+            "a@",
+            "a@b.",
+            "a@b.co",
+            ".",
+            "1.",
+            "1.1.1.1.",
+            ":",
+            "::",
+            "1:",
+            "a:",
+            "/",
+            "\\",
+            "/home/",
+            "://",
+            "://a@",
+            "eyJ",
+            "eyJa.",
+            "-----BEGIN PRIVATE KEY-----",
+            "-----END PRIVATE KEY-----",
+            "-----BEGIN ",
+            "-----",
+            "AKIA",
+            "aws_secret",
+            "ghp_",
+            "github_pat_",
+            "xoxb-",
+            "xapp-",
+            "hooks.slack.com/",
+            "sk_live_",
+            "whsec_",
+            "authorization: ",
+            "authorization:",
+            "bearer ",
+            "basic ",
+            "DE89",
+            "DE89 ",
+            "123-45-",
+            "4111 1111 1111 1111 ",
+            "ssn ",
+            "authorization=digest ",
+        ] {
+            let line = unit.repeat(200_000 / unit.len());
+            let mut hits = Vec::new();
+            find(line.as_bytes(), &mut hits);
+            assert!(hits.len() <= line.len(), "{unit}");
+            // Quadratic blanking would show as coverage far beyond the line.
+            let covered: usize = hits.iter().map(|hit| hit.range.len()).sum();
+            assert!(covered <= 4 * line.len(), "{unit}: {covered}");
+        }
+    }
+}

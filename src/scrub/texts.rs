@@ -1,0 +1,182 @@
+//! The texts of a report outside its dump.
+#![forbid(unsafe_code)]
+
+use super::edit::Finding;
+use super::finder;
+use super::known::Known;
+use super::places::THREAD_NAME;
+use super::receipt::{Entry, Place, Receipt};
+use crate::error::Error;
+use crate::report::{AttributeValue, Reason, Report};
+
+/// Scrubs attributes (values, not keys: those are the developer's words), breadcrumbs, the reason and thread names.
+pub(super) fn scrub(report: &mut Report, known: &Known, receipt: &mut Receipt) {
+    for attribute in &mut report.attributes {
+        match &mut attribute.value {
+            AttributeValue::String(value) => {
+                let mut findings = finder::in_utf8(value, known);
+                if attribute.truncated {
+                    findings.extend(finder::cut_end_of_utf8(value, known));
+                }
+                blank(value, findings, Place::Attribute, receipt);
+            }
+            // A card number or an account fits into an integer.
+            AttributeValue::Integer(value) => {
+                let text = value.to_string();
+                if let Some(finding) = finder::in_utf8(&text, known).first() {
+                    *value = 0;
+                    log(receipt, Place::Attribute, finding.rule, 0..text.len());
+                }
+            }
+            AttributeValue::Bool(_) | AttributeValue::Float(_) => {}
+        }
+    }
+    for breadcrumb in &mut report.breadcrumbs {
+        for text in [&mut breadcrumb.category, &mut breadcrumb.message] {
+            scrub_text(text, known, Place::Breadcrumb, receipt);
+        }
+    }
+    match &mut report.reason {
+        Reason::Panic { message, location, thread } => {
+            for text in [message, location] {
+                scrub_text(text, known, Place::Reason, receipt);
+            }
+            scrub_text(thread, known, Place::ThreadName, receipt);
+        }
+        Reason::Requested { reason } => scrub_text(reason, known, Place::Reason, receipt),
+        Reason::Signal { .. } => {}
+    }
+    for name in report.stack_trace.threads.iter_mut().filter_map(|thread| thread.name.as_mut()) {
+        if name.len() >= THREAD_NAME && finder::is_cut_value(name.as_bytes(), known) {
+            let whole =
+                Finding { range: 0..name.len(), encoding: super::edit::Encoding::Utf8, rule: "cut-off" };
+            blank(name, vec![whole], Place::ThreadName, receipt);
+        } else {
+            scrub_text(name, known, Place::ThreadName, receipt);
+        }
+    }
+}
+
+/// Takes all texts out of a report that cannot be scrubbed.
+pub(super) fn empty(report: &mut Report, why: &Error) {
+    for attribute in &mut report.attributes {
+        if !matches!(attribute.value, AttributeValue::Bool(_) | AttributeValue::Float(_)) {
+            attribute.value = AttributeValue::String(String::new());
+        }
+    }
+    report.breadcrumbs.clear();
+    match &mut report.reason {
+        Reason::Panic { message, location, thread } => {
+            [message, location, thread].into_iter().for_each(String::clear);
+        }
+        Reason::Requested { reason } => reason.clear(),
+        Reason::Signal { .. } => {}
+    }
+    for thread in &mut report.stack_trace.threads {
+        thread.name = None;
+    }
+    report.notes.push(format!("texts were left out, because they could not be scrubbed: {why}"));
+}
+
+fn scrub_text(text: &mut String, known: &Known, place: Place, receipt: &mut Receipt) {
+    let findings = finder::in_utf8(text, known);
+    blank(text, findings, place, receipt);
+}
+
+/// Fills the findings with as many `*` as they have bytes. They lie on character boundaries.
+fn blank(text: &mut String, findings: Vec<Finding>, place: Place, receipt: &mut Receipt) {
+    for Finding { range, rule, .. } in findings {
+        let Some(first) = text[range.clone()].find(|c| c != '*') else { continue };
+        let last = text[range.clone()].rfind(|c| c != '*').unwrap_or(first);
+        let last = text.ceil_char_boundary(range.start + last + 1);
+        let changed = range.start + first..last;
+        text.replace_range(changed.clone(), &"*".repeat(changed.len()));
+        log(receipt, place, rule, changed);
+    }
+}
+
+fn log(receipt: &mut Receipt, place: Place, rule: &str, range: std::ops::Range<usize>) {
+    receipt.entries.push(Entry {
+        place,
+        rule: rule.to_owned(),
+        encoding: "utf-8".to_owned(),
+        offset: range.start as u64,
+        length: range.len() as u64,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Attribute, Breadcrumb, Detail, Fingerprint, Level, ReportId, StackTrace, Thread};
+
+    fn report() -> Report {
+        let attribute =
+            |key: &str, value: AttributeValue, truncated| Attribute { key: key.to_owned(), value, truncated };
+        let thread =
+            |name: &str| Thread { id: 1, name: Some(name.to_owned()), crashed: false, frames: vec![] };
+        Report {
+            id: ReportId([0; 16]),
+            time_ms: 0,
+            application: "a".into(),
+            version: "1".into(),
+            environment: String::new(),
+            reason: Reason::Panic {
+                message: "no user alice@example.com, jürgen müller".into(),
+                location: "/home/someone/src/main.rs:1:2".into(),
+                thread: "main".into(),
+            },
+            detail: Detail::Minidump,
+            attributes: vec![
+                attribute("alice@example.com", "ip 203.0.113.9".into(), false),
+                attribute("cut", "level 7 bob.smi".into(), true),
+                attribute("card", 4_111_111_111_111_111_i64.into(), false),
+                attribute("time", 1_700_000_000_000_000_i64.into(), false),
+                attribute("level", "dark forest 3".into(), false),
+            ],
+            breadcrumbs: vec![Breadcrumb {
+                time_ms: 0,
+                level: Level::Info,
+                category: "net".into(),
+                message: "GET https://u:p@host/".into(),
+            }],
+            stack_trace: StackTrace {
+                modules: vec![],
+                threads: vec![thread("alice.smith@exa"), thread("tokio-runtime-w"), thread("Jürgen Müller")],
+            },
+            fingerprint: Fingerprint::default(),
+            device_id: None,
+            notes: vec!["alice@example.com".into()],
+            stages_ms: Default::default(),
+            stages_bytes: Default::default(),
+        }
+    }
+
+    #[test]
+    fn texts_are_scrubbed_and_keys_and_notes_stay() {
+        let (mut scrubbed, mut receipt) = (report(), Receipt::default());
+        let known = Known::new(&["Jürgen Müller".to_owned()]).unwrap();
+        scrub(&mut scrubbed, &known, &mut receipt);
+        let mut expected = report();
+        expected.reason = Reason::Panic {
+            message: format!("no user *****************, {}", "*".repeat("jürgen müller".len())),
+            location: "/home/*******/src/main.rs:1:2".into(),
+            thread: "main".into(),
+        };
+        expected.attributes[0].value = "ip ***********".into();
+        expected.attributes[1].value = "level 7 *******".into();
+        expected.attributes[2].value = AttributeValue::Integer(0);
+        expected.breadcrumbs[0].message = "GET https://***@host/".into();
+        expected.stack_trace.threads[0].name = Some("*".repeat(15));
+        expected.stack_trace.threads[2].name = Some("*".repeat("Jürgen Müller".len()));
+        assert_eq!(scrubbed, expected);
+        let count = |place| receipt.entries.iter().filter(|entry| entry.place == place).count();
+        assert_eq!(
+            [Place::Attribute, Place::Breadcrumb, Place::Reason, Place::ThreadName].map(count),
+            [3, 1, 3, 2]
+        );
+        let again = receipt.entries.len();
+        scrub(&mut scrubbed, &known, &mut receipt);
+        assert_eq!(receipt.entries.len(), again, "nothing is left to change");
+    }
+}
