@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use crate::privacy::{Audience, ConsentPolicy, identity::Identity};
 use crate::report::Detail;
 
+/// Destinations, at most: a report's file name keeps a bit for each.
+const MAX_DESTINATIONS: usize = 8;
+
 /// When the dying application may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -153,6 +156,9 @@ pub struct ValidConfig {
     pub linger_ms: u64,
     /// Log file of outcomes, if asked for; it never holds report contents.
     pub log: Option<PathBuf>,
+    /// Random bytes of this start, for [`Identity::Session`].
+    #[doc(hidden)]
+    pub session: [u8; 16],
 }
 
 impl Config {
@@ -179,6 +185,7 @@ impl Config {
                 indirect_budget: 512 * 1024,
                 linger_ms: 60_000,
                 log: None,
+                session: [0; 16],
             },
             detail: None,
             identity: None,
@@ -312,6 +319,9 @@ impl Config {
             Some(path) => std::path::absolute(&path).map_err(|e| Error::file(&path, "resolve", e))?,
             None => default_spool(&settings.application)?,
         };
+        if settings.destinations.len() > MAX_DESTINATIONS {
+            return invalid("destination", "a report goes to 8 destinations at most");
+        }
         settings.detail = detail.unwrap_or(Detail::Minidump);
         settings.identity = identity.unwrap_or_default();
         if settings.audience == Audience::ChildDirected {

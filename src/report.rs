@@ -241,17 +241,41 @@ impl fmt::Display for AttributeValue {
     }
 }
 
-macro_rules! attribute_value_from {
-    ($($from:ty => $variant:ident as $via:ty),*) => {$(
-        impl From<$from> for AttributeValue {
+/// An attribute value on its way into the blackbox: borrowed, so that setting one does not allocate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ValueRef<'a> {
+    /// True or false.
+    Bool(bool),
+    /// A 64-bit integer.
+    Integer(i64),
+    /// A double.
+    Float(f64),
+    /// UTF-8 text.
+    String(&'a str),
+}
+
+impl<'a> From<&'a str> for ValueRef<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::String(value)
+    }
+}
+
+impl<'a> From<&'a String> for ValueRef<'a> {
+    fn from(value: &'a String) -> Self {
+        Self::String(value)
+    }
+}
+
+macro_rules! value_ref_from {
+    ($($from:ty => $variant:ident),*) => {$(
+        impl From<$from> for ValueRef<'_> {
             fn from(value: $from) -> Self {
-                Self::$variant(<$via>::from(value))
+                Self::$variant(value.into())
             }
         }
     )*};
 }
-attribute_value_from!(bool => Bool as bool, i64 => Integer as i64, i32 => Integer as i64, u32 => Integer as i64,
-    f64 => Float as f64, f32 => Float as f64, &str => String as String, String => String as String);
+value_ref_from!(bool => Bool, i64 => Integer, i32 => Integer, u32 => Integer, f64 => Float, f32 => Float);
 
 /// How grave a breadcrumb is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -58,7 +58,7 @@ impl Claim {
         self.name.attempts
     }
 
-    /// Bit i: destination i has accepted it.
+    /// Which destinations are done with; the uploader gives the bits their meaning.
     pub fn delivered_mask(&self) -> u32 {
         self.name.delivered
     }

@@ -14,6 +14,14 @@ use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
 use crate::spool::{Part, PartKind};
 
+/// From this bit on a report's mask tells the destinations that will never take it, below those that have it.
+/// (A report goes to 8 destinations at most: `Config::validate`.)
+const REFUSED: u32 = 16;
+
+fn mask(progress: Progress) -> u32 {
+    progress.delivered | progress.refused << REFUSED
+}
+
 /// A spool and the key that opens its reports.
 #[derive(Debug, Clone, Copy)]
 pub struct Outbox<'a> {
@@ -53,10 +61,12 @@ impl Claim for Sealed<'_> {
     }
 
     fn progress(&self) -> Progress {
+        let mask = self.claim.delivered_mask();
         Progress {
             attempts: self.claim.attempts(),
-            delivered: self.claim.delivered_mask(),
-            ..Progress::default()
+            delivered: mask & ((1 << REFUSED) - 1),
+            refused: mask >> REFUSED,
+            next_due_ms: 0,
         }
     }
 
@@ -69,7 +79,7 @@ impl Claim for Sealed<'_> {
     }
 
     fn record(&mut self, progress: Progress) -> Result<()> {
-        self.claim.note_delivered(progress.delivered)
+        self.claim.note_delivered(mask(progress))
     }
 
     fn delivered(self) -> Result<()> {
@@ -78,9 +88,9 @@ impl Claim for Sealed<'_> {
 
     fn hold(self, progress: Progress) -> Result<()> {
         if progress.attempts > self.claim.attempts() {
-            self.claim.retry(progress.next_due_ms, progress.delivered)
+            self.claim.retry(progress.next_due_ms, mask(progress))
         } else {
-            self.claim.defer(progress.next_due_ms, progress.delivered)
+            self.claim.defer(progress.next_due_ms, mask(progress))
         }
     }
 

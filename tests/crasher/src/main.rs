@@ -1,1 +1,129 @@
-fn main() {}
+//! A victim: dies in the way that the command line names, with values planted where a crash report might pick them up.
+
+mod chain;
+mod control;
+mod masked;
+mod options;
+mod payload;
+mod plant;
+mod reexec;
+mod sdk;
+mod ways;
+mod wipe;
+mod workload;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::{env, fs};
+
+use options::{Options, Usage};
+use payload::Payload;
+use plant::Entry;
+use sdk::Session;
+use ways::Way;
+
+#[global_allocator]
+static ALLOCATOR: wipe::WipingAllocator = wipe::WipingAllocator::new();
+
+/// Why the victim did not die as asked.
+enum Failure {
+    Usage(Usage),
+    Machine(String),
+}
+
+fn main() -> ExitCode {
+    sdk::monitor_entry();
+    match run() {
+        Ok(code) => code,
+        Err(Failure::Usage(Usage(reason))) => {
+            let _ = writeln!(io::stderr(), "crasher: {reason}\n{}", options::USAGE);
+            ExitCode::from(2)
+        }
+        Err(Failure::Machine(reason)) => {
+            let _ = writeln!(io::stderr(), "crasher: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let Setup { way, wait_delivery, session, payload } = match set_up()? {
+        Some(setup) => setup,
+        None => return Ok(ExitCode::SUCCESS),
+    };
+    // What `set_up` left in its dead frames. From here on the values lie only where they were planted.
+    wipe::leftovers();
+    ALLOCATOR.stop();
+    let ending = ways::go(way, payload, &mut || match way {
+        Way::Capture => {
+            if let Some(id) = sdk::report("capture", session.capture()) {
+                control::say(format_args!("captured {id}"));
+            }
+            ExitCode::SUCCESS
+        }
+        _ => control::serve(&session, payload),
+    })?;
+    if let Some(limit) = wait_delivery {
+        sdk::report("flush", session.flush(limit));
+    }
+    Ok(ending)
+}
+
+struct Setup {
+    way: Way,
+    wait_delivery: Option<std::time::Duration>,
+    session: Session,
+    payload: &'static Payload,
+}
+
+/// Everything before the death. A function of its own, so that its frames are dead when it returns. `None` if only
+/// help was asked for.
+#[inline(never)]
+fn set_up() -> Result<Option<Setup>, Failure> {
+    let options = options::parse(env::args_os().skip(1))?;
+    if options.help {
+        control::say(format_args!("{}", options::USAGE));
+        return Ok(None);
+    }
+    let entries = read_plant(&options)?;
+    if reexec::is_needed(&entries) && !options.re_executed {
+        reexec::execute(&entries).map(|never| match never {})?;
+    }
+    let session = Session::start(&options);
+    workload::fill_heap(options.heap_mib);
+    let mut payload = Payload::plant(&entries, &session)?;
+    let names = std::mem::take(&mut payload.thread_names);
+    if names.len() >= options.threads && !names.is_empty() {
+        let threads = names.len() + 1;
+        return Err(Usage(format!(
+            "plant: thread names are for parked threads: give --threads {threads} or more"
+        ))
+        .into());
+    }
+    workload::park(options.threads - 1, names)?;
+    Ok(Some(Setup {
+        way: options.way,
+        wait_delivery: options.wait_delivery,
+        session,
+        payload: Box::leak(Box::new(payload)),
+    }))
+}
+
+fn read_plant(options: &Options) -> Result<Vec<Entry>, Failure> {
+    let Some(path) = &options.plant else { return Ok(Vec::new()) };
+    let json = fs::read(path).map_err(|e| Usage(format!("--plant {}: {e}", path.display())))?;
+    let entries = plant::parse(&json, options.way.name());
+    Ok(entries.map_err(|reason| Usage(format!("--plant {}: {reason}", path.display())))?)
+}
+
+impl From<Usage> for Failure {
+    fn from(usage: Usage) -> Self {
+        Self::Usage(usage)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self::Machine(reason)
+    }
+}

@@ -1,0 +1,106 @@
+//! Where everything lies in the shared memory, in 8-byte words.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::entry::Slots;
+use crate::privacy::Mirror;
+
+/// "CENOTAPH" read as a little-endian word, then the layout's version and size.
+const MAGIC: u64 = u64::from_le_bytes(*b"CENOTAPH");
+const VERSION: u64 = 1 << 32 | WORDS as u64;
+
+const HEADER_WORDS: usize = 64;
+const MAGIC_WORD: usize = 0;
+const VERSION_WORD: usize = 1;
+const MIRROR_WORD: usize = 2;
+const STATE_WORD: usize = 3;
+pub(super) const NEXT_BREADCRUMB_WORD: usize = 4;
+const FIRST_COUNTER: usize = 16;
+
+/// Each entry: a sequence word, a word of lengths and flags, a word for a number, then two texts.
+pub(super) const ATTRIBUTES: Slots = Slots { start: HEADER_WORDS, count: 128, first: 8, second: 128 };
+pub(super) const BREADCRUMBS: Slots = Slots { start: ATTRIBUTES.end(), count: 128, first: 4, second: 56 };
+pub(super) const SECRETS: Slots = Slots { start: BREADCRUMBS.end(), count: 64, first: 32, second: 0 };
+
+/// The whole.
+pub(super) const WORDS: usize = SECRETS.end();
+
+/// How far the monitor is, as it wrote it itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MonitorState {
+    /// Not yet there.
+    Starting,
+    /// Waiting for crashes.
+    Ready,
+    /// The re-executed program reached `install()` with more than one thread and gave up.
+    RefusedThreads,
+}
+
+/// Outcomes that are counted by the monitor for the application to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counter {
+    /// Reports committed to the spool.
+    Spooled,
+    /// Reports accepted by a server.
+    Delivered,
+    /// Reports refused by a server for good; they stay in `rejected/`.
+    Rejected,
+    /// Attempts to deliver that will be repeated.
+    Deferred,
+    /// Crashes of which nothing was kept because consent does not allow it.
+    RefusedByConsent,
+    /// Reports that could not be made or stored.
+    Failed,
+    /// Reports whose level of detail was lowered because a stage failed.
+    SteppedDown,
+    /// Reports removed to stay within age, count and size limits.
+    Expired,
+}
+
+/// The first words.
+pub(super) struct Header<'a>(pub(super) &'a [AtomicU64]);
+
+impl Header<'_> {
+    pub(super) fn initialise(&self) {
+        self.0[VERSION_WORD].store(VERSION, Ordering::Relaxed);
+        self.0[MAGIC_WORD].store(MAGIC, Ordering::Release);
+    }
+
+    pub(super) fn is_ours(&self) -> bool {
+        self.0[MAGIC_WORD].load(Ordering::Acquire) == MAGIC
+            && self.0[VERSION_WORD].load(Ordering::Relaxed) == VERSION
+    }
+
+    /// Anything but 0 refuses: a damaged word must not read as permission.
+    pub(super) fn mirror(&self) -> Mirror {
+        match self.0[MIRROR_WORD].load(Ordering::Acquire) {
+            0 => Mirror::Silent,
+            _ => Mirror::Refuses,
+        }
+    }
+
+    pub(super) fn set_mirror(&self, mirror: Mirror) {
+        self.0[MIRROR_WORD].store(u64::from(mirror == Mirror::Refuses), Ordering::Release);
+    }
+
+    pub(super) fn monitor_state(&self) -> MonitorState {
+        match self.0[STATE_WORD].load(Ordering::Acquire) {
+            1 => MonitorState::Ready,
+            2 => MonitorState::RefusedThreads,
+            _ => MonitorState::Starting,
+        }
+    }
+
+    pub(super) fn set_monitor_state(&self, state: MonitorState) {
+        let value = match state {
+            MonitorState::Starting => 0,
+            MonitorState::Ready => 1,
+            MonitorState::RefusedThreads => 2,
+        };
+        self.0[STATE_WORD].store(value, Ordering::Release);
+    }
+
+    pub(super) fn counter(&self, counter: Counter) -> &AtomicU64 {
+        &self.0[FIRST_COUNTER + counter as usize]
+    }
+}

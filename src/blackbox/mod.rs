@@ -1,0 +1,147 @@
+//! What the application noted before it died, in memory that outlives it.
+//!
+//! The blackbox is a sealed memfd shared with the monitor. Setting an attribute or adding a breadcrumb writes
+//! memory and takes no system call; every entry is guarded by a sequence number, so that the monitor can tell a
+//! whole entry from one that a dying thread left half-written.
+#![forbid(unsafe_code)]
+
+mod attributes;
+mod breadcrumbs;
+mod entry;
+mod layout;
+mod secrets;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::privacy::Mirror;
+use crate::report::{Attribute, Breadcrumb, Level, ValueRef};
+use crate::sys::memory::SharedMemory;
+use layout::{Counter, Header};
+
+pub(crate) use layout::{Counter as Count, MonitorState};
+
+/// The application's or the monitor's view of the shared memory.
+#[derive(Debug)]
+pub(crate) struct Blackbox {
+    memory: SharedMemory,
+    /// Serialises writers of this process. A spin lock because a mutex may enter the kernel, and because the
+    /// critical sections are a few hundred nanoseconds.
+    writing: AtomicBool,
+}
+
+/// Everything in a blackbox, copied.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    /// Attributes in the order they were first set.
+    pub(crate) attributes: Vec<Attribute>,
+    /// Breadcrumbs, oldest first.
+    pub(crate) breadcrumbs: Vec<Breadcrumb>,
+    /// Values that the application registered as secret.
+    pub(crate) secrets: Vec<String>,
+    /// Entries that were being written when the process stopped.
+    pub(crate) torn: u32,
+}
+
+impl Blackbox {
+    pub(crate) fn create() -> Result<Self> {
+        let memory = SharedMemory::create(c"cenotaph-blackbox", layout::WORDS)?;
+        let blackbox = Self { memory, writing: AtomicBool::new(false) };
+        blackbox.header().initialise();
+        Ok(blackbox)
+    }
+
+    /// Maps a blackbox received from the application.
+    pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self> {
+        let memory = SharedMemory::from_fd(fd, layout::WORDS)?;
+        let blackbox = Self { memory, writing: AtomicBool::new(false) };
+        if !blackbox.header().is_ours() {
+            return Err(Error::malformed("blackbox", "another version of Cenotaph wrote it"));
+        }
+        Ok(blackbox)
+    }
+
+    pub(crate) fn set_attribute(&self, key: &str, value: ValueRef<'_>) -> Result<()> {
+        let _lock = self.lock();
+        attributes::set(self.memory.words(), key, value)
+    }
+
+    pub(crate) fn remove_attribute(&self, key: &str) {
+        let _lock = self.lock();
+        attributes::remove(self.memory.words(), key);
+    }
+
+    pub(crate) fn add_breadcrumb(&self, time_ms: u64, level: Level, category: &str, message: &str) -> Result<()> {
+        let _lock = self.lock();
+        breadcrumbs::add(self.memory.words(), time_ms, level, category, message)
+    }
+
+    pub(crate) fn add_secret(&self, value: &str) -> Result<()> {
+        let _lock = self.lock();
+        secrets::add(self.memory.words(), value)
+    }
+
+    /// Copies everything; never waits for a writer, who may be dead.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut torn = 0;
+        Snapshot {
+            attributes: attributes::read(self.memory.words(), &mut torn),
+            breadcrumbs: breadcrumbs::read(self.memory.words(), &mut torn),
+            secrets: secrets::read(self.memory.words(), &mut torn),
+            torn,
+        }
+    }
+
+    pub(crate) fn mirror(&self) -> Mirror {
+        self.header().mirror()
+    }
+
+    pub(crate) fn set_mirror(&self, mirror: Mirror) {
+        self.header().set_mirror(mirror);
+    }
+
+    pub(crate) fn monitor_state(&self) -> MonitorState {
+        self.header().monitor_state()
+    }
+
+    pub(crate) fn set_monitor_state(&self, state: MonitorState) {
+        self.header().set_monitor_state(state);
+    }
+
+    pub(crate) fn count(&self, counter: Counter, more: u64) {
+        self.header().counter(counter).fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counted(&self, counter: Counter) -> u64 {
+        self.header().counter(counter).load(Ordering::Relaxed)
+    }
+
+    fn header(&self) -> Header<'_> {
+        Header(self.memory.words())
+    }
+
+    fn lock(&self) -> impl Drop + '_ {
+        struct Unlock<'a>(&'a AtomicBool);
+        impl Drop for Unlock<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Release);
+            }
+        }
+        let mut spins = 0u32;
+        while self.writing.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            spins += 1;
+            // The holder may have been descheduled; let it run rather than burn its core.
+            if spins.is_multiple_of(1000) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        Unlock(&self.writing)
+    }
+}
+
+impl AsFd for Blackbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
+    }
+}

@@ -1,0 +1,134 @@
+//! What runs when a signal arrives: hand the thread's context to the monitor, wait with a deadline, let the
+//! original fault take its course.
+//!
+//! Nothing here allocates, locks or calls user code. All state is static and was written before the handlers were
+//! installed; the system calls are those of [`super::signal_safe`].
+
+use std::cell::UnsafeCell;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use super::signal_safe::{self, Errno, Waited};
+use super::{context, signals};
+use crate::protocol::{ANSWER, AnswerKind, SignalRequest, parse_answer};
+use crate::sys::process::monotonic_ns;
+
+/// What the handler needs to know; set before the handlers are installed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Armament {
+    /// The application's end of the crash socket.
+    pub(crate) socket: RawFd,
+    /// The monitor's process id, for Yama.
+    pub(crate) monitor: libc::pid_t,
+    /// The longest wait.
+    pub(crate) deadline_ns: u64,
+    /// Whether to wait for the commit rather than for the memory to be read.
+    pub(crate) until_spooled: bool,
+}
+
+/// The sequence number of the one crash that a process has.
+const CRASH: u64 = 1;
+const NOBODY: u32 = 0;
+
+/// A word in a page that the kernel zeroes in forked children (MADV_WIPEONFORK): they are not our clients.
+static ARMED: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
+static PID: AtomicI32 = AtomicI32::new(0);
+static SOCKET: AtomicI32 = AtomicI32::new(-1);
+static MONITOR: AtomicI32 = AtomicI32::new(0);
+static DEADLINE_NS: AtomicU64 = AtomicU64::new(0);
+static UNTIL_SPOOLED: AtomicU32 = AtomicU32::new(0);
+/// The thread that reports; the others wait for it.
+static REPORTER: AtomicU32 = AtomicU32::new(NOBODY);
+static REPORTED: AtomicU32 = AtomicU32::new(0);
+
+struct RequestCell(UnsafeCell<SignalRequest>);
+// SAFETY: written only by the thread that won `REPORTER`.
+unsafe impl Sync for RequestCell {}
+static REQUEST: RequestCell = RequestCell(UnsafeCell::new(SignalRequest::empty()));
+
+/// Publishes what the handler needs. Touches every page that it will write.
+pub(super) fn prepare(armament: Armament, wiped_on_fork: *mut AtomicU32) {
+    PID.store(signal_safe::getpid(), Ordering::Relaxed);
+    SOCKET.store(armament.socket, Ordering::Relaxed);
+    MONITOR.store(armament.monitor, Ordering::Relaxed);
+    DEADLINE_NS.store(armament.deadline_ns, Ordering::Relaxed);
+    UNTIL_SPOOLED.store(u32::from(armament.until_spooled), Ordering::Relaxed);
+    REPORTED.store(0, Ordering::Relaxed);
+    // SAFETY: no handler is installed yet, so nobody else uses the request.
+    unsafe { std::ptr::write_volatile(REQUEST.0.get(), SignalRequest::empty()) };
+    ARMED.store(wiped_on_fork, Ordering::Release);
+    REPORTER.store(NOBODY, Ordering::Release);
+}
+
+/// Whether this process (and not a forked copy of it) has armed handlers. Takes no system call.
+pub(crate) fn is_armed() -> bool {
+    let word = ARMED.load(Ordering::Acquire);
+    // SAFETY: set to a page that is never unmapped while the pointer stands.
+    !word.is_null() && unsafe { (*word).load(Ordering::Acquire) } != 0
+}
+
+/// Makes the handlers inert before they are removed.
+pub(super) fn retire() {
+    ARMED.store(std::ptr::null_mut(), Ordering::Release);
+    SOCKET.store(-1, Ordering::Release);
+}
+
+/// The handler for every signal.
+pub(super) extern "C" fn on_signal(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    let _errno = Errno::save();
+    // A child made by vfork or clone(CLONE_VM) shares our memory but not our process id.
+    if is_armed() && PID.load(Ordering::Relaxed) == signal_safe::getpid() {
+        report_or_wait(info, context);
+    }
+    // From here on the process is as it would be without us, and meets the same signal again.
+    signals::restore(signal);
+    if !signal_safe::requeue(signal, info) {
+        // SAFETY: the kernel's siginfo.
+        let code = unsafe { (*info).si_code };
+        // A fault happens again by itself when the handler returns; anything else must be sent.
+        if !context::is_fault(signal, code) || signal == libc::SIGTRAP || signal == libc::SIGSYS {
+            signal_safe::raise(signal);
+        }
+    }
+}
+
+fn report_or_wait(info: *const libc::siginfo_t, context: *const libc::c_void) {
+    let tid = signal_safe::gettid();
+    let deadline_ns = monotonic_ns().saturating_add(DEADLINE_NS.load(Ordering::Relaxed));
+    match REPORTER.compare_exchange(NOBODY, tid as u32, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {
+            // SAFETY: this thread alone won `REPORTER`; `info` and `context` are the kernel's.
+            unsafe {
+                let request = &mut *REQUEST.0.get();
+                context::fill(&mut request.context, info, context, PID.load(Ordering::Relaxed), tid);
+                report(request, deadline_ns);
+            }
+            REPORTED.store(1, Ordering::Release);
+            signal_safe::futex_wake(&REPORTED);
+        }
+        // Another thread of the same process crashed first: its death is ours, once its report is made.
+        Err(other) if other != tid as u32 => signal_safe::futex_wait(&REPORTED, 0, deadline_ns),
+        Err(_) => {}
+    }
+}
+
+fn report(request: &mut SignalRequest, deadline_ns: u64) {
+    let socket = SOCKET.load(Ordering::Relaxed);
+    signal_safe::allow_tracer(MONITOR.load(Ordering::Relaxed));
+    request.begin(CRASH, monotonic_ns());
+    if !signal_safe::send(socket, request.as_bytes()) {
+        return;
+    }
+    let mut buffer = [0u8; ANSWER];
+    while let Waited::Answer(length) = signal_safe::receive(socket, &mut buffer, deadline_ns) {
+        let Some(answer) = parse_answer(&buffer[..length.min(ANSWER)]) else { continue };
+        let goes_on = UNTIL_SPOOLED.load(Ordering::Relaxed) != 0 && answer.kind == AnswerKind::Released;
+        if answer.sequence == CRASH && !goes_on {
+            return;
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The only helpers that a handler may call.
+//!
+//! System calls reachable from a handler, all of them: gettid, getpid, clock_gettime, prctl
+//! (PR_SET_PTRACER), sendto, ppoll, recvfrom, futex, rt_sigaction, rt_tgsigqueueinfo, tgkill. None of the C functions
+//! used allocates or locks; each is a thin wrapper in every libc that Rust supports. They may change `errno`,
+//! which [`Errno`] puts back.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::AtomicU32;
+
+/// Keeps `errno` for the code that the signal interrupted.
+pub(super) struct Errno(libc::c_int);
+
+impl Errno {
+    pub(super) fn save() -> Self {
+        // SAFETY: points at this thread's errno for as long as the thread lives.
+        Self(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        // SAFETY: as in `save`.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
+}
+
+pub(super) fn gettid() -> libc::pid_t {
+    // SAFETY: always allowed.
+    unsafe { libc::syscall(libc::SYS_gettid) as libc::pid_t }
+}
+
+pub(super) fn getpid() -> libc::pid_t {
+    // SAFETY: always allowed.
+    unsafe { libc::getpid() }
+}
+
+/// Lets `pid` and its descendants trace this process where the Yama module restricts that (prctl(2)).
+/// Fails harmlessly where there is no Yama.
+pub(super) fn allow_tracer(pid: libc::pid_t) {
+    // SAFETY: plain values.
+    unsafe { libc::prctl(libc::PR_SET_PTRACER, pid as libc::c_ulong, 0, 0, 0) };
+}
+
+/// Sends one message without ever blocking or raising SIGPIPE.
+pub(super) fn send(socket: RawFd, bytes: &[u8]) -> bool {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: a buffer and its length.
+    let sent = unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) };
+    sent == bytes.len() as isize
+}
+
+/// What waiting for an answer came to.
+pub(super) enum Waited {
+    /// So many bytes are in the buffer.
+    Answer(usize),
+    /// The peer is gone, or the deadline is over.
+    Nobody,
+}
+
+/// Waits for one message until `deadline_ns` (monotonic).
+pub(super) fn receive(socket: RawFd, buffer: &mut [u8], deadline_ns: u64) -> Waited {
+    loop {
+        let left = deadline_ns.saturating_sub(crate::sys::process::monotonic_ns());
+        if left == 0 {
+            return Waited::Nobody;
+        }
+        let timeout =
+            libc::timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
+        let mut polled = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, a timespec, no signal mask.
+        let ready = unsafe { libc::ppoll(&raw mut polled, 1, &raw const timeout, std::ptr::null()) };
+        if ready <= 0 {
+            // 0: the deadline, found again above. -1: a signal (all are masked, but be exact).
+            continue;
+        }
+        // SAFETY: a writable buffer and its length.
+        let length =
+            unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+        return if length > 0 { Waited::Answer(length as usize) } else { Waited::Nobody };
+    }
+}
+
+/// Sleeps while `word` is `value`, until `deadline_ns` (monotonic) at the latest (futex(2)).
+pub(super) fn futex_wait(word: &AtomicU32, value: u32, deadline_ns: u64) {
+    use std::sync::atomic::Ordering;
+    while word.load(Ordering::Acquire) == value {
+        let left = deadline_ns.saturating_sub(crate::sys::process::monotonic_ns());
+        if left == 0 {
+            return;
+        }
+        let timeout =
+            libc::timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
+        // SAFETY: the word outlives the call; FUTEX_WAIT reads it and the relative timeout.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                value,
+                &raw const timeout,
+            )
+        };
+    }
+}
+
+/// Wakes everyone in [`futex_wait`].
+pub(super) fn futex_wake(word: &AtomicU32) {
+    // SAFETY: the word is valid; FUTEX_WAKE takes a count.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            libc::c_int::MAX,
+        )
+    };
+}
+
+/// Queues the very same signal information for this thread again, so that the earlier handler, a debugger and
+/// the kernel's core dump see the original fault (rt_tgsigqueueinfo(2)).
+pub(super) fn requeue(signal: libc::c_int, info: *const libc::siginfo_t) -> bool {
+    // SAFETY: `info` is what the kernel handed to the handler.
+    unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, getpid(), gettid(), signal, info) == 0 }
+}
+
+/// Raises the signal for this thread without its information: when the queue is full.
+pub(super) fn raise(signal: libc::c_int) {
+    // SAFETY: plain values.
+    unsafe { libc::syscall(libc::SYS_tgkill, getpid(), gettid(), signal) };
+}

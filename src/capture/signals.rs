@@ -1,0 +1,133 @@
+//! The signal handlers: which signals, installing them, putting back what was there.
+
+use std::cell::UnsafeCell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::handler::{self, Armament};
+use crate::error::{Error, Result};
+
+/// The signals that end a process because of what it did (signal(7)).
+pub(super) const SIGNALS: [libc::c_int; 7] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGABRT,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+];
+
+struct Previous(UnsafeCell<[libc::sigaction; SIGNALS.len()]>);
+// SAFETY: written under `CHANGING` before `INSTALLED` is set, read after it was seen set.
+unsafe impl Sync for Previous {}
+static PREVIOUS: Previous =
+    // SAFETY: a sigaction is integers and nullable function pointers; all-zero is SIG_DFL.
+    Previous(UnsafeCell::new(unsafe { std::mem::MaybeUninit::zeroed().assume_init() }));
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+static CHANGING: Mutex<Option<usize>> = Mutex::new(None);
+
+/// Installs the handlers. They are in force when this returns.
+///
+/// # Errors
+/// If memory or a handler is refused; then everything is as before.
+pub(crate) fn arm(armament: Armament) -> Result<()> {
+    let mut page = CHANGING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let word = wiped_on_fork()?;
+    *page = Some(word.addr());
+    super::alt_stack::protect_thread()?;
+    handler::prepare(armament, word);
+    for (index, signal) in SIGNALS.into_iter().enumerate() {
+        // SAFETY: an all-zero sigaction is valid; the handler has the three-argument form that SA_SIGINFO asks for.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler::on_signal as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            // No signal may interrupt the handler; a fault inside it then ends the process at once.
+            libc::sigfillset(&raw mut action.sa_mask);
+            let previous = PREVIOUS.0.get().cast::<libc::sigaction>().add(index);
+            if libc::sigaction(signal, &raw const action, previous) != 0 {
+                let error = Error::last_os("sigaction");
+                for undo in 0..index {
+                    libc::sigaction(
+                        SIGNALS[undo],
+                        PREVIOUS.0.get().cast::<libc::sigaction>().add(undo),
+                        std::ptr::null_mut(),
+                    );
+                }
+                handler::retire();
+                return Err(error);
+            }
+        }
+    }
+    INSTALLED.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Removes the handlers, as far as they are still ours: one installed later keeps working.
+pub(crate) fn disarm() {
+    let mut page = CHANGING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if INSTALLED.swap(false, Ordering::AcqRel) {
+        restore_ours();
+    }
+    handler::retire();
+    // The page stays mapped: a handler may have loaded its address just now. One page an install, once.
+    page.take();
+}
+
+/// Puts back the earlier actions before `signal` is met again; signal-safe.
+///
+/// The first call restores those that are still ours. A further call comes from a handler that was installed after
+/// ours and calls it: then its turn is over too, and `signal` gets the action from before us.
+pub(super) fn restore(signal: libc::c_int) {
+    if INSTALLED.swap(false, Ordering::AcqRel) {
+        restore_ours();
+    } else if let Some(index) = SIGNALS.iter().position(|&s| s == signal) {
+        // SAFETY: `PREVIOUS` was written before any handler was installed.
+        unsafe {
+            let previous = PREVIOUS.0.get().cast::<libc::sigaction>().add(index);
+            libc::sigaction(signal, previous, std::ptr::null_mut());
+        }
+    }
+}
+
+fn restore_ours() {
+    for (index, signal) in SIGNALS.into_iter().enumerate() {
+        // SAFETY: `PREVIOUS` was written before `INSTALLED` was set; all pointers are to live memory.
+        unsafe {
+            let mut current: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, std::ptr::null(), &raw mut current);
+            if current.sa_sigaction == handler::on_signal as *const () as usize {
+                let previous = PREVIOUS.0.get().cast::<libc::sigaction>().add(index);
+                libc::sigaction(signal, previous, std::ptr::null_mut());
+            }
+        }
+    }
+}
+
+/// A word that reads 1 here and 0 in forked children.
+fn wiped_on_fork() -> Result<*mut AtomicU32> {
+    const PAGE: usize = 4096;
+    // SAFETY: a fresh private anonymous mapping; MADV_WIPEONFORK applies to exactly such (madvise(2)).
+    unsafe {
+        let page = libc::mmap(
+            std::ptr::null_mut(),
+            PAGE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        if page == libc::MAP_FAILED {
+            return Err(Error::last_os("mmap"));
+        }
+        if libc::madvise(page, PAGE, libc::MADV_WIPEONFORK) != 0 {
+            let error = Error::last_os("madvise(MADV_WIPEONFORK)");
+            libc::munmap(page, PAGE);
+            return Err(error);
+        }
+        let word = page.cast::<AtomicU32>();
+        (*word).store(1, Ordering::Release);
+        Ok(word)
+    }
+}

@@ -1,0 +1,314 @@
+//! The application's side: installing, and what the application may say while it runs.
+#![forbid(unsafe_code)]
+
+mod consent;
+mod request;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+pub use consent::ConsentHandle;
+pub use request::capture;
+
+use crate::blackbox::{Blackbox, Count, MonitorState};
+use crate::capture::{self as handlers, Armament, panic_hook};
+use crate::config::{Config, ReleaseAt, ValidConfig};
+use crate::error::{Error, Result};
+use crate::monitor;
+use crate::privacy::Audience;
+use crate::report::{Level, ValueRef};
+use crate::sys::process;
+use crate::sys::socket::{Received, Socket};
+
+/// The one client of this process.
+static CLIENT: RwLock<Option<Arc<Client>>> = RwLock::new(None);
+
+/// What an installed Cenotaph holds.
+pub(crate) struct Client {
+    pub(crate) config: ValidConfig,
+    pub(crate) blackbox: Blackbox,
+    /// For one request and its answer at a time.
+    control: Mutex<Socket>,
+    /// The handler's, kept open here.
+    _crash: Socket,
+    /// Numbers requests, so that a late answer is not taken for another's.
+    sequence: AtomicU64,
+}
+
+/// Keeps Cenotaph installed. Dropping it shuts down: handlers are put back, the monitor finishes what it has.
+#[must_use = "dropping the guard shuts Cenotaph down"]
+#[derive(Debug)]
+pub struct Guard(());
+
+/// What happened so far, counted by the monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Whether a monitor is there.
+    pub monitor: Monitor,
+    /// Reports committed to the spool.
+    pub spooled: u64,
+    /// Reports accepted by every destination.
+    pub delivered: u64,
+    /// Reports that a server refused for good; they stay in the spool's `rejected` folder.
+    pub rejected: u64,
+    /// Deliveries that will be tried again.
+    pub deferred: u64,
+    /// Crashes of which nothing was kept because consent does not allow it.
+    pub refused_by_consent: u64,
+    /// Reports that could not be made or stored.
+    pub failed: u64,
+    /// Reports with less detail than configured because a stage failed.
+    pub stepped_down: u64,
+    /// Reports removed to stay within the limits of age, count and size.
+    pub expired: u64,
+}
+
+/// The monitor, as far as the application can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Monitor {
+    /// Started, not yet waiting. A crash now is still reported.
+    Starting,
+    /// Waiting for a crash.
+    Ready,
+    /// It gave up because the program had started threads before it reached `install()` or `monitor_entry()`.
+    RefusedThreads,
+    /// It ended. A crash now is not reported.
+    Gone,
+}
+
+impl Config {
+    /// Starts the monitor, then installs the handlers. Takes a millisecond or less; nothing here uses the network or
+    /// waits for the monitor, and no file is written.
+    ///
+    /// In a process that was started as a monitor this does not return: see [`monitor_entry`](crate::monitor_entry).
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`], [`Error::File`] for a spool directory that cannot be used,
+    /// [`Error::MonitorUnavailable`], [`Error::AlreadyInstalled`], [`Error::System`]. The application is then as it was
+    /// before and may go on without.
+    pub fn install(self) -> Result<Guard> {
+        let mut config = self.validate()?;
+        let entered = monitor::become_role();
+        let mut slot = CLIENT.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_some() {
+            return Err(Error::AlreadyInstalled);
+        }
+        check_spool(&config.spool)?;
+        check_authorities(&config)?;
+        getrandom::fill(&mut config.session)
+            .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
+        let blackbox = Blackbox::create()?;
+        let link = monitor::launch(&config, &blackbox, entered)?;
+        handlers::arm(Armament {
+            socket: link.crash.as_raw(),
+            monitor: link.monitor,
+            deadline_ns: config.deadline_ms.saturating_mul(1_000_000),
+            until_spooled: config.release_at == ReleaseAt::Spooled,
+        })?;
+        if config.panics {
+            panic_hook::install(request::report_panic);
+        }
+        *slot = Some(Arc::new(Client {
+            config,
+            blackbox,
+            control: Mutex::new(link.control),
+            _crash: link.crash,
+            sequence: AtomicU64::new(1),
+        }));
+        Ok(Guard(()))
+    }
+}
+
+/// The installed client, unless this is a forked child of the process that installed it.
+pub(crate) fn client() -> Result<Arc<Client>> {
+    let slot = CLIENT.read().unwrap_or_else(PoisonError::into_inner);
+    slot.clone().filter(|_| handlers::is_armed()).ok_or(Error::NotInstalled)
+}
+
+impl Client {
+    fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Tells the monitor something that has no answer.
+    pub(crate) fn tell(&self, message: &[u8]) -> Result<()> {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        control.send(message, &[]).map_err(monitor_gone)
+    }
+}
+
+fn monitor_gone(_: std::io::Error) -> Error {
+    Error::MonitorUnavailable("it has ended; reports already stored are sent by the next start".into())
+}
+
+impl Guard {
+    /// Waits until everything that can be delivered now has been delivered, or the time is over.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or [`Error::MonitorUnavailable`] if the monitor has ended.
+    pub fn flush(&self, wait: Duration) -> Result<()> {
+        request::flush(wait)
+    }
+
+    /// What happened so far. Takes one system call.
+    pub fn status(&self) -> Status {
+        status().unwrap_or(Status {
+            monitor: Monitor::Gone,
+            spooled: 0,
+            delivered: 0,
+            rejected: 0,
+            deferred: 0,
+            refused_by_consent: 0,
+            failed: 0,
+            stepped_down: 0,
+            expired: 0,
+        })
+    }
+
+    /// Puts the earlier signal handlers back and lets the monitor finish on its own. The same as dropping.
+    pub fn shutdown(self) {}
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !handlers::is_armed() {
+            // A forked child drops its copy: the handlers and the monitor are its parent's.
+            return;
+        }
+        handlers::disarm();
+        CLIENT.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// What happened so far.
+///
+/// # Errors
+/// [`Error::NotInstalled`].
+pub fn status() -> Result<Status> {
+    let client = client()?;
+    let counted = |counter| client.blackbox.counted(counter);
+    let gone = {
+        let control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
+        control.is_at_end()
+    };
+    Ok(Status {
+        monitor: match client.blackbox.monitor_state() {
+            MonitorState::RefusedThreads => Monitor::RefusedThreads,
+            _ if gone => Monitor::Gone,
+            MonitorState::Starting => Monitor::Starting,
+            MonitorState::Ready => Monitor::Ready,
+        },
+        spooled: counted(Count::Spooled),
+        delivered: counted(Count::Delivered),
+        rejected: counted(Count::Rejected),
+        deferred: counted(Count::Deferred),
+        refused_by_consent: counted(Count::RefusedByConsent),
+        failed: counted(Count::Failed),
+        stepped_down: counted(Count::SteppedDown),
+        expired: counted(Count::Expired),
+    })
+}
+
+/// Sets an attribute: 128 at most, a name of 1 to 64 bytes, a string value of up to 1024 bytes (longer ones are cut
+/// at a character and marked). Takes no system call and does not allocate. Any thread may call it; no signal handler may.
+///
+/// # Errors
+/// [`Error::Limit`], [`Error::NotInstalled`].
+pub fn set_attribute<'a>(key: &str, value: impl Into<ValueRef<'a>>) -> Result<()> {
+    client()?.blackbox.set_attribute(key, value.into())
+}
+
+/// Removes an attribute, if it is there.
+///
+/// # Errors
+/// [`Error::NotInstalled`].
+pub fn remove_attribute(key: &str) -> Result<()> {
+    client()?.blackbox.remove_attribute(key);
+    Ok(())
+}
+
+/// Adds a breadcrumb to the ring of the last 128: a category of up to 32 bytes, a message of up to 448 (longer ones are
+/// cut). Takes no system call and does not allocate. In a child-directed application the message is not kept.
+///
+/// # Errors
+/// [`Error::Limit`] for the category, [`Error::NotInstalled`].
+pub fn add_breadcrumb(level: Level, category: &str, message: &str) -> Result<()> {
+    let client = client()?;
+    let message = if client.config.audience == Audience::ChildDirected { "" } else { message };
+    client.blackbox.add_breadcrumb(process::unix_ms(), level, category, message)
+}
+
+/// Registers a value that must never leave the device, in any report from now on: 64 at most, up to 256 bytes.
+///
+/// # Errors
+/// [`Error::Limit`], [`Error::NotInstalled`].
+pub fn register_secret(value: &str) -> Result<()> {
+    client()?.blackbox.add_secret(value)
+}
+
+/// Gives the calling thread an alternate signal stack if it has none, so that its stack overflow is reported too.
+/// Rust's own threads have one already; call this in threads made by C or C++.
+///
+/// # Errors
+/// [`Error::System`] if memory is refused.
+pub fn protect_thread() -> Result<()> {
+    handlers::protect_thread()
+}
+
+/// What the person said, and saying it.
+///
+/// # Errors
+/// [`Error::NotInstalled`].
+pub fn consent() -> Result<ConsentHandle> {
+    Ok(ConsentHandle::new(client()?))
+}
+
+/// The directory itself if it is there, else the nearest one above it, must allow making files.
+fn check_spool(spool: &Path) -> Result<()> {
+    let mut path = spool;
+    loop {
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {
+                return process::is_writable(path).map_err(|e| Error::file(path, "write into", e));
+            }
+            Ok(_) => return Err(Error::file(path, "use as a directory", std::io::ErrorKind::NotADirectory.into())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => match path.parent() {
+                Some(parent) => path = parent,
+                None => return Err(Error::file(spool, "find", error)),
+            },
+            Err(error) => return Err(Error::file(path, "look at", error)),
+        }
+    }
+}
+
+fn check_authorities(config: &ValidConfig) -> Result<()> {
+    for path in &config.certificate_authorities {
+        std::fs::File::open(path).map_err(|e| Error::file(path, "read", e))?;
+    }
+    Ok(())
+}
+
+/// What a request for an answer came to.
+pub(crate) fn await_answer(
+    control: &Socket,
+    sequence: u64,
+    until: std::time::Instant,
+    mut is_final: impl FnMut(crate::protocol::AnswerKind) -> bool,
+) -> Result<crate::protocol::Answer> {
+    loop {
+        let left = until.saturating_duration_since(std::time::Instant::now());
+        match control.receive(crate::protocol::ANSWER, left)? {
+            Received::Message(message) => match crate::protocol::parse_answer(&message.bytes) {
+                Some(answer) if answer.sequence == sequence && is_final(answer.kind) => return Ok(answer),
+                _ => {}
+            },
+            Received::Nothing => return Err(Error::Timeout("the monitor")),
+            Received::Closed => return Err(monitor_gone(std::io::ErrorKind::BrokenPipe.into())),
+            Received::Malformed(_) => {}
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Requests that wait for an answer: a report without dying, a panic's report, a flush.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use super::{Client, await_answer, client, monitor_gone};
+use crate::capture::context;
+use crate::config::ReleaseAt;
+use crate::error::{Error, Result};
+use crate::protocol::{self, AnswerKind, Cause};
+use crate::report::ReportId;
+use crate::sys::process::monotonic_ns;
+
+/// Makes a report of the process as it is and lives on. Returns when its memory is read (with
+/// [`ReleaseAt::Spooled`], when the report is committed).
+///
+/// The process's threads are stopped for a few milliseconds; blocking calls such as `epoll_wait` may return EINTR.
+///
+/// # Errors
+/// [`Error::ConsentRefused`], [`Error::Timeout`], [`Error::MonitorUnavailable`], [`Error::NotInstalled`].
+#[inline(never)]
+pub fn capture(reason: &str) -> Result<ReportId> {
+    let client = client()?;
+    // In this frame, which is still there while the dump is taken.
+    let context = context::here();
+    let result = request(&client, context, &Cause::Requested(reason.to_owned()));
+    std::hint::black_box(result)
+}
+
+/// For the panic hook. A report that cannot be made is counted by the monitor; a panic has its own course.
+#[inline(never)]
+pub(super) fn report_panic(cause: Cause) {
+    let Ok(client) = client() else { return };
+    let context = context::here();
+    let _ = std::hint::black_box(request(&client, context, &cause));
+}
+
+fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause) -> Result<ReportId> {
+    let sequence = client.next_sequence();
+    let until = Instant::now() + Duration::from_millis(client.config.deadline_ms);
+    let message = protocol::capture_request(sequence, monotonic_ns(), context, cause);
+    let control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
+    control.send(&message, &[]).map_err(monitor_gone)?;
+    let until_spooled = client.config.release_at == ReleaseAt::Spooled;
+    let answer =
+        await_answer(&control, sequence, until, |kind| kind != AnswerKind::Released || !until_spooled)?;
+    match answer.kind {
+        AnswerKind::Released | AnswerKind::Spooled => Ok(answer.report),
+        AnswerKind::Refused => Err(Error::ConsentRefused("a report")),
+        AnswerKind::Failed | AnswerKind::Flushed => {
+            Err(Error::MonitorUnavailable("it could not make the report; its log says why".into()))
+        }
+    }
+}
+
+/// Waits until nothing is left to deliver now.
+pub(super) fn flush(wait: Duration) -> Result<()> {
+    let client = client()?;
+    let sequence = client.next_sequence();
+    let control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
+    control.send(&protocol::flush(sequence), &[]).map_err(monitor_gone)?;
+    await_answer(&control, sequence, Instant::now() + wait, |kind| kind == AnswerKind::Flushed).map(|_| ())
+}

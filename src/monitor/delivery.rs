@@ -1,0 +1,174 @@
+//! When an uploader runs: after a commit, after a grant, at the next retry; and for how long the monitor stays
+//! for it after the application has ended.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::log::Log;
+use super::stages;
+use crate::blackbox::Blackbox;
+use crate::config::ValidConfig;
+use crate::error::Result;
+use crate::privacy::{Stage, Verdict};
+use crate::spool::file::Spool;
+use crate::sys::process;
+use crate::sys::socket::{Received, Socket};
+
+/// An uploader that keeps dying is not started again before the application's next start.
+const MAX_DEATHS: u32 = 5;
+/// The wait before an uploader that died is replaced.
+const AFTER_DEATH: Duration = Duration::from_millis(500);
+
+/// An uploader's last message.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(super) struct Pass {
+    /// When the next waiting report is due (Unix milliseconds).
+    pub(super) next_due_ms: Option<u64>,
+}
+
+struct Uploader {
+    socket: Socket,
+    pidfd: OwnedFd,
+    pass: Option<Pass>,
+}
+
+/// The supervisor's view of delivery.
+pub(super) struct Delivery {
+    config: ValidConfig,
+    log: Log,
+    uploader: Option<Uploader>,
+    next: Option<Instant>,
+    again: bool,
+    deaths: u32,
+    gone: Option<Instant>,
+}
+
+impl Delivery {
+    /// Reports of earlier runs are due at once.
+    pub(super) fn new(config: &ValidConfig, log: Log) -> Self {
+        let waiting = Spool::new(&config.spool).list().is_ok_and(|items| !items.is_empty());
+        Self {
+            next: waiting.then(Instant::now),
+            config: config.clone(),
+            log,
+            uploader: None,
+            again: false,
+            deaths: 0,
+            gone: None,
+        }
+    }
+
+    pub(super) fn socket(&self) -> Option<&Socket> {
+        self.uploader.as_ref().map(|uploader| &uploader.socket)
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.uploader.is_some()
+    }
+
+    /// When something has to be done without being told, if ever.
+    pub(super) fn next_time(&self) -> Option<Instant> {
+        let linger = self.gone.map(|gone| gone + Duration::from_millis(self.config.linger_ms));
+        match (self.next, linger) {
+            (Some(next), Some(linger)) if !self.is_running() => Some(next.min(linger)),
+            (next, _) if !self.is_running() => next,
+            _ => None,
+        }
+    }
+
+    pub(super) fn application_gone(&mut self) {
+        self.gone.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether the monitor of an application that is gone has nothing left to wait for.
+    pub(super) fn may_end(&self, linger: Duration) -> bool {
+        let limit = self.gone.map(|gone| gone + linger);
+        !self.is_running() && !self.again && self.next.is_none_or(|next| limit.is_some_and(|limit| next > limit))
+    }
+
+    pub(super) fn start_if_due(&mut self, blackbox: &Blackbox) {
+        if !self.is_running() && self.next.is_some_and(|at| at <= Instant::now()) {
+            self.start(blackbox);
+        }
+    }
+
+    /// Starts an uploader, or has the running one followed by another.
+    pub(super) fn start(&mut self, blackbox: &Blackbox) {
+        self.next = None;
+        if self.config.destinations.is_empty() {
+            return;
+        }
+        if self.is_running() {
+            self.again = true;
+            return;
+        }
+        self.again = false;
+        match launch(&self.config, blackbox) {
+            Ok(uploader) => self.uploader = Some(uploader),
+            Err(error) => self.log.event("supervisor", "no-uploader", error),
+        }
+    }
+
+    /// A withdrawal ends a delivery that is under way; a grant starts one.
+    pub(super) fn consent_changed(&mut self, blackbox: &Blackbox) {
+        if stages::ask(Stage::Upload, &self.config, blackbox) == Verdict::Drop {
+            if let Some(uploader) = self.uploader.take() {
+                process::kill_pidfd(uploader.pidfd.as_fd());
+            }
+            self.next = None;
+            self.again = false;
+        } else {
+            self.start(blackbox);
+        }
+    }
+
+    /// Takes what a poll announced: the uploader's last words, or its end.
+    pub(super) fn handle_message(&mut self) {
+        let Some(uploader) = &mut self.uploader else { return };
+        match uploader.socket.receive(4096, Duration::ZERO) {
+            Ok(Received::Message(message)) => {
+                uploader.pass = serde_json::from_slice(&message.bytes).ok();
+            }
+            Ok(Received::Nothing) => {}
+            Ok(Received::Closed | Received::Malformed(_)) | Err(_) => {
+                let pass = uploader.pass;
+                self.uploader = None;
+                self.ended(pass);
+            }
+        }
+    }
+
+    fn ended(&mut self, pass: Option<Pass>) {
+        let now = Instant::now();
+        match pass {
+            Some(pass) => {
+                self.deaths = 0;
+                self.next = pass.next_due_ms.map(|due| {
+                    now + Duration::from_millis(due.saturating_sub(process::unix_ms()))
+                });
+            }
+            None => {
+                self.deaths += 1;
+                self.log.event("supervisor", "uploader-died", format!("death {}", self.deaths));
+                self.next = (self.deaths < MAX_DEATHS).then(|| now + AFTER_DEATH);
+            }
+        }
+        if self.again {
+            self.again = false;
+            self.next = Some(now);
+        }
+    }
+}
+
+#[cfg(feature = "upload")]
+fn launch(config: &ValidConfig, blackbox: &Blackbox) -> Result<Uploader> {
+    let (pid, socket) = super::launch::launch_uploader(config, blackbox)?;
+    Ok(Uploader { socket, pidfd: process::pidfd(pid)?, pass: None })
+}
+
+#[cfg(not(feature = "upload"))]
+fn launch(_: &ValidConfig, _: &Blackbox) -> Result<Uploader> {
+    Err(crate::error::Error::Upload("this build has no uploader; enable the feature `upload`".into()))
+}

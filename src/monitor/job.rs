@@ -1,0 +1,118 @@
+//! Messages between the supervisor and its workers, which are forked copies of itself.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use super::outcome::Outcome;
+use crate::error::{Error, Result};
+use crate::protocol::MAX_MESSAGE;
+use crate::report::Detail;
+use crate::sys::socket::{Message, Received, Socket};
+
+const CAPTURE: u8 = 1;
+const RESUME: u8 = 2;
+const READ: u8 = 1;
+const DONE: u8 = 2;
+
+/// What a worker is to do.
+pub(super) enum Job {
+    /// Look at process `pid`, whose request is in `request`, and make its report.
+    Capture {
+        pid: libc::pid_t,
+        request: Vec<u8>,
+        /// For answering the application directly.
+        client: OwnedFd,
+        blackbox: OwnedFd,
+    },
+    /// Go on with memory that another worker has read.
+    Resume {
+        ceiling: Detail,
+        bundle: OwnedFd,
+        blackbox: OwnedFd,
+        /// If the application still waits.
+        client: Option<OwnedFd>,
+    },
+}
+
+/// What a worker reports.
+pub(super) enum Progress {
+    /// The application's memory is in this memfd.
+    Read(OwnedFd),
+    /// The end.
+    Done(Outcome),
+    /// The worker died, or speaks nonsense.
+    Died,
+}
+
+pub(super) fn send_capture(
+    worker: &Socket,
+    pid: libc::pid_t,
+    request: &[u8],
+    client: BorrowedFd<'_>,
+    blackbox: BorrowedFd<'_>,
+) -> std::io::Result<()> {
+    let bytes = [&[CAPTURE], pid.to_ne_bytes().as_slice(), request].concat();
+    worker.send(&bytes, &[client, blackbox])
+}
+
+pub(super) fn send_resume(
+    worker: &Socket,
+    ceiling: Detail,
+    bundle: BorrowedFd<'_>,
+    blackbox: BorrowedFd<'_>,
+    client: Option<BorrowedFd<'_>>,
+) -> std::io::Result<()> {
+    let fds: Vec<BorrowedFd<'_>> = [bundle, blackbox].into_iter().chain(client).collect();
+    worker.send(&[RESUME, u8::from(ceiling == Detail::StackTrace)], &fds)
+}
+
+/// Waits for a job; `None` when the supervisor is gone.
+pub(super) fn receive(supervisor: &Socket) -> Result<Option<Job>> {
+    const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+    match supervisor.receive(MAX_MESSAGE + 8, FOR_EVER)? {
+        Received::Message(message) => parse(message).map(Some),
+        Received::Closed => Ok(None),
+        Received::Nothing | Received::Malformed(_) => Err(Error::malformed("message", "no job")),
+    }
+}
+
+fn parse(message: Message) -> Result<Job> {
+    let malformed = || Error::malformed("message", "no job of this version");
+    let mut fds = message.fds.into_iter();
+    let mut next = || fds.next().ok_or_else(malformed);
+    match message.bytes.split_first().ok_or_else(malformed)? {
+        (&CAPTURE, rest) => {
+            let (pid, request) = rest.split_at_checked(4).ok_or_else(malformed)?;
+            let pid = libc::pid_t::from_ne_bytes(pid.try_into().map_err(|_| malformed())?);
+            Ok(Job::Capture { pid, request: request.to_vec(), client: next()?, blackbox: next()? })
+        }
+        (&RESUME, &[step_down]) => {
+            let ceiling = if step_down == 0 { Detail::Minidump } else { Detail::StackTrace };
+            Ok(Job::Resume { ceiling, bundle: next()?, blackbox: next()?, client: next().ok() })
+        }
+        _ => Err(malformed()),
+    }
+}
+
+pub(super) fn send_read(supervisor: &Socket, bundle: BorrowedFd<'_>) -> std::io::Result<()> {
+    supervisor.send(&[READ], &[bundle])
+}
+
+/// Whether the supervisor got it.
+pub(super) fn send_done(supervisor: &Socket, outcome: &Outcome) -> bool {
+    let mut bytes = vec![DONE];
+    serde_json::to_writer(&mut bytes, outcome).is_ok() && supervisor.send(&bytes, &[]).is_ok()
+}
+
+/// Takes a message that a poll announced.
+pub(super) fn progress(worker: &Socket) -> Progress {
+    let Ok(Received::Message(message)) = worker.receive(64 * 1024, Duration::ZERO) else {
+        return Progress::Died;
+    };
+    match message.bytes.split_first() {
+        Some((&READ, _)) => message.fds.into_iter().next().map_or(Progress::Died, Progress::Read),
+        Some((&DONE, json)) => serde_json::from_slice(json).map_or(Progress::Died, Progress::Done),
+        _ => Progress::Died,
+    }
+}

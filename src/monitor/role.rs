@@ -1,0 +1,148 @@
+//! The first moments of a re-executed program: finding out that it is a monitor, and becoming one.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::launch::{ROLE_VARIABLE, Role};
+use super::supervisor;
+use crate::blackbox::{Blackbox, MonitorState};
+use crate::config::ValidConfig;
+use crate::error::{Error, Result};
+use crate::protocol::{self, ClientMessage, MAX_MESSAGE, NONCE};
+use crate::sys::memory::read_memfd;
+use crate::sys::socket::{Received, Socket};
+use crate::sys::spawn::CHILD_SOCKET;
+use crate::sys::{process, procfs};
+
+/// Settings are small; a larger file is not ours.
+const MAX_SETTINGS: u64 = 1 << 20;
+/// The launcher sends before it starts us, so this only has to outlast a paused machine.
+const HELLO_WAIT: Duration = Duration::from_secs(2);
+
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
+/// Becomes a monitor if this process was started as one, and does not return then. Call it at the very top of
+/// `main`, before the application opens windows, takes locks or starts threads.
+///
+/// `Config::install` does the same, later; with this line nothing of the application runs twice.
+pub fn monitor_entry() {
+    ENTERED.store(true, Ordering::Relaxed);
+    become_role();
+}
+
+/// Whether `main` begins with [`monitor_entry`].
+pub(super) fn entered() -> bool {
+    ENTERED.load(Ordering::Relaxed)
+}
+
+/// Does not return if this process was started as a monitor or uploader. Returns whether `main` begins with
+/// [`monitor_entry`].
+pub(crate) fn become_role() -> bool {
+    let Some(value) = std::env::var_os(ROLE_VARIABLE) else { return entered() };
+    let Some((role, nonce)) = value.to_str().and_then(parse_role) else { return entered() };
+    let threads = procfs::own_threads();
+    if threads == 1 {
+        // SAFETY: one thread, so nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(ROLE_VARIABLE) };
+    }
+    let Ok(start) = greet(nonce) else {
+        // The variable leaked into an ordinary run of the program, or the launcher died: not a role for us.
+        return entered();
+    };
+    process::cancel_start_alarm();
+    if threads > 1 {
+        start.blackbox.set_monitor_state(MonitorState::RefusedThreads);
+        process::exit_now(1);
+    }
+    process::harden();
+    let code = match role {
+        Role::Monitor => supervisor::run(start),
+        #[cfg(feature = "upload")]
+        Role::Uploader => super::uploader::run(&start),
+        #[cfg(not(feature = "upload"))]
+        Role::Uploader => 1,
+    };
+    process::exit_now(code)
+}
+
+/// What a monitor or uploader starts with.
+pub(super) struct Start {
+    /// Towards the launcher.
+    pub(super) control: Socket,
+    /// From the handler; only monitors have one.
+    pub(super) crash: Option<Socket>,
+    pub(super) blackbox: Blackbox,
+    pub(super) config: ValidConfig,
+}
+
+/// Receives the launcher's first message.
+fn greet(nonce: [u8; NONCE]) -> Result<Start> {
+    // SAFETY: asks whether the number is an open descriptor.
+    if unsafe { libc::fcntl(CHILD_SOCKET, libc::F_GETFD) } < 0 {
+        return Err(Error::malformed("message", "no inherited descriptor"));
+    }
+    // Checked through a borrowed copy first: in a program that is no monitor the number belongs to someone else.
+    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor that is ours.
+    let copy = unsafe { libc::fcntl(CHILD_SOCKET, libc::F_DUPFD_CLOEXEC, 8) };
+    if copy < 0 {
+        return Err(Error::last_os("fcntl(F_DUPFD)"));
+    }
+    // SAFETY: made just above.
+    let control = Socket::from_fd(unsafe { OwnedFd::from_raw_fd(copy) })?;
+    let Received::Message(message) = control.receive(MAX_MESSAGE, HELLO_WAIT)? else {
+        return Err(Error::Timeout("the launcher"));
+    };
+    match protocol::parse(&message.bytes)? {
+        ClientMessage::Hello(theirs) if theirs == nonce => {}
+        _ => return Err(Error::malformed("message", "a first message without the nonce")),
+    }
+    // From here on the number is ours for certain.
+    // SAFETY: the launcher put the socket there for us; `copy` is a duplicate.
+    drop(unsafe { OwnedFd::from_raw_fd(CHILD_SOCKET) });
+    let mut fds = message.fds.into_iter();
+    let mut next = || fds.next().ok_or_else(|| Error::malformed("message", "too few descriptors"));
+    let settings = read_memfd(std::os::fd::AsFd::as_fd(&next()?), MAX_SETTINGS)?;
+    let config: ValidConfig =
+        serde_json::from_slice(&settings).map_err(|e| Error::malformed("settings", e.to_string()))?;
+    let (first, second) = (next()?, fds.next());
+    let (crash, blackbox) = match second {
+        Some(blackbox) => (Some(Socket::from_fd(first)?), blackbox),
+        None => (None, first),
+    };
+    debug_assert!(blackbox.as_raw_fd() > CHILD_SOCKET);
+    Ok(Start { control, crash, blackbox: Blackbox::from_fd(blackbox)?, config })
+}
+
+fn parse_role(value: &str) -> Option<(Role, [u8; NONCE])> {
+    let (role, hex) = value.split_once(':')?;
+    let role = match role {
+        "monitor" => Role::Monitor,
+        "uploader" => Role::Uploader,
+        _ => return None,
+    };
+    if hex.len() != 2 * NONCE || !hex.is_ascii() {
+        return None;
+    }
+    let mut nonce = [0; NONCE];
+    for (byte, pair) in nonce.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some((role, nonce))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_roles() {
+        let hex = "00112233445566778899aabbccddeeff";
+        assert!(matches!(parse_role(&format!("monitor:{hex}")), Some((Role::Monitor, n)) if n[1] == 0x11));
+        assert!(matches!(parse_role(&format!("uploader:{hex}")), Some((Role::Uploader, _))));
+        for bad in ["", "monitor", "monitor:", "monitor:00", "king:00112233445566778899aabbccddeeff",
+            "monitor:zz112233445566778899aabbccddeeff"] {
+            assert!(parse_role(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The monitor's main process: owns the sockets and sleeps in the kernel. It never attaches to anything, parses no
+//! dump and uses no network; what can hang or die is done by processes that it starts.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use super::delivery::Delivery;
+use super::job::{self, Progress};
+use super::log::Log;
+use super::outcome::{Next, Outcome, after_death};
+use super::role::Start;
+use super::worker::Handle;
+use crate::blackbox::{Blackbox, Count, MonitorState};
+use crate::config::ValidConfig;
+use crate::error::Result;
+use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
+use crate::report::{Detail, ReportId};
+use crate::sys::socket::{self, Received, Socket};
+
+/// How long a worker may take from the memory read to the commit.
+const COMPLETE_TIME: Duration = Duration::from_secs(120);
+
+/// The application: gone when both sockets are at their end.
+struct Client {
+    crash: Option<Socket>,
+    control: Option<Socket>,
+}
+
+/// A crash that has no report yet.
+struct Case {
+    pid: libc::pid_t,
+    request: Vec<u8>,
+    /// A copy of the application's socket, so that a second worker can answer too.
+    client: OwnedFd,
+    /// The application's memory, once a worker has read it.
+    bundle: Option<OwnedFd>,
+    /// Workers that died over it.
+    deaths: u32,
+}
+
+/// A worker with a case in its hands.
+struct Busy {
+    worker: Handle,
+    case: Case,
+    deadline: Instant,
+}
+
+struct Supervisor {
+    config: ValidConfig,
+    log: Log,
+    blackbox: Blackbox,
+    client: Client,
+    idle: Option<Handle>,
+    busy: Vec<Busy>,
+    delivery: Delivery,
+    flushes: Vec<u64>,
+}
+
+/// Who a poll is about.
+#[derive(Clone, Copy)]
+enum Source {
+    Crash,
+    Control,
+    Idle,
+    Busy(usize),
+    Uploader,
+}
+
+/// Runs until the application is gone and nothing is left to do. Returns the exit code.
+pub(super) fn run(start: Start) -> i32 {
+    let log = Log::new(start.config.log.clone());
+    let mut supervisor = Supervisor {
+        delivery: Delivery::new(&start.config, log.clone()),
+        log,
+        idle: Handle::start(&start.config).ok(),
+        busy: Vec::new(),
+        flushes: Vec::new(),
+        client: Client { crash: start.crash, control: Some(start.control) },
+        blackbox: start.blackbox,
+        config: start.config,
+    };
+    supervisor.blackbox.set_monitor_state(MonitorState::Ready);
+    supervisor.delivery.start_if_due(&supervisor.blackbox);
+    match supervisor.serve() {
+        Ok(()) => 0,
+        Err(error) => {
+            supervisor.log.event("supervisor", "failed", error);
+            1
+        }
+    }
+}
+
+impl Supervisor {
+    fn serve(&mut self) -> Result<()> {
+        while !self.is_finished() {
+            let (mut polled, sources) = self.poll_set();
+            socket::poll(&mut polled, self.next_deadline().map(|at| at.saturating_duration_since(Instant::now())))?;
+            // Busy workers from the last to the first, so that removing one keeps the other indices true.
+            for (polled, source) in polled.iter().zip(sources).rev() {
+                if polled.revents != 0 {
+                    self.handle(source);
+                }
+            }
+            self.kill_overdue();
+            self.delivery.start_if_due(&self.blackbox);
+            self.answer_flushes();
+        }
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        let gone = self.client.crash.is_none() && self.client.control.is_none();
+        gone && self.busy.is_empty() && self.delivery.may_end(Duration::from_millis(self.config.linger_ms))
+    }
+
+    fn poll_set(&self) -> (Vec<libc::pollfd>, Vec<Source>) {
+        let crash = self.client.crash.as_ref().map(|s| (s.as_raw(), Source::Crash));
+        let control = self.client.control.as_ref().map(|s| (s.as_raw(), Source::Control));
+        let idle = self.idle.as_ref().map(|w| (w.socket.as_raw(), Source::Idle));
+        let uploader = self.delivery.socket().map(|s| (s.as_raw(), Source::Uploader));
+        let busy = self.busy.iter().enumerate().map(|(i, b)| (b.worker.socket.as_raw(), Source::Busy(i)));
+        crash
+            .into_iter()
+            .chain(control)
+            .chain(idle)
+            .chain(uploader)
+            .chain(busy)
+            .map(|(fd, source)| (libc::pollfd { fd, events: libc::POLLIN, revents: 0 }, source))
+            .unzip()
+    }
+
+    /// `None`: nothing but a message can change anything, so sleep until one comes.
+    fn next_deadline(&self) -> Option<Instant> {
+        let workers = self.busy.iter().map(|b| b.deadline);
+        workers.chain(self.delivery.next_time()).min()
+    }
+
+    fn handle(&mut self, source: Source) {
+        match source {
+            Source::Crash => self.handle_client(true),
+            Source::Control => self.handle_client(false),
+            // It has nothing to say before it has a job, so it died.
+            Source::Idle => self.idle = Handle::start(&self.config).ok(),
+            Source::Busy(index) => self.handle_worker(index),
+            Source::Uploader => self.delivery.handle_message(),
+        }
+    }
+
+    fn handle_client(&mut self, crash: bool) {
+        let slot = if crash { &mut self.client.crash } else { &mut self.client.control };
+        let Some(socket) = slot.as_ref() else { return };
+        let received = socket.receive(MAX_MESSAGE, Duration::ZERO);
+        let message = match received {
+            Ok(Received::Message(message)) => message,
+            Ok(Received::Nothing) => return,
+            Ok(Received::Closed) => {
+                if slot.take().is_some() {
+                    self.delivery.application_gone();
+                }
+                return;
+            }
+            Ok(Received::Malformed(why)) => return self.end_client(why),
+            Err(error) => return self.end_client(error),
+        };
+        match protocol::parse(&message.bytes) {
+            Ok(ClientMessage::Capture(_)) => self.begin(message.pid, message.bytes, crash),
+            Ok(ClientMessage::Flush { sequence }) => {
+                self.flushes.push(sequence);
+                self.delivery.start(&self.blackbox);
+            }
+            Ok(ClientMessage::ConsentChanged) => self.delivery.consent_changed(&self.blackbox),
+            Ok(ClientMessage::Hello(_)) => self.end_client("a second hello"),
+            Err(error) => self.end_client(error),
+        }
+    }
+
+    /// A malformed message ends that client's connection and nothing else.
+    fn end_client(&mut self, why: impl std::fmt::Display) {
+        self.log.event("supervisor", "client-ended", why);
+        self.client.crash = None;
+        self.client.control = None;
+        self.delivery.application_gone();
+    }
+
+    fn begin(&mut self, pid: libc::pid_t, request: Vec<u8>, crash: bool) {
+        let slot = if crash { &self.client.crash } else { &self.client.control };
+        let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
+        if pid == 0 {
+            self.log.event("supervisor", "failed", "the application is in a pid namespace that we cannot see into");
+            return;
+        }
+        self.give(Case { pid, request, client, bundle: None, deaths: 0 }, Detail::Minidump);
+    }
+
+    /// Hands a crash to the idle worker, or to a new one, and has the next idle worker made.
+    fn give(&mut self, case: Case, ceiling: Detail) {
+        let worker = match self.idle.take().map_or_else(|| Handle::start(&self.config), Ok) {
+            Ok(worker) => worker,
+            Err(error) => {
+                self.blackbox.count(Count::Failed, 1);
+                return self.log.event("supervisor", "failed", error);
+            }
+        };
+        let sent = match &case.bundle {
+            None => job::send_capture(
+                &worker.socket,
+                case.pid,
+                &case.request,
+                case.client.as_fd(),
+                self.blackbox.as_fd(),
+            ),
+            Some(bundle) => job::send_resume(
+                &worker.socket,
+                ceiling,
+                bundle.as_fd(),
+                self.blackbox.as_fd(),
+                Some(case.client.as_fd()),
+            ),
+        };
+        let time = if case.bundle.is_none() {
+            Duration::from_millis(self.config.deadline_ms)
+        } else {
+            COMPLETE_TIME
+        };
+        // A worker that could not be told will be found dead, and replaced, by the next poll.
+        if let Err(error) = sent {
+            self.log.event("supervisor", "worker-lost", error);
+        }
+        self.busy.push(Busy { worker, case, deadline: Instant::now() + time });
+        self.idle = Handle::start(&self.config).ok();
+    }
+
+    fn handle_worker(&mut self, index: usize) {
+        let Some(busy) = self.busy.get_mut(index) else { return };
+        match job::progress(&busy.worker.socket) {
+            Progress::Read(bundle) => {
+                busy.case.bundle = Some(bundle);
+                busy.deadline = Instant::now() + COMPLETE_TIME;
+            }
+            Progress::Done(outcome) => {
+                drop(self.busy.swap_remove(index));
+                count(&self.blackbox, &outcome);
+                if matches!(outcome, Outcome::Spooled { .. }) {
+                    self.delivery.start(&self.blackbox);
+                }
+            }
+            Progress::Died => self.replace(index),
+        }
+    }
+
+    fn replace(&mut self, index: usize) {
+        let Busy { worker, mut case, .. } = self.busy.swap_remove(index);
+        // Ends it if it only hangs: nothing else frees a target that it has stopped.
+        drop(worker);
+        case.deaths += 1;
+        let deaths = case.deaths;
+        let waits = self.client.crash.is_some() || self.client.control.is_some();
+        match after_death(deaths, case.bundle.is_some(), waits) {
+            Next::Retry(ceiling) => {
+                self.log.event("supervisor", "worker-replaced", format!("death {deaths}, detail up to {ceiling}"));
+                self.give(case, ceiling);
+            }
+            Next::GiveUp => {
+                self.blackbox.count(Count::Failed, 1);
+                self.log.event("supervisor", "failed", format!("{deaths} workers died over one crash"));
+                if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
+                    (protocol::parse(&case.request), Socket::from_fd(case.client))
+                {
+                    let report = ReportId([0; 16]);
+                    let answer = Answer { kind: AnswerKind::Failed, sequence: request.sequence, report };
+                    let _ = client.send(&protocol::answer(answer), &[]);
+                }
+            }
+        }
+    }
+
+    fn kill_overdue(&mut self) {
+        let now = Instant::now();
+        for index in (0..self.busy.len()).rev() {
+            if self.busy[index].deadline <= now {
+                self.log.event("supervisor", "worker-overdue", "ended at its deadline");
+                self.replace(index);
+            }
+        }
+    }
+
+    fn answer_flushes(&mut self) {
+        if !self.busy.is_empty() || self.delivery.is_running() {
+            return;
+        }
+        for sequence in self.flushes.drain(..) {
+            if let Some(control) = &self.client.control {
+                let answer = Answer { kind: AnswerKind::Flushed, sequence, report: ReportId([0; 16]) };
+                let _ = control.send(&protocol::answer(answer), &[]);
+            }
+        }
+    }
+}
+
+/// Counts an outcome where the application can see it.
+pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
+    match outcome {
+        Outcome::Spooled { expired, notes, .. } => {
+            blackbox.count(Count::Spooled, 1);
+            blackbox.count(Count::Expired, *expired as u64);
+            if notes.iter().any(|note| note.starts_with(super::stages::STEPPED_DOWN)) {
+                blackbox.count(Count::SteppedDown, 1);
+            }
+        }
+        Outcome::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
+        Outcome::Failed { .. } => blackbox.count(Count::Failed, 1),
+    }
+}

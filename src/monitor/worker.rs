@@ -1,0 +1,160 @@
+//! A worker: one process, one crash. It may hang or die over what it looks at; the supervisor starts another.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::job::{self, Job};
+use super::log::Log;
+use super::outcome::Outcome;
+use super::stages::{self, Captured};
+use crate::blackbox::Blackbox;
+use crate::config::ValidConfig;
+use crate::error::Result;
+use crate::protocol::{self, Answer, AnswerKind, ClientMessage};
+use crate::report::{Detail, ReportId};
+use crate::sys::memory::read_memfd;
+use crate::sys::process::{self, Forked};
+use crate::sys::socket::Socket;
+
+/// Larger bundles are not ours: a dump may have 1 GiB of stacks, no more.
+const MAX_BUNDLE: u64 = 1 << 30;
+
+/// A worker as the supervisor sees it.
+pub(super) struct Handle {
+    pub(super) socket: Socket,
+    pid: libc::pid_t,
+    pidfd: OwnedFd,
+}
+
+impl Handle {
+    /// Forks a worker that waits for its job.
+    pub(super) fn start(config: &ValidConfig) -> Result<Self> {
+        let (ours, theirs) = Socket::pair()?;
+        match process::fork()? {
+            Forked::Parent(pid, pidfd) => Ok(Self { socket: ours, pid, pidfd }),
+            Forked::Child => {
+                // Holding any other descriptor would hide the supervisor's death, and others' ends, from someone.
+                process::close_all_but(theirs.as_raw());
+                let code = run(&theirs, config);
+                process::exit_now(code)
+            }
+        }
+    }
+}
+
+impl Drop for Handle {
+    /// A worker that has ended is collected, one that has not is ended: while attached it freezes its target.
+    fn drop(&mut self) {
+        process::kill_pidfd(self.pidfd.as_fd());
+        process::reap(self.pid, true);
+    }
+}
+
+fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
+    let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
+    let log = Log::new(config.log.clone());
+    let (outcome, blackbox) = perform(job, supervisor, config, &log);
+    log.line("worker", &outcome);
+    if !job::send_done(supervisor, &outcome) {
+        // The supervisor died meanwhile: what it would do now falls to us.
+        if let Some(blackbox) = &blackbox {
+            super::supervisor::count(blackbox, &outcome);
+            #[cfg(feature = "upload")]
+            if matches!(outcome, Outcome::Spooled { .. }) && !config.destinations.is_empty() {
+                let _ = super::launch::launch_uploader(config, blackbox);
+            }
+        }
+    }
+    0
+}
+
+fn perform(
+    job: Job,
+    supervisor: &Socket,
+    config: &ValidConfig,
+    log: &Log,
+) -> (Outcome, Option<Blackbox>) {
+    let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
+    match job {
+        Job::Capture { pid, request, client, blackbox } => {
+            let client = Socket::from_fd(client);
+            let blackbox = Blackbox::from_fd(blackbox);
+            let (Ok(client), Ok(blackbox)) = (client, blackbox) else {
+                return (failed(&"the job's descriptors are unusable"), None);
+            };
+            let outcome = capture(pid, &request, &client, &blackbox, supervisor, config, log);
+            (outcome, Some(blackbox))
+        }
+        Job::Resume { ceiling, bundle, blackbox, client } => {
+            let blackbox = match Blackbox::from_fd(blackbox) {
+                Ok(blackbox) => blackbox,
+                Err(error) => return (failed(&error), None),
+            };
+            let client = client.and_then(|fd| Socket::from_fd(fd).ok());
+            let captured = read_memfd(bundle.as_fd(), MAX_BUNDLE).and_then(|b| Captured::from_bundle(&b));
+            let outcome = match captured {
+                Ok(captured) => complete(captured, ceiling, client.as_ref(), &blackbox, config),
+                Err(error) => failed(&error),
+            };
+            (outcome, Some(blackbox))
+        }
+    }
+}
+
+fn capture(
+    pid: libc::pid_t,
+    request: &[u8],
+    client: &Socket,
+    blackbox: &Blackbox,
+    supervisor: &Socket,
+    config: &ValidConfig,
+    log: &Log,
+) -> Outcome {
+    let request = match protocol::parse(request) {
+        Ok(ClientMessage::Capture(request)) => request,
+        _ => return Outcome::Failed { reason: "the request is no capture request".into() },
+    };
+    let sequence = request.sequence;
+    let captured = match stages::capture(&request, pid, blackbox, config) {
+        Ok(Some(captured)) => captured,
+        Ok(None) => {
+            answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));
+            return Outcome::RefusedByConsent;
+        }
+        Err(error) => {
+            answer(client, AnswerKind::Failed, sequence, ReportId([0; 16]));
+            return Outcome::Failed { reason: error.to_string() };
+        }
+    };
+    // First into the supervisor's hands, then the application may die: from here on no single death loses it.
+    if let Err(error) = captured.bundle().map(|fd| job::send_read(supervisor, fd.as_fd())) {
+        log.event("worker", "bundle-failed", error);
+    }
+    answer(client, AnswerKind::Released, sequence, captured.meta.id);
+    complete(captured, Detail::Minidump, Some(client), blackbox, config)
+}
+
+fn complete(
+    captured: Captured,
+    ceiling: Detail,
+    client: Option<&Socket>,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Outcome {
+    let (sequence, id) = (captured.meta.sequence, captured.meta.id);
+    let outcome = stages::complete(captured, ceiling, blackbox, config)
+        .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
+    if let Some(client) = client {
+        let kind = match outcome {
+            Outcome::Spooled { .. } => AnswerKind::Spooled,
+            Outcome::RefusedByConsent => AnswerKind::Refused,
+            Outcome::Failed { .. } => AnswerKind::Failed,
+        };
+        answer(client, kind, sequence, id);
+    }
+    outcome
+}
+
+/// The application may be gone by now; that is no failure.
+fn answer(client: &Socket, kind: AnswerKind, sequence: u64, report: ReportId) {
+    let _ = client.send(&protocol::answer(Answer { kind, sequence, report }), &[]);
+}

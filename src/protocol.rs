@@ -1,0 +1,371 @@
+//! The messages between the application and its monitor: fixed headers, native byte order (both run the same
+//! program on the same machine), read with care because the sender may be dying.
+
+use crash_context::CrashContext;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::report::ReportId;
+
+/// "CENOMSG" and the version of the protocol.
+const MAGIC: u64 = u64::from_le_bytes(*b"CENOMSG\x01");
+
+/// Length of the one-shot nonce that ties a monitor to its launcher.
+pub(crate) const NONCE: usize = 16;
+/// Bytes of text in a message, at most.
+pub(crate) const MAX_TEXT: usize = 8 * 1024;
+/// Bytes of a message, at most.
+pub(crate) const MAX_MESSAGE: usize = size_of::<SignalRequest>() + MAX_TEXT;
+
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Kind {
+    Signal = 1,
+    Panic = 2,
+    Requested = 3,
+    Hello = 10,
+    Flush = 11,
+    ConsentChanged = 12,
+    Released = 20,
+    Spooled = 21,
+    Refused = 22,
+    Failed = 23,
+    Flushed = 24,
+}
+
+/// The first bytes of every message.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Header {
+    magic: u64,
+    kind: u32,
+    /// The thread that the message is about, in the sender's pid namespace.
+    thread: i32,
+    /// CLOCK_MONOTONIC when it happened.
+    monotonic_ns: u64,
+    /// Chosen by the sender; answers repeat it.
+    sequence: u64,
+    /// In answers: the report's id.
+    report: [u8; 16],
+}
+
+/// A crash as the handler sends it: no pointer in it is followed by the receiver.
+#[repr(C)]
+pub(crate) struct SignalRequest {
+    header: Header,
+    /// Registers and signal information.
+    pub(crate) context: CrashContext,
+}
+
+/// What the application may say.
+#[derive(Clone)]
+pub(crate) enum ClientMessage {
+    /// A process is dying, or asks for a report.
+    Capture(Box<CaptureRequest>),
+    /// First message of a launcher.
+    Hello([u8; NONCE]),
+    /// Asks for an answer when everything has been delivered or deferred.
+    Flush {
+        /// To be repeated in the answer.
+        sequence: u64,
+    },
+    /// The consent record was rewritten.
+    ConsentChanged,
+}
+
+/// A request for a report.
+#[derive(Clone)]
+pub(crate) struct CaptureRequest {
+    /// To be repeated in the answer.
+    pub(crate) sequence: u64,
+    /// CLOCK_MONOTONIC when it happened.
+    pub(crate) monotonic_ns: u64,
+    /// Registers and signal information.
+    pub(crate) context: CrashContext,
+    /// Why.
+    pub(crate) cause: Cause,
+}
+
+/// Why a report is asked for, as the application knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Cause {
+    /// Signal number, `si_code` and `si_addr` are in the context.
+    Signal,
+    /// A Rust panic.
+    Panic {
+        /// Its payload, if it was text.
+        message: String,
+        /// `file:line:column`.
+        location: String,
+        /// The thread's name.
+        thread: String,
+    },
+    /// The application's words.
+    Requested(String),
+}
+
+/// What the monitor answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) kind: AnswerKind,
+    pub(crate) sequence: u64,
+    pub(crate) report: ReportId,
+}
+
+/// How it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnswerKind {
+    /// The memory is read; the application may go on.
+    Released,
+    /// The report is committed.
+    Spooled,
+    /// Consent does not allow a report.
+    Refused,
+    /// No report could be made.
+    Failed,
+    /// Nothing is left to deliver now.
+    Flushed,
+}
+
+impl SignalRequest {
+    /// For a static that is filled in a handler.
+    pub(crate) const fn empty() -> Self {
+        // SAFETY: integers, arrays of integers and raw pointers only; all-zero is a value of each.
+        unsafe { std::mem::MaybeUninit::zeroed().assume_init() }
+    }
+
+    /// An all-zero context.
+    pub(crate) const fn empty_context() -> CrashContext {
+        // SAFETY: as in `empty`.
+        unsafe { std::mem::MaybeUninit::zeroed().assume_init() }
+    }
+
+    /// Fills the header; signal-safe.
+    pub(crate) fn begin(&mut self, sequence: u64, monotonic_ns: u64) {
+        self.header = header(Kind::Signal, sequence);
+        self.header.thread = self.context.tid;
+        self.header.monotonic_ns = monotonic_ns;
+    }
+
+    /// The message; signal-safe.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        // SAFETY: `repr(C)` without padding that is not zeroed by `empty`, read as bytes for its own size.
+        unsafe { std::slice::from_raw_parts((&raw const *self).cast(), size_of::<Self>()) }
+    }
+}
+
+fn header(kind: Kind, sequence: u64) -> Header {
+    Header { magic: MAGIC, kind: kind as u32, thread: 0, monotonic_ns: 0, sequence, report: [0; 16] }
+}
+
+fn header_bytes(header: &Header) -> &[u8] {
+    // SAFETY: `Header` is `repr(C)` and its fields leave no padding (8 + 4 + 4 + 8 + 8 + 16 bytes).
+    unsafe { std::slice::from_raw_parts((&raw const *header).cast(), size_of::<Header>()) }
+}
+
+/// A request for a report from ordinary code (a panic hook, `capture`).
+pub(crate) fn capture_request(
+    sequence: u64,
+    monotonic_ns: u64,
+    context: CrashContext,
+    cause: &Cause,
+) -> Vec<u8> {
+    let kind = match cause {
+        Cause::Signal => Kind::Signal,
+        Cause::Panic { .. } => Kind::Panic,
+        Cause::Requested(_) => Kind::Requested,
+    };
+    let mut request = SignalRequest::empty();
+    request.context = context;
+    request.header = header(kind, sequence);
+    request.header.thread = request.context.tid;
+    request.header.monotonic_ns = monotonic_ns;
+    let mut bytes = request.as_bytes().to_vec();
+    let texts: [&str; 3] = match cause {
+        Cause::Signal => ["", "", ""],
+        Cause::Panic { message, location, thread } => [message, location, thread],
+        Cause::Requested(reason) => [reason, "", ""],
+    };
+    // NUL-separated; the first text gives way when there are too many bytes.
+    let room = MAX_TEXT - 2 - texts[1].len().min(1024) - texts[2].len().min(1024);
+    let limits = [room, 1024, 1024];
+    for (i, (text, limit)) in texts.iter().zip(limits).enumerate() {
+        if i > 0 {
+            bytes.push(0);
+        }
+        bytes.extend(text[..text.floor_char_boundary(limit)].bytes().filter(|&b| b != 0));
+    }
+    bytes
+}
+
+/// The launcher's first message.
+pub(crate) fn hello(nonce: &[u8; NONCE]) -> Vec<u8> {
+    [header_bytes(&header(Kind::Hello, 0)), nonce].concat()
+}
+
+/// Asks for an answer when nothing is left to deliver.
+pub(crate) fn flush(sequence: u64) -> Vec<u8> {
+    header_bytes(&header(Kind::Flush, sequence)).to_vec()
+}
+
+/// Tells of a new consent record.
+pub(crate) fn consent_changed() -> Vec<u8> {
+    header_bytes(&header(Kind::ConsentChanged, 0)).to_vec()
+}
+
+/// An answer to the application.
+pub(crate) fn answer(answer: Answer) -> Vec<u8> {
+    let kind = match answer.kind {
+        AnswerKind::Released => Kind::Released,
+        AnswerKind::Spooled => Kind::Spooled,
+        AnswerKind::Refused => Kind::Refused,
+        AnswerKind::Failed => Kind::Failed,
+        AnswerKind::Flushed => Kind::Flushed,
+    };
+    let mut header = header(kind, answer.sequence);
+    header.report = answer.report.0;
+    header_bytes(&header).to_vec()
+}
+
+/// Bytes of an answer.
+pub(crate) const ANSWER: usize = size_of::<Header>();
+
+/// Reads an answer; allocates nothing, so that a handler may call it.
+pub(crate) fn parse_answer(bytes: &[u8]) -> Option<Answer> {
+    let header = parse_header(bytes)?;
+    let kind = match header.kind {
+        k if k == Kind::Released as u32 => AnswerKind::Released,
+        k if k == Kind::Spooled as u32 => AnswerKind::Spooled,
+        k if k == Kind::Refused as u32 => AnswerKind::Refused,
+        k if k == Kind::Failed as u32 => AnswerKind::Failed,
+        k if k == Kind::Flushed as u32 => AnswerKind::Flushed,
+        _ => return None,
+    };
+    Some(Answer { kind, sequence: header.sequence, report: ReportId(header.report) })
+}
+
+fn parse_header(bytes: &[u8]) -> Option<Header> {
+    let bytes = bytes.get(..size_of::<Header>())?;
+    let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let header = Header {
+        magic: u64_at(0)?,
+        kind: u32_at(8)?,
+        thread: u32_at(12)? as i32,
+        monotonic_ns: u64_at(16)?,
+        sequence: u64_at(24)?,
+        report: bytes.get(32..48)?.try_into().ok()?,
+    };
+    (header.magic == MAGIC).then_some(header)
+}
+
+/// Reads what an application sent.
+///
+/// # Errors
+/// [`Error::Malformed`] for anything that is not exactly a known message.
+pub(crate) fn parse(bytes: &[u8]) -> Result<ClientMessage> {
+    let malformed = |reason: &str| Error::malformed("message", reason);
+    let header = parse_header(bytes).ok_or_else(|| malformed("no header of this version"))?;
+    let body = &bytes[size_of::<Header>()..];
+    let exact = |message: ClientMessage| {
+        if body.is_empty() { Ok(message) } else { Err(malformed("bytes after the end")) }
+    };
+    match header.kind {
+        k if k == Kind::Hello as u32 => {
+            let nonce = body.try_into().map_err(|_| malformed("a nonce of the wrong length"))?;
+            Ok(ClientMessage::Hello(nonce))
+        }
+        k if k == Kind::Flush as u32 => exact(ClientMessage::Flush { sequence: header.sequence }),
+        k if k == Kind::ConsentChanged as u32 => exact(ClientMessage::ConsentChanged),
+        k if k == Kind::Signal as u32 || k == Kind::Panic as u32 || k == Kind::Requested as u32 => {
+            parse_capture(&header, body)
+        }
+        _ => Err(malformed("an unknown kind")),
+    }
+}
+
+fn parse_capture(header: &Header, body: &[u8]) -> Result<ClientMessage> {
+    let malformed = |reason: &str| Error::malformed("message", reason);
+    let context_size = size_of::<CrashContext>();
+    let start = std::mem::offset_of!(SignalRequest, context) - size_of::<Header>();
+    let context = body
+        .get(start..start + context_size)
+        .and_then(CrashContext::from_bytes)
+        .ok_or_else(|| malformed("a crash context that is cut short"))?;
+    let text = &body[size_of::<SignalRequest>().saturating_sub(size_of::<Header>()).min(body.len())..];
+    if text.len() > MAX_TEXT {
+        return Err(malformed("too much text"));
+    }
+    let mut texts = text.split(|&b| b == 0).map(|t| String::from_utf8_lossy(t).into_owned());
+    let mut next = || texts.next().unwrap_or_default();
+    let cause = if header.kind == Kind::Panic as u32 {
+        Cause::Panic { message: next(), location: next(), thread: next() }
+    } else if header.kind == Kind::Requested as u32 {
+        Cause::Requested(next())
+    } else {
+        Cause::Signal
+    };
+    Ok(ClientMessage::Capture(Box::new(CaptureRequest {
+        sequence: header.sequence,
+        monotonic_ns: header.monotonic_ns,
+        context,
+        cause,
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context() -> CrashContext {
+        let mut context = SignalRequest::empty().context;
+        context.tid = 7;
+        context.siginfo.ssi_signo = 11;
+        context
+    }
+
+    #[test]
+    fn requests_survive_the_way() {
+        let long = "x".repeat(MAX_TEXT * 2);
+        let causes = [
+            Cause::Signal,
+            Cause::Requested("now".into()),
+            Cause::Requested(String::new()),
+            Cause::Panic { message: "boom: ä".into(), location: "src/a.rs:1:2".into(), thread: "main".into() },
+        ];
+        for cause in causes {
+            let bytes = capture_request(3, 9, context(), &cause);
+            let ClientMessage::Capture(request) = parse(&bytes).unwrap() else { panic!() };
+            assert_eq!((request.sequence, request.monotonic_ns), (3, 9));
+            assert_eq!((request.context.tid, request.context.siginfo.ssi_signo), (7, 11));
+            assert_eq!(request.cause, cause);
+        }
+        let bytes = capture_request(1, 1, context(), &Cause::Requested(long));
+        assert!(bytes.len() <= MAX_MESSAGE);
+        assert!(parse(&bytes).is_ok());
+    }
+
+    #[test]
+    fn answers_and_controls_survive_the_way() {
+        let sent = Answer { kind: AnswerKind::Spooled, sequence: 5, report: ReportId([7; 16]) };
+        assert_eq!(parse_answer(&answer(sent)), Some(sent));
+        assert!(matches!(parse(&hello(&[1; NONCE])), Ok(ClientMessage::Hello(n)) if n == [1; NONCE]));
+        assert!(matches!(parse(&flush(4)), Ok(ClientMessage::Flush { sequence: 4 })));
+        assert!(matches!(parse(&consent_changed()), Ok(ClientMessage::ConsentChanged)));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let whole = capture_request(1, 1, context(), &Cause::Signal);
+        for length in 0..size_of::<SignalRequest>() {
+            assert!(parse(&whole[..length]).is_err(), "{length}");
+        }
+        assert!(parse(&[whole.as_slice(), &vec![b'a'; MAX_TEXT + 1]].concat()).is_err());
+        assert!(parse(&[flush(1).as_slice(), b"x"].concat()).is_err());
+        assert!(parse_answer(&whole).is_none());
+        let mut other = flush(1);
+        other[7] = 2;
+        assert!(parse(&other).is_err());
+    }
+}

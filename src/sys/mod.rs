@@ -1,0 +1,23 @@
+//! Thin wrappers around system calls, each with its contract. The only other places with `unsafe` are
+//! `capture` (the handler) and the C interface.
+
+pub(crate) mod memory;
+pub(crate) mod process;
+pub(crate) mod procfs;
+pub(crate) mod remote;
+pub(crate) mod socket;
+pub(crate) mod spawn;
+
+/// Repeats a system call while a signal interrupts it, and turns -1 into `errno`.
+pub(crate) fn retry(mut call: impl FnMut() -> libc::c_int) -> std::io::Result<libc::c_int> {
+    loop {
+        let result = call();
+        if result >= 0 {
+            return Ok(result);
+        }
+        let error = std::io::Error::last_os_error();
+        if error.kind() != std::io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! This process and its children: fork, wait, hardening, whose it is.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::error::{Error, Result};
+
+/// Which side of a fork this is.
+pub(crate) enum Forked {
+    /// The new process.
+    Child,
+    /// The old one; the child's id and a descriptor that becomes readable when it ends (pidfd_open(2)).
+    Parent(libc::pid_t, OwnedFd),
+}
+
+/// fork(2) in a process that has a single thread, so that the child may do anything.
+pub(crate) fn fork() -> Result<Forked> {
+    if super::procfs::own_threads() != 1 {
+        return Err(Error::MonitorUnavailable("the monitor has more than one thread and may not fork".into()));
+    }
+    // SAFETY: there is one thread (checked above), so no lock can be left held in the child.
+    match unsafe { libc::fork() } {
+        -1 => Err(Error::last_os("fork")),
+        0 => Ok(Forked::Child),
+        pid => {
+            // SAFETY: a process id and no flags; returns a new descriptor.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+            if fd < 0 {
+                let error = Error::last_os("pidfd_open");
+                kill(pid);
+                return Err(error);
+            }
+            // SAFETY: pidfd_open returned it and nobody else knows it.
+            Ok(Forked::Parent(pid, unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+        }
+    }
+}
+
+/// A descriptor that becomes readable when process `pid` ends; not necessarily a child.
+pub(crate) fn pidfd(pid: libc::pid_t) -> Result<OwnedFd> {
+    // SAFETY: a process id and no flags; returns a new descriptor.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(Error::last_os("pidfd_open"));
+    }
+    // SAFETY: pidfd_open returned it and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Ends the process behind a pidfd, without the risk of hitting another one that got its number.
+pub(crate) fn kill_pidfd(fd: BorrowedFd<'_>) {
+    // SAFETY: plain values; the kernel checks the descriptor.
+    unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), libc::SIGKILL, std::ptr::null::<u8>(), 0)
+    };
+}
+
+/// Ends a child of ours that nobody has waited for.
+pub(crate) fn kill(pid: libc::pid_t) {
+    // SAFETY: plain values. The child has not been reaped, so its number cannot belong to another process.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    reap(pid, true);
+}
+
+/// Collects a child of ours that has ended.
+pub(crate) fn reap(pid: libc::pid_t, wait: bool) {
+    let flags = if wait { 0 } else { libc::WNOHANG };
+    // SAFETY: a null status pointer is allowed.
+    let _ = super::retry(|| unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) });
+}
+
+/// Ends this process at once, without running exit handlers of the application whose image this is.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: always allowed.
+    unsafe { libc::_exit(code) }
+}
+
+/// Cancels the alarm that the launcher set before exec.
+pub(crate) fn cancel_start_alarm() {
+    // SAFETY: always allowed.
+    unsafe { libc::alarm(0) };
+}
+
+/// What every process of the monitor does first: no core file, not readable by others, no terminal, no
+/// working directory, not ended by the signals that end its application's session.
+pub(crate) fn harden() {
+    let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: plain values and pointers to locals; failures leave things as they were, which is not worse.
+    unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core);
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+        libc::prctl(libc::PR_SET_NAME, c"cenotaph".as_ptr(), 0, 0, 0);
+        libc::setsid();
+        libc::chdir(c"/".as_ptr());
+        libc::umask(0o077);
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE] {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+    }
+}
+
+/// Whether the kernel runs this program with privileges of its file (`AT_SECURE`, getauxval(3)).
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: always allowed.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Monotonic nanoseconds; the same clock in all processes of one machine.
+pub(crate) fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the local; signal-safe (signal-safety(7)).
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Words that name the person or the machine: login name, real name, home directory, host name.
+///
+/// From the password database (getpwuid_r(3)), the environment and gethostname(2); read in the monitor, so that a
+/// slow name service never delays the application.
+pub(crate) fn personal_words() -> Vec<String> {
+    let mut words: Vec<String> =
+        ["USER", "LOGNAME", "HOME", "HOSTNAME", "SUDO_USER"].iter().filter_map(|name| std::env::var(name).ok()).collect();
+    // SAFETY: an all-zero passwd is valid: its pointers are only read after getpwuid_r has set them.
+    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+    let mut buffer = vec![0u8; 16 * 1024];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: all pointers are to locals of the stated size.
+    let result = unsafe {
+        libc::getpwuid_r(
+            libc::getuid(),
+            &raw mut entry,
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            &raw mut found,
+        )
+    };
+    if result == 0 && !found.is_null() {
+        for pointer in [entry.pw_name, entry.pw_dir, entry.pw_gecos] {
+            if !pointer.is_null() {
+                // SAFETY: getpwuid_r points these at NUL-terminated strings inside `buffer`.
+                let text = unsafe { CStr::from_ptr(pointer) }.to_string_lossy();
+                // The gecos field is comma-separated: name, room, telephones (passwd(5)).
+                words.extend(text.split(',').map(str::to_owned));
+            }
+        }
+    }
+    let mut host = vec![0u8; 256];
+    // SAFETY: a buffer and its length, one less than it is long so that it stays terminated.
+    if unsafe { libc::gethostname(host.as_mut_ptr().cast(), host.len() - 1) } == 0 {
+        let host: Vec<u8> = host.into_iter().take_while(|&b| b != 0).collect();
+        words.push(String::from_utf8_lossy(&host).into_owned());
+    }
+    words.retain(|word| word.len() > 1 && word != "/");
+    words.sort();
+    words.dedup();
+    words
+}
+
+/// Whether files can be made in `directory` by this process (access(2)).
+pub(crate) fn is_writable(directory: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(directory.as_os_str().as_bytes())?;
+    // SAFETY: a NUL-terminated path.
+    super::retry(|| unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) }).map(|_| ())
+}
+
+/// Closes every descriptor but `keep` (and, in a test build, the raw tap). For a forked child that will never run
+/// the destructors of what it closes here.
+pub(crate) fn close_all_but(keep: std::os::fd::RawFd) {
+    let mut kept = vec![0, 1, 2, keep];
+    if cfg!(feature = "raw-tap") {
+        kept.push(super::spawn::CHILD_TAP);
+    }
+    kept.sort_unstable();
+    kept.dedup();
+    let mut first = 0;
+    for fd in kept.into_iter().chain(std::iter::once(i32::MAX)) {
+        if first < fd {
+            // SAFETY: closes descriptors that this process inherited and whose owners it never drops.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+        }
+        first = fd.saturating_add(1);
+    }
+}
+
+/// Keeps memory out of swap as far as RLIMIT_MEMLOCK allows (mlock(2)); beyond that PRIVACY.md names the rest.
+pub(crate) fn lock_memory(bytes: &[u8]) {
+    // SAFETY: a live slice; locking changes nothing about its contents.
+    unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) };
+}

@@ -1,0 +1,107 @@
+//! What proc(5) tells about a process, parsed.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+/// The addresses of the argument and environment strings: `arg_start` to `env_end`, fields 48 to 51 of
+/// `/proc/PID/stat` (proc(5)). `None` when the kernel hides them (they read as 0).
+pub(crate) fn arguments(pid: libc::pid_t) -> Option<Range<u64>> {
+    parse_arguments(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_arguments(stat: &str) -> Option<Range<u64>> {
+    // The second field is the program's name in parentheses and may itself hold spaces and parentheses.
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+    // `fields[0]` is field 3, the state.
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let (start, end) = (field(48)?, field(51)?);
+    (start != 0 && start < end).then_some(start..end)
+}
+
+/// One line of `/proc/PID/maps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    /// Addresses.
+    pub(crate) range: Range<u64>,
+    /// May be read.
+    pub(crate) readable: bool,
+    /// Whether it is a device other than shared or anonymous memory: reading may have effects.
+    pub(crate) device: bool,
+}
+
+/// The mappings of a process, ascending.
+pub(crate) fn mappings(pid: libc::pid_t) -> Vec<Mapping> {
+    std::fs::read(format!("/proc/{pid}/maps"))
+        .map(|bytes| String::from_utf8_lossy(&bytes).lines().filter_map(parse_mapping).collect())
+        .unwrap_or_default()
+}
+
+fn parse_mapping(line: &str) -> Option<Mapping> {
+    let mut fields = line.splitn(6, ' ');
+    let (start, end) = fields.next()?.split_once('-')?;
+    let range = u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?;
+    let readable = fields.next()?.starts_with('r');
+    let path = fields.nth(3).unwrap_or_default().trim_start();
+    let device = path.starts_with("/dev/") && !path.starts_with("/dev/shm/") && !path.starts_with("/dev/zero");
+    Some(Mapping { range, readable, device })
+}
+
+/// The thread of process `pid` (as we see it) that calls itself `tid`: the same number, unless it lives in
+/// another pid namespace, where `NSpid` of its status tells (pid_namespaces(7)).
+pub(crate) fn thread_id(pid: libc::pid_t, tid: libc::pid_t) -> Option<libc::pid_t> {
+    let status = |id: libc::pid_t| std::fs::read_to_string(format!("/proc/{pid}/task/{id}/status")).ok();
+    if status(tid).is_some_and(|text| innermost_pid(&text) == Some(tid)) {
+        return Some(tid);
+    }
+    std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten().find_map(|entry| {
+        let id: libc::pid_t = entry.file_name().to_str()?.parse().ok()?;
+        (innermost_pid(&status(id)?)? == tid).then_some(id)
+    })
+}
+
+fn innermost_pid(status: &str) -> Option<libc::pid_t> {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// How many threads this process has.
+pub(crate) fn own_threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_arguments_of_a_process_with_an_odd_name() {
+        let numbers: Vec<String> = (3..=52).map(|n| n.to_string()).collect();
+        let stat = format!("17 (a) (b c) {}\n", numbers.join(" "));
+        assert_eq!(parse_arguments(&stat), Some(48..51));
+        assert_eq!(parse_arguments("17 (x"), None);
+        assert!(arguments(std::process::id() as libc::pid_t).is_some());
+    }
+
+    #[test]
+    fn reads_mappings() {
+        let cases = [
+            ("7f00-7f01 r--p 00000000 08:01 42                         /usr/lib/a b.so", true, false),
+            ("7f00-7f01 ---p 00000000 00:00 0 ", false, false),
+            ("7f00-7f01 rw-s 00000000 00:05 9 /dev/dri/card0", true, true),
+            ("7f00-7f01 rw-s 00000000 00:05 9 /dev/shm/x", true, false),
+        ];
+        for (line, readable, device) in cases {
+            assert_eq!(parse_mapping(line), Some(Mapping { range: 0x7f00..0x7f01, readable, device }), "{line}");
+        }
+        assert_eq!(parse_mapping("nonsense"), None);
+        assert!(!mappings(std::process::id() as libc::pid_t).is_empty());
+    }
+
+    #[test]
+    fn maps_thread_ids() {
+        let pid = std::process::id() as libc::pid_t;
+        assert_eq!(thread_id(pid, pid), Some(pid));
+        assert_eq!(thread_id(pid, 1 << 30), None);
+        assert_eq!(innermost_pid("Name:\tx\nNSpid:\t812\t3\n"), Some(3));
+    }
+}
