@@ -79,7 +79,7 @@ impl Device {
 
     fn drain(&mut self, servers: &[&Server], now: u64, whole: Duration, verdict: Verdict) -> Summary {
         let limits = TimeLimits { connect: Duration::from_secs(10), whole };
-        let https = Https::new(&[self.ca.clone()], limits).unwrap();
+        let https = Https::new(std::slice::from_ref(&self.ca), limits).unwrap();
         let destinations: Vec<Destination> =
             servers.iter().map(|s| Destination::crashpad(&s.url()).unwrap()).collect();
         let log = &mut self.log;

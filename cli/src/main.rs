@@ -1,4 +1,5 @@
 //! The command line of Cenotaph.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod collect;
 mod failure;
