@@ -1,6 +1,7 @@
 //! A TLS server in this process that answers as it is told, and remembers what reached it.
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code may panic")]
+#![allow(unreachable_pub, reason = "a module of several test programs")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
