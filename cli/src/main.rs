@@ -21,6 +21,16 @@ Commands:
       An HTTPS collector on loopback for development. Writes its certificate authority to DIR/ca.pem,
       prints the address it listens on, and keeps each request in a folder of its own, DIR/NUMBER-REPORT/.
       --fail answers the first N requests with STATUS (and Retry-After SECONDS).
+  inspect FILE [--json FILE]
+      What is in a minidump: the reason, the crashing thread's frames, threads, modules, streams.
+  scrub IN -o OUT [--level pattern|pointers] [--known VALUE].. [--receipt FILE]
+      Removes personal data from a minidump and prints what was removed, by place and rule.
+  open CONTAINER --key KEY -o DIR
+      Unseals a report of a spool, with the spool's file 'key'.
+  spool list DIR [--json FILE]
+      The reports that wait in a spool.
+
+FILE may be '-' for standard output where JSON or a receipt is written.
 
 Exit codes: 0 done, 1 it failed, 2 the command line cannot be understood.
 ";
@@ -45,6 +55,10 @@ fn run() -> Result<()> {
         }
         Some(Value(command)) => match command.to_str() {
             Some("collect") => commands::collect(arguments),
+            Some("inspect") => commands::inspect(arguments),
+            Some("open") => commands::open(arguments),
+            Some("scrub") => commands::scrub(arguments),
+            Some("spool") => commands::spool(arguments),
             Some("help") => output::line(HELP.trim_end()),
             _ => Err(Failure::Usage(format!("unknown command {}", command.display()))),
         },
