@@ -266,9 +266,21 @@ impl<'a> From<&'a String> for ValueRef<'a> {
     }
 }
 
+impl From<&str> for AttributeValue {
+    fn from(value: &str) -> Self {
+        Self::String(value.to_owned())
+    }
+}
+
 macro_rules! value_ref_from {
     ($($from:ty => $variant:ident),*) => {$(
         impl From<$from> for ValueRef<'_> {
+            fn from(value: $from) -> Self {
+                Self::$variant(value.into())
+            }
+        }
+
+        impl From<$from> for AttributeValue {
             fn from(value: $from) -> Self {
                 Self::$variant(value.into())
             }

@@ -48,12 +48,9 @@ pub(crate) fn arm(armament: Armament) -> Result<()> {
             let previous = PREVIOUS.0.get().cast::<libc::sigaction>().add(index);
             if libc::sigaction(signal, &raw const action, previous) != 0 {
                 let error = Error::last_os("sigaction");
-                for undo in 0..index {
-                    libc::sigaction(
-                        SIGNALS[undo],
-                        PREVIOUS.0.get().cast::<libc::sigaction>().add(undo),
-                        std::ptr::null_mut(),
-                    );
+                for (undo, signal) in SIGNALS.into_iter().enumerate().take(index) {
+                    let previous = PREVIOUS.0.get().cast::<libc::sigaction>().add(undo);
+                    libc::sigaction(signal, previous, std::ptr::null_mut());
                 }
                 handler::retire();
                 return Err(error);
