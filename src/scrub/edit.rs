@@ -212,7 +212,7 @@ mod tests {
         let mut pointer = 0x6161_6161_u64.to_le_bytes().to_vec();
         pointer.extend(b"bbbbbbbb");
         pointer.extend(0x6161_6161_u64.to_le_bytes());
-        let mut run = |range: Range<usize>| {
+        let run = |range: Range<usize>| {
             let (mut bytes, mut receipt) = (pointer.clone(), Receipt::default());
             Editor::new(&mut bytes, &mut receipt).blank(
                 &finding(range, Encoding::Utf8),

@@ -185,7 +185,7 @@ impl Known {
     /// white space or quotes in them.
     pub(super) fn cut_at_end(&self, line: &[u8]) -> usize {
         let starts = |value: &[u8]| {
-            (1..value.len().min(line.len() + 1))
+            (1..=value.len().min(line.len()))
                 .rev()
                 .find(|&length| line[line.len() - length..].eq_ignore_ascii_case(&value[..length]))
         };
@@ -195,7 +195,7 @@ impl Known {
     /// Where a value ends in `line` that its start cuts off; 0 if none does.
     pub(super) fn cut_at_start(&self, line: &[u8]) -> usize {
         let ends = |value: &[u8]| {
-            (1..value.len().min(line.len() + 1))
+            (1..=value.len().min(line.len()))
                 .rev()
                 .find(|&length| line[..length].eq_ignore_ascii_case(&value[value.len() - length..]))
         };

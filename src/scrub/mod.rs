@@ -104,3 +104,6 @@ pub fn report(report: &mut Report, policy: &Policy, receipt: &mut Receipt) {
         Err(error) => texts::empty(report, &error),
     }
 }
+
+#[cfg(test)]
+mod tests;
