@@ -126,9 +126,10 @@ impl Slots {
         let [kind, _, low, high, ..] = slot[1].load(Ordering::Relaxed).to_le_bytes();
         kind != 0
             && usize::from(u16::from_le_bytes([low, high])) == text.len()
-            && text.chunks(8).zip(&slot[FIXED_WORDS..FIXED_WORDS + self.first]).all(|(chunk, word)| {
-                word.load(Ordering::Relaxed).to_le_bytes().starts_with(chunk)
-            })
+            && text
+                .chunks(8)
+                .zip(&slot[FIXED_WORDS..FIXED_WORDS + self.first])
+                .all(|(chunk, word)| word.load(Ordering::Relaxed).to_le_bytes().starts_with(chunk))
     }
 
     /// Whether the entry may be taken: never used, removed, or left torn.

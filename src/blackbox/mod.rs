@@ -74,7 +74,13 @@ impl Blackbox {
         attributes::remove(self.memory.words(), key);
     }
 
-    pub(crate) fn add_breadcrumb(&self, time_ms: u64, level: Level, category: &str, message: &str) -> Result<()> {
+    pub(crate) fn add_breadcrumb(
+        &self,
+        time_ms: u64,
+        level: Level,
+        category: &str,
+        message: &str,
+    ) -> Result<()> {
         let _lock = self.lock();
         breadcrumbs::add(self.memory.words(), time_ms, level, category, message)
     }

@@ -8,15 +8,8 @@ use super::handler::{self, Armament};
 use crate::error::{Error, Result};
 
 /// The signals that end a process because of what it did (signal(7)).
-pub(super) const SIGNALS: [libc::c_int; 7] = [
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGILL,
-    libc::SIGFPE,
-    libc::SIGABRT,
-    libc::SIGTRAP,
-    libc::SIGSYS,
-];
+pub(super) const SIGNALS: [libc::c_int; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS];
 
 struct Previous(UnsafeCell<[libc::sigaction; SIGNALS.len()]>);
 // SAFETY: written under `CHANGING` before `INSTALLED` is set, read after it was seen set.

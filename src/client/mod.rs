@@ -275,7 +275,9 @@ fn check_spool(spool: &Path) -> Result<()> {
             Ok(metadata) if metadata.is_dir() => {
                 return process::is_writable(path).map_err(|e| Error::file(path, "write into", e));
             }
-            Ok(_) => return Err(Error::file(path, "use as a directory", std::io::ErrorKind::NotADirectory.into())),
+            Ok(_) => {
+                return Err(Error::file(path, "use as a directory", std::io::ErrorKind::NotADirectory.into()));
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => match path.parent() {
                 Some(parent) => path = parent,
                 None => return Err(Error::file(spool, "find", error)),

@@ -85,7 +85,9 @@ impl Delivery {
     /// Whether the monitor of an application that is gone has nothing left to wait for.
     pub(super) fn may_end(&self, linger: Duration) -> bool {
         let limit = self.gone.map(|gone| gone + linger);
-        !self.is_running() && !self.again && self.next.is_none_or(|next| limit.is_some_and(|limit| next > limit))
+        !self.is_running()
+            && !self.again
+            && self.next.is_none_or(|next| limit.is_some_and(|limit| next > limit))
     }
 
     pub(super) fn start_if_due(&mut self, blackbox: &Blackbox) {
@@ -145,9 +147,9 @@ impl Delivery {
         match pass {
             Some(pass) => {
                 self.deaths = 0;
-                self.next = pass.next_due_ms.map(|due| {
-                    now + Duration::from_millis(due.saturating_sub(process::unix_ms()))
-                });
+                self.next = pass
+                    .next_due_ms
+                    .map(|due| now + Duration::from_millis(due.saturating_sub(process::unix_ms())));
             }
             None => {
                 self.deaths += 1;

@@ -106,7 +106,9 @@ fn program() -> Result<CString> {
 fn environment(role: Role, nonce: &str) -> Vec<CString> {
     std::env::vars_os()
         .filter(|(key, _)| key != ROLE_VARIABLE)
-        .filter_map(|(key, value)| c_string(OsStr::from_bytes(&[key.as_bytes(), b"=", value.as_bytes()].concat())))
+        .filter_map(|(key, value)| {
+            c_string(OsStr::from_bytes(&[key.as_bytes(), b"=", value.as_bytes()].concat()))
+        })
         .chain(c_string(OsStr::new(&format!("{ROLE_VARIABLE}={}:{nonce}", role.name()))))
         .collect()
 }
@@ -144,13 +146,15 @@ fn unsuitable(executable: &Path, entered: bool) -> Option<&'static str> {
         return Some("the executable is the dynamic loader, so the program cannot be found; run it directly");
     }
     if name.starts_with("qemu-") {
-        return Some("the executable is an emulator, so the program cannot be found; register it as binfmt_misc");
+        return Some(
+            "the executable is an emulator, so the program cannot be found; register it as binfmt_misc",
+        );
     }
     // Cargo puts test programs into `deps` under a name with a 16-digit hash. Executed again, one would run all its
     // tests; a program that calls monitor_entry() at the top of main has shown that it is none.
-    let hashed = name.rsplit_once('-').is_some_and(|(_, hash)| {
-        hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit())
-    });
+    let hashed = name
+        .rsplit_once('-')
+        .is_some_and(|(_, hash)| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
     let in_deps = executable.parent().and_then(Path::file_name).is_some_and(|folder| folder == "deps");
     (hashed && in_deps && !entered).then_some(
         "this is a test program, whose tests would run again; call cenotaph::monitor_entry() at the top of main",

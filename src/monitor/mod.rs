@@ -4,6 +4,7 @@
 //! a *worker* (a forked child, made in advance) looks at one dying process and makes one report; the *uploader*
 //! (started anew, detached) is the only one that uses the network.
 
+mod captured;
 mod delivery;
 mod job;
 mod launch;

@@ -140,8 +140,14 @@ mod tests {
         let hex = "00112233445566778899aabbccddeeff";
         assert!(matches!(parse_role(&format!("monitor:{hex}")), Some((Role::Monitor, n)) if n[1] == 0x11));
         assert!(matches!(parse_role(&format!("uploader:{hex}")), Some((Role::Uploader, _))));
-        for bad in ["", "monitor", "monitor:", "monitor:00", "king:00112233445566778899aabbccddeeff",
-            "monitor:zz112233445566778899aabbccddeeff"] {
+        for bad in [
+            "",
+            "monitor",
+            "monitor:",
+            "monitor:00",
+            "king:00112233445566778899aabbccddeeff",
+            "monitor:zz112233445566778899aabbccddeeff",
+        ] {
             assert!(parse_role(bad).is_none(), "{bad}");
         }
     }

@@ -94,7 +94,10 @@ impl Supervisor {
     fn serve(&mut self) -> Result<()> {
         while !self.is_finished() {
             let (mut polled, sources) = self.poll_set();
-            socket::poll(&mut polled, self.next_deadline().map(|at| at.saturating_duration_since(Instant::now())))?;
+            socket::poll(
+                &mut polled,
+                self.next_deadline().map(|at| at.saturating_duration_since(Instant::now())),
+            )?;
             // Busy workers from the last to the first, so that removing one keeps the other indices true.
             for (polled, source) in polled.iter().zip(sources).rev() {
                 if polled.revents != 0 {
@@ -186,7 +189,11 @@ impl Supervisor {
         let slot = if crash { &self.client.crash } else { &self.client.control };
         let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
         if pid == 0 {
-            self.log.event("supervisor", "failed", "the application is in a pid namespace that we cannot see into");
+            self.log.event(
+                "supervisor",
+                "failed",
+                "the application is in a pid namespace that we cannot see into",
+            );
             return;
         }
         self.give(Case { pid, request, client, bundle: None, deaths: 0 }, Effort::Full);
@@ -257,7 +264,11 @@ impl Supervisor {
         let waits = self.client.crash.is_some() || self.client.control.is_some();
         match after_death(deaths, case.bundle.is_some(), waits) {
             Next::Retry(effort) => {
-                self.log.event("supervisor", "worker-replaced", format!("death {deaths}, next effort {effort:?}"));
+                self.log.event(
+                    "supervisor",
+                    "worker-replaced",
+                    format!("death {deaths}, next effort {effort:?}"),
+                );
                 self.give(case, effort);
             }
             Next::GiveUp => {

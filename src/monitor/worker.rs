@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::captured::{self, Captured};
 use super::job::{self, Job};
 use super::log::Log;
 use super::outcome::{Effort, Outcome};
-use super::stages::{self, Captured};
+use super::stages;
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::error::Result;
@@ -67,12 +68,7 @@ fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
     0
 }
 
-fn perform(
-    job: Job,
-    supervisor: &Socket,
-    config: &ValidConfig,
-    log: &Log,
-) -> (Outcome, Option<Blackbox>) {
+fn perform(job: Job, supervisor: &Socket, config: &ValidConfig, log: &Log) -> (Outcome, Option<Blackbox>) {
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
         Job::Capture { pid, request, client, blackbox } => {
@@ -114,7 +110,7 @@ fn capture(
         _ => return Outcome::Failed { reason: "the request is no capture request".into() },
     };
     let sequence = request.sequence;
-    let captured = match stages::capture(&request, pid, blackbox, config) {
+    let captured = match captured::capture(&request, pid, blackbox, config) {
         Ok(Some(captured)) => captured,
         Ok(None) => {
             answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));

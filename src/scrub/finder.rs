@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::echoes::{self, Echoes};
 use super::edit::{Encoding, Finding};
 use super::known::Known;
 use super::runs::{self, Run};
@@ -40,6 +41,28 @@ pub(super) fn in_memory(bytes: &[u8], edges: Edges, known: &Known) -> Vec<Findin
     findings
 }
 
+/// Pieces in `bytes` of values that were found elsewhere.
+pub(super) fn echoes_in_memory(bytes: &[u8], echoes: &Echoes) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !echoes.is_empty() {
+        runs::scan(bytes, &mut Vec::new(), |run, line| {
+            findings.extend(echoes.find(line).iter().map(|range| finding(run, range, bytes, echoes::RULE)));
+        });
+    }
+    findings
+}
+
+/// Has `echoes` remember the values that were found in `bytes`.
+pub(super) fn learn(echoes: &mut Echoes, bytes: &[u8], findings: &[Finding]) {
+    for Finding { range, encoding, rule } in findings {
+        // What an edge cut off is blanked for what it may have been; most of it is nobody's value.
+        if *rule != CUT_OFF {
+            let characters = bytes[range.clone()].iter().skip(encoding.lead()).step_by(encoding.stride());
+            echoes.learn(&characters.copied().collect::<Vec<u8>>());
+        }
+    }
+}
+
 /// What is to be blanked in UTF-16LE text, all of which is text; ranges are relative to it.
 pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -56,7 +79,7 @@ pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
 }
 
 /// What is to be blanked in UTF-8 text, all of which is text, on character boundaries.
-pub(super) fn in_utf8(text: &str, known: &Known) -> Vec<Finding> {
+pub(super) fn in_utf8(text: &str, known: &Known, echoes: &Echoes) -> Vec<Finding> {
     let mut findings = Vec::new();
     known.find(text.as_bytes(), &mut findings);
     findings.retain(|finding| finding.encoding == Encoding::Utf8);
@@ -66,6 +89,11 @@ pub(super) fn in_utf8(text: &str, known: &Known) -> Vec<Finding> {
         range: hit.range,
         encoding: Encoding::Utf8,
         rule: hit.rule,
+    }));
+    findings.extend(echoes.find(text.as_bytes()).into_iter().map(|range| Finding {
+        range,
+        encoding: Encoding::Utf8,
+        rule: echoes::RULE,
     }));
     for Finding { range, .. } in &mut findings {
         *range = text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end);
@@ -202,7 +230,7 @@ mod tests {
     fn utf8_findings_keep_character_boundaries() {
         let text = "Jürgen <jürgen@müller.de> é";
         let mut bytes = text.as_bytes().to_vec();
-        for finding in in_utf8(text, &known()) {
+        for finding in in_utf8(text, &known(), &Echoes::default()) {
             bytes[finding.range].fill(b'*');
         }
         assert!(String::from_utf8(bytes).unwrap().starts_with("Jürgen <*"));

@@ -66,7 +66,7 @@ const COMMON: &[&str] = &[
 ];
 
 /// Known values in all encodings, compiled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Known {
     /// `None` if there are no values.
     automaton: Option<AhoCorasick>,

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::contexts::{self, Cpu};
+use super::echoes::Echoes;
 use super::edit::{Addresses, Editor, Encoding, Finding, Guard};
 use super::finder::{self, Edges};
 use super::known::Known;
@@ -54,15 +55,21 @@ const STREAMS: &[(u32, Stream)] = &[
 
 /// Scrubs a dump: first what goes whatever it holds, then everything else by known values and rules. These two see the
 /// same bytes, so that neither hides half of a value from the other.
-pub(super) fn scrub(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy, known: &Known) -> Result<()> {
+pub(super) fn scrub(
+    editor: &mut Editor<'_>,
+    layout: &Layout,
+    policy: &Policy,
+    known: &Known,
+    echoes: &mut Echoes,
+) -> Result<()> {
     let cpu = Cpu::new(layout.processor)?;
     unclaimed(editor, layout);
-    arguments(editor, layout, policy);
+    arguments(editor, layout, policy, known, echoes);
     if policy.level == Level::Pointers {
         pointers::reduce(editor, layout, cpu);
     }
     let mapped = mapped(layout);
-    memory(editor, layout, &mapped, known);
+    memory(editor, layout, &mapped, known, echoes);
     for thread in &layout.threads {
         cpu.scrub(editor, &thread.context, &mapped, known)?;
     }
@@ -106,7 +113,9 @@ fn treatment(kind: u32) -> Option<Stream> {
 }
 
 /// The strings of argv and envp at the top of the main thread's stack, in whatever memory holds them.
-fn arguments(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy) {
+///
+/// They go whole, but the values that are found in them are remembered: a program copies its environment about.
+fn arguments(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy, known: &Known, echoes: &mut Echoes) {
     let Some(arguments) = &policy.arguments else { return };
     for entry in &layout.memory {
         let span = span(entry.address, &entry.bytes);
@@ -114,20 +123,34 @@ fn arguments(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy) {
         // Both lie in the entry, whose length is that of a slice.
         let offset = |address: u64| entry.bytes.start + (address - span.start) as usize;
         if first < last {
-            editor.zero(offset(first)..offset(last), Place::Environment, "argv-envp");
+            let block = offset(first)..offset(last);
+            let bytes = &editor.bytes()[block.clone()];
+            finder::learn(echoes, bytes, &finder::in_memory(bytes, Edges::Whole, known));
+            editor.zero(block, Place::Environment, "argv-envp");
         }
     }
 }
 
-fn memory(editor: &mut Editor<'_>, layout: &Layout, mapped: &Addresses, known: &Known) {
+/// Twice over: what is found in one region is also looked for, in pieces, in all the others.
+fn memory(editor: &mut Editor<'_>, layout: &Layout, mapped: &Addresses, known: &Known, echoes: &mut Echoes) {
+    let found: Vec<Vec<Finding>> = layout
+        .memory
+        .iter()
+        .map(|entry| {
+            let bytes = &editor.bytes()[entry.bytes.clone()];
+            let findings = finder::in_memory(bytes, Edges::Cut, known);
+            finder::learn(echoes, bytes, &findings);
+            findings
+        })
+        .collect();
     let mut stacks: Vec<_> = layout.threads.iter().map(|thread| &thread.stack.bytes).collect();
     stacks.sort_unstable_by_key(|range| (range.start, range.end));
-    for entry in &layout.memory {
+    for (entry, mut findings) in layout.memory.iter().zip(found) {
         let stack = stacks.binary_search_by_key(&(entry.bytes.start, entry.bytes.end), |s| (s.start, s.end));
         let place = if stack.is_ok() { Place::Stack } else { Place::Heap };
         let to_aligned = (8 - entry.address % 8) % 8;
         let guard = Guard { mapped, aligned: entry.bytes.start + to_aligned as usize };
-        let findings = finder::in_memory(&editor.bytes()[entry.bytes.clone()], Edges::Cut, known);
+        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], echoes));
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
 }

@@ -117,7 +117,7 @@ fn layout(stack: usize, whole: usize) -> Layout {
 
 fn scrubbed(bytes: &[u8], layout: &Layout, engine: &Engine) -> (Vec<u8>, Receipt) {
     let (mut after, mut receipt) = (bytes.to_vec(), Receipt::default());
-    engine.dump(&mut after, layout, &mut receipt).unwrap();
+    engine.clone().dump(&mut after, layout, &mut receipt).unwrap();
     assert_eq!(receipt.discrepancy(bytes, &after), None);
     (after, receipt)
 }

@@ -17,7 +17,9 @@ pub(crate) enum Forked {
 /// fork(2) in a process that has a single thread, so that the child may do anything.
 pub(crate) fn fork() -> Result<Forked> {
     if super::procfs::own_threads() != 1 {
-        return Err(Error::MonitorUnavailable("the monitor has more than one thread and may not fork".into()));
+        return Err(Error::MonitorUnavailable(
+            "the monitor has more than one thread and may not fork".into(),
+        ));
     }
     // SAFETY: there is one thread (checked above), so no lock can be left held in the child.
     match unsafe { libc::fork() } {
@@ -126,8 +128,10 @@ pub(crate) fn unix_ms() -> u64 {
 /// From the password database (getpwuid_r(3)), the environment and gethostname(2); read in the monitor, so that a
 /// slow name service never delays the application.
 pub(crate) fn personal_words() -> Vec<String> {
-    let mut words: Vec<String> =
-        ["USER", "LOGNAME", "HOME", "HOSTNAME", "SUDO_USER"].iter().filter_map(|name| std::env::var(name).ok()).collect();
+    let mut words: Vec<String> = ["USER", "LOGNAME", "HOME", "HOSTNAME", "SUDO_USER"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .collect();
     // SAFETY: an all-zero passwd is valid: its pointers are only read after getpwuid_r has set them.
     let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
     let mut buffer = vec![0u8; 16 * 1024];

@@ -158,11 +158,18 @@ mod tests {
         let (ours, theirs) = Socket::pair().unwrap();
         let script = c"echo \"$X $(cut -d' ' -f4 /proc/self/stat)\" >&3; ls /proc/self/fd | tr '\\n' ' ' >&3";
         let argv = [c"sh".to_owned(), c"-c".to_owned(), script.to_owned()];
-        let pid =
-            spawn_detached(c"/bin/sh", &argv, &[c"X=7".to_owned(), c"PATH=/usr/bin:/bin".to_owned()],
-                theirs.as_fd(), None).unwrap();
+        let pid = spawn_detached(
+            c"/bin/sh",
+            &argv,
+            &[c"X=7".to_owned(), c"PATH=/usr/bin:/bin".to_owned()],
+            theirs.as_fd(),
+            None,
+        )
+        .unwrap();
         drop(theirs);
-        let Received::Message(message) = ours.receive(256, Duration::from_secs(10)).unwrap() else { panic!() };
+        let Received::Message(message) = ours.receive(256, Duration::from_secs(10)).unwrap() else {
+            panic!()
+        };
         assert!(message.bytes.starts_with(b"7 "), "{:?}", String::from_utf8_lossy(&message.bytes));
         assert!(pid > 0);
         // SAFETY: asks for any child of this process without waiting; there is none.

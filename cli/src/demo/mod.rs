@@ -73,7 +73,10 @@ pub(crate) fn demo(mut arguments: lexopt::Parser) -> Result<()> {
     };
     std::fs::create_dir_all(&dir).map_err(|e| Failure::file(&dir, "create", e))?;
     if std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Failure::Failed(format!("{}: not empty; name a new directory with --dir", dir.display())));
+        return Err(Failure::Failed(format!(
+            "{}: not empty; name a new directory with --dir",
+            dir.display()
+        )));
     }
     let story = play(&dir)?;
     print::story(&story)?;
@@ -116,7 +119,10 @@ fn play(dir: &Path) -> Result<Story> {
     progress("the next start: the person agrees");
     let delivered = start(true)?;
     if !delivered.success() {
-        return Err(Failure::Failed(format!("the second start ended with {delivered}; see {}", log.display())));
+        return Err(Failure::Failed(format!(
+            "the second start ended with {delivered}; see {}",
+            log.display()
+        )));
     }
     let folder = received(&collected)?;
     drop(server);
@@ -158,7 +164,8 @@ fn received(collected: &Path) -> Result<PathBuf> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let entries = std::fs::read_dir(collected).map_err(|e| Failure::file(collected, "list", e))?;
-        let folder = entries.flatten().map(|entry| entry.path()).find(|path| path.join("request.json").exists());
+        let folder =
+            entries.flatten().map(|entry| entry.path()).find(|path| path.join("request.json").exists());
         if let Some(folder) = folder {
             return Ok(folder);
         }

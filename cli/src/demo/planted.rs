@@ -65,8 +65,7 @@ pub(crate) static JWT: Planted = planted(
     "heap",
     Encoding::Utf8,
 );
-pub(crate) static REGISTER: Planted =
-    planted("e-mail", "wq77@corvid-x.org", "registers", Encoding::Utf8);
+pub(crate) static REGISTER: Planted = planted("e-mail", "wq77@corvid-x.org", "registers", Encoding::Utf8);
 pub(crate) static TOKEN: Planted =
     planted("GitHub token", "ghp_Qx7vWz3kLm9nRt5yUi1oPa2sDf4gHj6kZb8c", "environment", Encoding::Utf8);
 pub(crate) static BEARER: Planted =

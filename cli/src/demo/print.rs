@@ -12,9 +12,13 @@ use crate::failure::{Failure, Result};
 use crate::output::{self, bold, line};
 
 /// The stages in the order in which they end.
-const STAGES: [(&str, &str); 5] =
-    [("dump", "memory read, victim released"), ("unwind", "frames found"), ("scrub", "personal data removed"),
-        ("seal", "compressed and sealed"), ("spool", "committed to disk")];
+const STAGES: [(&str, &str); 5] = [
+    ("dump", "memory read, victim released"),
+    ("unwind", "frames found"),
+    ("scrub", "personal data removed"),
+    ("seal", "compressed and sealed"),
+    ("spool", "committed to disk"),
+];
 
 pub(super) fn story(story: &Story) -> Result<()> {
     line(bold("A crash"))?;
@@ -22,10 +26,16 @@ pub(super) fn story(story: &Story) -> Result<()> {
         Reason::Signal { address: Some(address), .. } => format!(" at address {address:#x}"),
         _ => String::new(),
     };
-    line(format_args!("{}{address} in {} {}", story.report.reason.name(), story.report.application,
-        story.report.version))?;
-    line(format_args!("the victim ended by signal {}, as it would have without Cenotaph",
-        story.ending.signal().unwrap_or(0)))?;
+    line(format_args!(
+        "{}{address} in {} {}",
+        story.report.reason.name(),
+        story.report.application,
+        story.report.version
+    ))?;
+    line(format_args!(
+        "the victim ended by signal {}, as it would have without Cenotaph",
+        story.ending.signal().unwrap_or(0)
+    ))?;
     story.frames.iter().try_for_each(line)?;
     line("")?;
     line(bold("What was removed"))?;
@@ -41,8 +51,10 @@ pub(super) fn story(story: &Story) -> Result<()> {
     let rows: Vec<Vec<String>> = STAGES
         .iter()
         .map(|(stage, what)| {
-            let time = story.spooled.stages_ms.get(*stage).map_or_else(String::new, |ms| format!("{ms:.2} ms"));
-            let bytes = story.spooled.stages_bytes.get(*stage).map_or_else(String::new, |n| format!("{n} bytes"));
+            let time =
+                story.spooled.stages_ms.get(*stage).map_or_else(String::new, |ms| format!("{ms:.2} ms"));
+            let bytes =
+                story.spooled.stages_bytes.get(*stage).map_or_else(String::new, |n| format!("{n} bytes"));
             vec![(*stage).to_owned(), time, bytes, (*what).to_owned()]
         })
         .collect();
@@ -52,8 +64,7 @@ pub(super) fn story(story: &Story) -> Result<()> {
     }
     line("")?;
     line(bold("Consent"))?;
-    line(format_args!(
-        "connections to the collector before the person agreed: {}", story.before_consent))?;
+    line(format_args!("connections to the collector before the person agreed: {}", story.before_consent))?;
     line("after: the held report was delivered over TLS and deleted from the spool")?;
     line("")?;
     line(bold("The report"))?;
@@ -81,8 +92,17 @@ fn search(story: &Story) -> Result<()> {
                 .filter(|leak| std::ptr::eq(leak.planted, *planted))
                 .map(|leak| format!("{} ({})", leak.source, leak.encoding.name()))
                 .collect();
-            let result = if found.is_empty() { "not found".to_owned() } else { format!("FOUND in {}", found.join(", ")) };
-            vec![planted.kind.to_owned(), planted.place.to_owned(), planted.encoding.name().to_owned(), result]
+            let result = if found.is_empty() {
+                "not found".to_owned()
+            } else {
+                format!("FOUND in {}", found.join(", "))
+            };
+            vec![
+                planted.kind.to_owned(),
+                planted.place.to_owned(),
+                planted.encoding.name().to_owned(),
+                result,
+            ]
         })
         .collect();
     output::table(&["planted", "in", "as", "result"], &rows)
