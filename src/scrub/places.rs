@@ -127,9 +127,43 @@ fn memory(editor: &mut Editor<'_>, layout: &Layout, mapped: &Addresses, known: &
         let place = if stack.is_ok() { Place::Stack } else { Place::Heap };
         let to_aligned = (8 - entry.address % 8) % 8;
         let guard = Guard { mapped, aligned: entry.bytes.start + to_aligned as usize };
-        let findings = finder::in_memory(&editor.bytes()[entry.bytes.clone()], Edges::Cut, known);
+        let edges = Edges::Cut { address: entry.address };
+        let findings = coalesce(finder::in_memory(&editor.bytes()[entry.bytes.clone()], edges, known));
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
+}
+
+/// Findings of one piece of memory from which on they are joined.
+const MANY: usize = 1 << 15;
+/// Bytes between two of many findings that go with them.
+const BETWEEN: usize = 64;
+
+/// Joins neighbours if there are very many: a receipt should not be larger than the dump.
+fn coalesce(findings: Vec<Finding>) -> Vec<Finding> {
+    if findings.len() < MANY {
+        return findings;
+    }
+    let mut joined = Vec::<Finding>::new();
+    let mut sorted = findings;
+    sorted.sort_by_key(|finding| (finding.rule, finding.encoding.stride(), finding.range.start));
+    for finding in sorted {
+        match joined.last_mut() {
+            Some(last)
+                if last.rule == finding.rule
+                    && last.encoding == finding.encoding
+                    && finding.range.start <= last.range.end.saturating_add(BETWEEN)
+                    && finding
+                        .range
+                        .start
+                        .abs_diff(last.range.start)
+                        .is_multiple_of(last.encoding.stride()) =>
+            {
+                last.range.end = last.range.end.max(finding.range.end);
+            }
+            _ => joined.push(finding),
+        }
+    }
+    joined
 }
 
 fn streams(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
