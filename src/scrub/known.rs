@@ -158,7 +158,7 @@ impl Known {
             let mut range = range;
             while let Some(last) = found[first..].last()
                 && last.encoding == needle.encoding
-                && last.range.end > range.start
+                && last.range.end >= range.start
                 && (range.start.abs_diff(last.range.start)).is_multiple_of(needle.encoding.stride())
             {
                 range = range.start.min(last.range.start)..range.end.max(last.range.end);

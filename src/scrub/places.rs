@@ -138,7 +138,7 @@ fn memory(editor: &mut Editor<'_>, layout: &Layout, mapped: &Addresses, known: &
         .iter()
         .map(|entry| {
             let bytes = &editor.bytes()[entry.bytes.clone()];
-            let findings = finder::in_memory(bytes, Edges::Cut, known);
+            let findings = finder::in_memory(bytes, Edges::Cut { address: entry.address }, known);
             finder::learn(echoes, bytes, &findings);
             findings
         })
@@ -151,8 +151,42 @@ fn memory(editor: &mut Editor<'_>, layout: &Layout, mapped: &Addresses, known: &
         let to_aligned = (8 - entry.address % 8) % 8;
         let guard = Guard { mapped, aligned: entry.bytes.start + to_aligned as usize };
         findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], echoes));
+        let findings = coalesce(findings);
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
+}
+
+/// Findings of one piece of memory from which on they are joined.
+const MANY: usize = 1 << 15;
+/// Bytes between two of many findings that go with them.
+const BETWEEN: usize = 64;
+
+/// Joins neighbours if there are very many: a receipt should not be larger than the dump.
+fn coalesce(findings: Vec<Finding>) -> Vec<Finding> {
+    if findings.len() < MANY {
+        return findings;
+    }
+    let mut joined = Vec::<Finding>::new();
+    let mut sorted = findings;
+    sorted.sort_by_key(|finding| (finding.rule, finding.encoding.stride(), finding.range.start));
+    for finding in sorted {
+        match joined.last_mut() {
+            Some(last)
+                if last.rule == finding.rule
+                    && last.encoding == finding.encoding
+                    && finding.range.start <= last.range.end.saturating_add(BETWEEN)
+                    && finding
+                        .range
+                        .start
+                        .abs_diff(last.range.start)
+                        .is_multiple_of(last.encoding.stride()) =>
+            {
+                last.range.end = last.range.end.max(finding.range.end);
+            }
+            _ => joined.push(finding),
+        }
+    }
+    joined
 }
 
 fn streams(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
