@@ -10,7 +10,9 @@ use super::runs;
 use crate::error::{Error, Result};
 
 /// The rule's name in receipts.
-pub(super) const RULE: &str = "known-value";
+const RULE: &str = "known-value";
+/// The rule of [`Known::copies`].
+const COPIES: &str = "environment-value";
 
 /// Most values of one policy.
 const MOST: usize = 1024;
@@ -68,6 +70,7 @@ const COMMON: &[&str] = &[
 /// Known values in all encodings, compiled.
 #[derive(Debug)]
 pub(super) struct Known {
+    rule: &'static str,
     /// `None` if there are no values.
     automaton: Option<AhoCorasick>,
     /// For each of the automaton's patterns.
@@ -135,7 +138,29 @@ impl Known {
             .transpose()
             .map_err(|_| Error::Limit { what: "the size of all known values", limit: MOST * LONGEST })?;
         let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
-        Ok(Self { automaton, needles, phrases, values })
+        Ok(Self { rule: RULE, automaton, needles, phrases, values })
+    }
+
+    /// The values of an environment and a command line (both as the kernel keeps them: separated by zero bytes) that may be
+    /// secrets: programs copy them into their heap.
+    ///
+    /// # Errors
+    /// As [`Known::new`].
+    pub(super) fn copies(environment: &[u8], arguments: &[u8]) -> Result<Self> {
+        let variables = environment.split(|&byte| byte == 0).filter_map(|variable| {
+            let equals = variable.iter().position(|&byte| byte == b'=')?;
+            let (name, value) = (&variable[..equals], &variable[equals + 1..]);
+            (!is_harmless_variable(name)).then_some(value)
+        });
+        let arguments = arguments.split(|&byte| byte == 0).map(|argument| {
+            let option = argument.starts_with(b"-");
+            let equals = argument.iter().position(|&byte| byte == b'=').filter(|_| option);
+            equals.map_or(argument, |equals| &argument[equals + 1..])
+        });
+        let values = variables.chain(arguments).filter(|value| is_secret_like(value));
+        let values: Vec<String> =
+            values.filter_map(|value| String::from_utf8(value.to_vec()).ok()).take(MOST).collect();
+        Ok(Self { rule: COPIES, ..Self::new(&values)? })
     }
 
     /// Every occurrence in `bytes`. Overlapping ones of one encoding are given as one.
@@ -164,7 +189,7 @@ impl Known {
                 range = range.start.min(last.range.start)..range.end.max(last.range.end);
                 found.pop();
             }
-            found.push(Finding { range, encoding: needle.encoding, rule: RULE });
+            found.push(Finding { range, encoding: needle.encoding, rule: self.rule });
         }
     }
 
@@ -201,6 +226,35 @@ impl Known {
         };
         self.phrases.iter().filter_map(|value| ends(value)).max().unwrap_or(0)
     }
+}
+
+/// Variables whose values are the same on many machines and mean something to a developer.
+fn is_harmless_variable(name: &[u8]) -> bool {
+    const NAMES: &[&[u8]] = &[
+        b"TERM",
+        b"COLORTERM",
+        b"LANG",
+        b"LANGUAGE",
+        b"SHELL",
+        b"PATH",
+        b"TZ",
+        b"LS_COLORS",
+        b"RUST_LOG",
+        b"RUST_BACKTRACE",
+        b"LD_LIBRARY_PATH",
+        b"LD_PRELOAD",
+        b"DESKTOP_SESSION",
+    ];
+    NAMES.contains(&name) || name.starts_with(b"LC_") || name.starts_with(b"XDG_")
+}
+
+/// Long enough, letters and digits, and no path: paths are for the rules, and blanking the directories that a module and
+/// a variable share would hide where libraries come from.
+fn is_secret_like(value: &[u8]) -> bool {
+    (8..=LONGEST).contains(&value.len())
+        && !value.starts_with(b"/")
+        && value.iter().any(u8::is_ascii_digit)
+        && value.iter().any(u8::is_ascii_alphabetic)
 }
 
 fn bounds_of(value: &[u8]) -> Bounds {
@@ -341,6 +395,20 @@ mod tests {
         assert_eq!(known.cut_at_end(b"nothing here"), 12);
         assert_eq!(known.cut_at_start(b"ne Q. PUBLIC wrote"), 12);
         assert_eq!(known.cut_at_start(b"nothing"), 0);
+    }
+
+    #[test]
+    fn copies_of_the_environment_are_found_if_they_may_be_secret() {
+        let environment = b"TERM=xterm-256color\0PW=hunter2-long\0HOME=/home/x1\0N=12345678\0S=short1\0\0=x";
+        let known =
+            Known::copies(environment, b"game\0--token=abcdefgh1\0positional9\0/usr/bin/x86_64").unwrap();
+        let text = b"xterm-256color hunter2-long /home/x1 12345678 short1 --token=abcdefgh1 positional9 /usr/bin/x86_64";
+        let mut all = Vec::new();
+        known.find(text, &mut all);
+        let found: Vec<_> =
+            all.iter().map(|f| std::str::from_utf8(&text[f.range.clone()]).unwrap()).collect();
+        assert_eq!(found, ["hunter2-long", "abcdefgh1", "positional9"]);
+        assert_eq!(all[0].rule, "environment-value");
     }
 
     #[test]

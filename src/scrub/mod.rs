@@ -106,4 +106,5 @@ pub fn report(report: &mut Report, policy: &Policy, receipt: &mut Receipt) {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stdout)]
 mod tests;

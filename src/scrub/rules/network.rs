@@ -42,7 +42,7 @@ fn quad(text: &[u8]) -> Option<[u8; 4]> {
 fn is_version(line: &[u8], start: usize, end: usize) -> bool {
     let file = |suffix: &[u8]| line[end..].starts_with(suffix);
     matches!(before(line, start), Some(b'v' | b'V'))
-        || preceded_by(line, start, 10, &["version", "release", "ver=", "ver.", "ver ", "ver:", "build"])
+        || preceded_by(line, start, 10, &["version", "ver=", "ver.", "ver ", "ver:"])
         || file(b".so")
         || file(b".dll")
         || file(b".tar")
@@ -128,6 +128,7 @@ mod tests {
                 "[«8.8.8.8»]",
                 "ip=«1.2.3.4»,",
                 "-«172.16.0.9»/24",
+                "release «10.0.0.5»",
                 "ffff:«198.51.100.4»",
                 "x«10.1.2.3»y",
             ],
