@@ -23,6 +23,13 @@ const SHORT: usize = 5;
 
 /// Values that are too common to be matched inside other words.
 const COMMON: &[&str] = &[
+    "root",
+    "user",
+    "test",
+    "home",
+    "host",
+    "game",
+    "main",
     "admin",
     "administrator",
     "android",
@@ -94,6 +101,8 @@ enum Bounds {
     None,
     /// Between delimiters or non-text.
     Field,
+    /// Between delimiters or non-text; beside white space only if the other side is a separator: "the root cause".
+    Word,
     /// Between delimiters or non-text, with a path separator on one side at least: one or two letters are found
     /// everywhere in memory.
     Segment,
@@ -260,8 +269,9 @@ fn is_secret_like(value: &[u8]) -> bool {
 fn bounds_of(value: &[u8]) -> Bounds {
     if value.len() < SHORT - 2 {
         Bounds::Segment
-    } else if value.len() < SHORT || COMMON.iter().any(|common| value.eq_ignore_ascii_case(common.as_bytes()))
-    {
+    } else if COMMON.iter().any(|common| value.eq_ignore_ascii_case(common.as_bytes())) {
+        Bounds::Word
+    } else if value.len() < SHORT {
         Bounds::Field
     } else {
         Bounds::None
@@ -296,9 +306,15 @@ fn allowed(bytes: &[u8], range: &Range<usize>, needle: Needle) -> bool {
         (plain && (unit[lead] == 0 || runs::is_text(unit[lead]))).then_some(unit[lead])
     };
     let sides = [unit(range.start.checked_sub(stride)), unit(Some(range.end))];
-    let bounded = sides.iter().all(|side| side.is_none_or(is_delimiter));
-    let segment = sides.iter().any(|side| matches!(side, Some(b'/' | b'\\')));
-    bounded && (segment || needle.bounds == Bounds::Field)
+    let separated = sides.iter().any(|side| matches!(side, Some(b'/' | b'\\')));
+    let assigned = sides.iter().any(|side| matches!(side, Some(b'=' | b':')));
+    let spaced = sides.iter().any(|side| side.is_some_and(|byte| byte.is_ascii_whitespace()));
+    sides.iter().all(|side| side.is_none_or(is_delimiter))
+        && match needle.bounds {
+            Bounds::None | Bounds::Field => true,
+            Bounds::Word => separated || assigned || !spaced,
+            Bounds::Segment => separated,
+        }
 }
 
 /// The parts of `bytes` between long series of zeros, which no value holds (an encoded character has at most 3 zeros at
@@ -366,6 +382,9 @@ mod tests {
             ("me", "ask me now", false),
             ("root", "/root/.ssh", true),
             ("root", "rootkit chroot", false),
+            ("root", "the root cause", false),
+            ("root", "USER=root x", true),
+            ("root", "\u{1}root\u{1}", true),
             ("localhost", "http://localhost:80", true),
             ("localhost", "localhosts", false),
             ("alicia", "xalicia1", true),

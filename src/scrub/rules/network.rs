@@ -89,8 +89,8 @@ fn address(line: &[u8], mut start: usize, mut end: usize) -> Option<std::ops::Ra
     let groups = text.split(':').filter(|group| !group.is_empty()).count();
     let long_first = text.bytes().take_while(u8::is_ascii_hexdigit).count() >= 3;
     // "a::b" is a name in many languages.
-    let plausible =
-        text.bytes().any(|byte| byte.is_ascii_digit()) && (groups >= 3 || long_first || text.contains('.'));
+    let plausible = text.bytes().any(|byte| byte.is_ascii_digit())
+        && (groups >= 3 || (groups == 2 && long_first) || text.contains('.'));
     (plausible && !address.is_loopback() && !address.is_unspecified()).then_some(start..end)
 }
 
