@@ -291,10 +291,7 @@ impl Config {
                 && !text.starts_with('.')
         };
         if !name_like(&settings.application) {
-            return invalid(
-                "new",
-                "the application name takes 1 to 64 letters, digits, '-', '_', '.' or spaces",
-            );
+            return invalid("new", "the application name takes 1 to 64 letters, digits, '-', '_', '.' or spaces");
         }
         if settings.version.is_empty() || settings.version.len() > 64 {
             return invalid("new", "the version takes 1 to 64 bytes");

@@ -1,6 +1,8 @@
 //! The consent record: what the person said, kept so that tampering or damage reads as "not asked".
 
+
 use serde::{Deserialize, Serialize};
+
 
 /// What the person said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
