@@ -1,4 +1,5 @@
 //! Holds the borders of ARCHITECTURE.md: who may know whom, where `unsafe` may stand, what a handler may reach.
+#![allow(clippy::unwrap_used, reason = "test code may panic")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

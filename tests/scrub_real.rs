@@ -17,8 +17,8 @@ use cenotaph::scrub::{self, Level, Place, Policy, Receipt};
 mod oracle;
 
 const ROLE: &str = "CENOTAPH_SCRUB_VICTIM";
-const IN_ENVIRONMENT: &str = "hunter2-in-the-environment";
-const IN_ARGUMENT: &str = "hunter2-in-an-argument";
+const IN_ENVIRONMENT: &str = "zq7vxkwjhgq2-qwpzmb";
+const IN_ARGUMENT: &str = "jx9wqkzvtp4-bqmzhw";
 const USER: &str = "wilhelmina.q";
 
 /// What the victim holds: rule, text around, the secret.
@@ -101,13 +101,17 @@ fn victim() {
         return;
     }
     let thread = std::thread::Builder::new().name(USER.to_owned());
-    thread
-        .spawn(|| {
-            loop {
-                std::thread::park()
-            }
-        })
-        .unwrap();
+    // A thread gives itself its name.
+    let barrier = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let named = barrier.clone();
+    let worker = move || {
+        named.wait();
+        loop {
+            std::thread::park();
+        }
+    };
+    thread.spawn(worker).unwrap();
+    barrier.wait();
     // The text is put together at run time; what remains of that is overwritten before the dump.
     let mut heap: Vec<Box<[u8]>> = Vec::new();
     let mut stack = [[0u8; 1024]; 3];
@@ -236,7 +240,12 @@ fn same_frames(before: &[u8], after: &[u8]) {
             })
             .collect::<Vec<_>>()
     };
-    assert_eq!(named(&old), named(&new));
+    for (old, new) in named(&old).into_iter().zip(named(&new)) {
+        for (at, (a, b)) in old.1.iter().zip(&new.1).enumerate() {
+            assert_eq!(a, b, "frame {at} of {} and {}", old.1.len(), new.1.len());
+        }
+        assert_eq!(old.1.len(), new.1.len());
+    }
     assert_eq!(old.exception_info.map(|i| i.reason), new.exception_info.map(|i| i.reason));
 }
 
