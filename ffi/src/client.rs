@@ -351,8 +351,12 @@ pub extern "C" fn cenotaph_consent_grant(basis: i32) -> cenotaph_status {
 /// `removed` is NULL or the caller's variable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cenotaph_consent_deny(removed: *mut usize) -> cenotaph_status {
-    // SAFETY: the caller's promise.
-    guarded(|| cenotaph::consent()?.deny().map(|count| unsafe { store(removed, count) }).map_err(Into::into))
+    guarded(|| {
+        let count = cenotaph::consent()?.deny()?;
+        // SAFETY: the caller's promise.
+        unsafe { store(removed, count) };
+        Ok(())
+    })
 }
 
 /// No reports any longer. What is in the spool is removed, the device identifier and the local key are destroyed; stores
@@ -364,9 +368,11 @@ pub unsafe extern "C" fn cenotaph_consent_deny(removed: *mut usize) -> cenotaph_
 /// `removed` is NULL or the caller's variable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cenotaph_consent_withdraw(removed: *mut usize) -> cenotaph_status {
-    // SAFETY: the caller's promise.
     guarded(|| {
-        cenotaph::consent()?.withdraw().map(|count| unsafe { store(removed, count) }).map_err(Into::into)
+        let count = cenotaph::consent()?.withdraw()?;
+        // SAFETY: the caller's promise.
+        unsafe { store(removed, count) };
+        Ok(())
     })
 }
 

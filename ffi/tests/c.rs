@@ -1,4 +1,5 @@
 //! C programs that use the header and both libraries: compiled strictly, run as processes of their own, crashed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::ffi::OsString;
 use std::fs;
@@ -55,6 +56,19 @@ fn a_null_write_is_reported_and_stays_a_null_write() {
         assert_eq!(output.status.signal(), Some(SIGSEGV), "{linked:?} {output:?}");
         crashed(spool.path());
     }
+}
+
+/// A thread made by C has no alternate signal stack: without `cenotaph_protect_thread` this would leave no report.
+#[test]
+fn a_stack_overflow_in_a_protected_thread_is_reported() {
+    let spool = directory();
+    let output = check(Linked::Static, "overflow", spool.path());
+    assert_eq!(output.status.signal(), Some(SIGSEGV), "{output:?}");
+    let reports = reports(spool.path());
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].reason.name(), "SIGSEGV");
+    assert_eq!(reports[0].stack_trace.threads.len(), 2);
+    noted(&reports[0]);
 }
 
 /// Without the line at the top of main, install() makes the monitor.
@@ -237,7 +251,13 @@ fn program(linked: Linked) -> &'static Path {
 
 fn compile(source: &Path, linked: Linked, program: &Path) -> PathBuf {
     let mut command = Command::new(tool("cc"));
-    command.arg("-std=c99").args(WARNINGS).arg("-g").arg(include()).arg(source).arg("-o").arg(program);
+    command
+        .args(["-std=c99", "-g", "-pthread"])
+        .args(WARNINGS)
+        .arg(include())
+        .arg(source)
+        .arg("-o")
+        .arg(program);
     match linked {
         Linked::Static => {
             command.arg(library("a")).args(native_libraries());

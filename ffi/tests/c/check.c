@@ -1,6 +1,7 @@
 /* What tests/c.rs runs: each command is a process of its own, ends with 0 if everything was as it should be, and says
  * on standard error what was not. Strict C99 plus sigaction(). */
 #define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,6 +165,37 @@ static void crash(const char *spool)
         *nowhere = 1;
 }
 
+static volatile int depth_limit = -1;
+
+/* Ends only in theory, and knows that the compiler does not know. */
+static int recurse(volatile int *above)
+{
+    volatile int frame[256];
+    frame[0] = *above + 1;
+    frame[1] = 0;
+    if (frame[0] != depth_limit)
+        frame[1] = recurse(frame);
+    return frame[0] + frame[1];
+}
+
+static void *overflow_here(void *unused)
+{
+    volatile int depth = 0;
+    OK(cenotaph_protect_thread());
+    if (failures == 0)
+        recurse(&depth);
+    return unused;
+}
+
+/* In a thread of C, which has no alternate signal stack of its own. */
+static void overflow(const char *spool)
+{
+    pthread_t thread;
+    start(spool);
+    EXPECT(pthread_create(&thread, NULL, overflow_here, NULL) == 0);
+    pthread_join(thread, NULL);
+}
+
 static void withdraw(const char *spool)
 {
     size_t removed = 0;
@@ -228,8 +260,8 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(const char *spool);
     } commands[] = {
-        {"usage", usage},       {"capture", capture},          {"crash", crash},
-        {"withdraw", withdraw}, {"shutdown", shutdown_restores},
+        {"usage", usage},       {"capture", capture},   {"crash", crash},
+        {"overflow", overflow}, {"withdraw", withdraw}, {"shutdown", shutdown_restores},
     };
     const char *command = argc == 3 ? argv[1] : getenv("CHECK_COMMAND");
     const char *spool = argc == 3 ? argv[2] : getenv("CHECK_SPOOL");
@@ -247,6 +279,6 @@ int main(int argc, char **argv)
             return failures == 0 ? 0 : 1;
         }
     }
-    fprintf(stderr, "usage: check usage|capture|crash|withdraw|shutdown SPOOL\n");
+    fprintf(stderr, "usage: check usage|capture|crash|overflow|withdraw|shutdown SPOOL\n");
     return 2;
 }
