@@ -48,7 +48,7 @@ fn every_exporting_source_is_in_the_header() {
     let mut exporting: Vec<String> = std::fs::read_dir(package().join("src"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| std::fs::read_to_string(path).unwrap().contains("no_mangle)]\n"))
+        .filter(|path| path.is_file() && std::fs::read_to_string(path).unwrap().contains("no_mangle)]\n"))
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     exporting.sort_unstable();
