@@ -51,14 +51,15 @@ pub(crate) fn become_role() -> bool {
         process::exit_now(1);
     }
     process::harden();
-    let code = match role {
+    // A panic must not unwind into a caller that catches it: the application would go on a second time, in here.
+    let run = std::panic::AssertUnwindSafe(|| match role {
         Role::Monitor => supervisor::run(start),
         #[cfg(feature = "upload")]
         Role::Uploader => super::uploader::run(&start),
         #[cfg(not(feature = "upload"))]
         Role::Uploader => 1,
-    };
-    process::exit_now(code)
+    });
+    process::exit_now(std::panic::catch_unwind(run).unwrap_or(101))
 }
 
 /// What a monitor or uploader starts with.
