@@ -56,9 +56,11 @@ fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause)
 
 /// Waits until nothing is left to deliver now.
 pub(super) fn flush(wait: Duration) -> Result<()> {
+    // A wait of centuries is as good as for ever, and a clock cannot hold more.
+    let until = Instant::now() + wait.min(Duration::from_secs(u64::from(u32::MAX)));
     let client = client()?;
     let sequence = client.next_sequence();
     let control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
     control.send(&protocol::flush(sequence), &[]).map_err(monitor_gone)?;
-    await_answer(&control, sequence, Instant::now() + wait, |kind| kind == AnswerKind::Flushed).map(|_| ())
+    await_answer(&control, sequence, until, |kind| kind == AnswerKind::Flushed).map(|_| ())
 }

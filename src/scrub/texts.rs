@@ -161,6 +161,7 @@ mod tests {
                 level: Level::Info,
                 category: "net".into(),
                 message: "GET https://u:p@host/".into(),
+                truncated: false,
             }],
             stack_trace: StackTrace {
                 modules: vec![],
