@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::error::{Error, Result};
@@ -58,22 +60,42 @@ pub(crate) fn launch(config: &ValidConfig, blackbox: &Blackbox, entered: bool) -
     let (control, their_control) = Socket::pair()?;
     let (crash, their_crash) = Socket::pair()?;
     let fds = [their_crash.as_fd(), blackbox.as_fd()];
-    let monitor = start(Role::Monitor, config, &control, &their_control, &fds)?;
+    let monitor = start(Role::Monitor, &Settings::of(config), &control, &their_control, &fds)?;
     Ok(Link { crash, control, monitor })
+}
+
+/// What a started program is told.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Settings {
+    pub(super) config: ValidConfig,
+    /// For an uploader: what the one before it learnt of the servers. The supervisor keeps it without looking.
+    #[serde(default)]
+    pub(super) learnt: serde_json::Value,
+}
+
+impl Settings {
+    fn of(config: &ValidConfig) -> Self {
+        Self { config: config.clone(), learnt: serde_json::Value::Null }
+    }
 }
 
 /// Starts an uploader for `config`, with the blackbox for its consent mirror and its counters.
 #[cfg(feature = "upload")]
-pub(super) fn launch_uploader(config: &ValidConfig, blackbox: &Blackbox) -> Result<(libc::pid_t, Socket)> {
+pub(super) fn launch_uploader(
+    config: &ValidConfig,
+    blackbox: &Blackbox,
+    learnt: &serde_json::Value,
+) -> Result<(libc::pid_t, Socket)> {
     let (control, theirs) = Socket::pair()?;
-    let pid = start(Role::Uploader, config, &control, &theirs, &[blackbox.as_fd()])?;
+    let settings = Settings { learnt: learnt.clone(), ..Settings::of(config) };
+    let pid = start(Role::Uploader, &settings, &control, &theirs, &[blackbox.as_fd()])?;
     Ok((pid, control))
 }
 
 /// Spawns the program and sends its first message. `theirs` may be dropped afterwards.
 fn start(
     role: Role,
-    config: &ValidConfig,
+    settings: &Settings,
     ours: &Socket,
     theirs: &Socket,
     fds: &[BorrowedFd<'_>],
@@ -81,7 +103,7 @@ fn start(
     let mut nonce = [0; NONCE];
     getrandom::fill(&mut nonce)
         .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
-    let settings = serde_json::to_vec(config)
+    let settings = serde_json::to_vec(settings)
         .map_err(|e| Error::InvalidConfig { field: "install", reason: e.to_string() })?;
     let settings = memfd_with(c"cenotaph-config", &[&settings])?;
     let all: Vec<BorrowedFd<'_>> = std::iter::once(settings.as_fd()).chain(fds.iter().copied()).collect();

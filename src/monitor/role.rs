@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::launch::{ROLE_VARIABLE, Role};
+use super::launch::{ROLE_VARIABLE, Role, Settings};
 use super::supervisor;
 use crate::blackbox::{Blackbox, MonitorState};
 use crate::config::ValidConfig;
@@ -70,6 +70,9 @@ pub(super) struct Start {
     pub(super) crash: Option<Socket>,
     pub(super) blackbox: Blackbox,
     pub(super) config: ValidConfig,
+    /// From the uploader before this one.
+    #[cfg_attr(not(feature = "upload"), expect(dead_code, reason = "only uploaders read it"))]
+    pub(super) learnt: serde_json::Value,
 }
 
 /// Receives the launcher's first message.
@@ -88,14 +91,14 @@ fn greet(nonce: [u8; NONCE]) -> Result<Start> {
     let mut fds = message.fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| Error::malformed("message", "too few descriptors"));
     let settings = read_memfd(std::os::fd::AsFd::as_fd(&next()?), MAX_SETTINGS)?;
-    let config: ValidConfig =
+    let Settings { config, learnt } =
         serde_json::from_slice(&settings).map_err(|e| Error::malformed("settings", e.to_string()))?;
     let (first, second) = (next()?, fds.next());
     let (crash, blackbox) = match second {
         Some(blackbox) => (Some(Socket::from_fd(first)?), blackbox),
         None => (None, first),
     };
-    Ok(Start { control, crash, blackbox: Blackbox::from_fd(blackbox)?, config })
+    Ok(Start { control, crash, blackbox: Blackbox::from_fd(blackbox)?, config, learnt })
 }
 
 fn parse_role(value: &str) -> Option<(Role, [u8; NONCE])> {

@@ -143,8 +143,9 @@ impl Supervisor {
         match source {
             Source::Crash => self.handle_client(true),
             Source::Control => self.handle_client(false),
-            // It has nothing to say before it has a job, so it died.
-            Source::Idle => self.idle = Handle::start(&self.config).ok(),
+            // It has nothing to say before it has a job, so it died. The next crash makes another one; doing so now
+            // could go round and round where processes die at once.
+            Source::Idle => self.idle = None,
             Source::Busy(index) => self.handle_worker(index),
             Source::Uploader => self.delivery.handle_message(),
         }

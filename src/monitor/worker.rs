@@ -62,7 +62,7 @@ fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
             super::supervisor::count(blackbox, &outcome);
             #[cfg(feature = "upload")]
             if matches!(outcome, Outcome::Spooled { .. }) && !config.destinations.is_empty() {
-                let _ = super::launch::launch_uploader(config, blackbox);
+                let _ = super::launch::launch_uploader(config, blackbox, &serde_json::Value::Null);
             }
         }
     }

@@ -26,15 +26,8 @@ pub(crate) fn fork() -> Result<Forked> {
         -1 => Err(Error::last_os("fork")),
         0 => Ok(Forked::Child),
         pid => {
-            // SAFETY: a process id and no flags; returns a new descriptor.
-            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-            if fd < 0 {
-                let error = Error::last_os("pidfd_open");
-                kill(pid);
-                return Err(error);
-            }
-            // SAFETY: pidfd_open returned it and nobody else knows it.
-            Ok(Forked::Parent(pid, unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+            let ended = pidfd(pid).inspect_err(|_| kill(pid))?;
+            Ok(Forked::Parent(pid, ended))
         }
     }
 }
