@@ -1,6 +1,12 @@
 //! Cenotaph
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+#[cfg(not(all(cenotaph_linux, cenotaph_x86_64)))]
+compile_error!(
+    "Cenotaph captures crashes on Linux x86_64 so far. Other systems follow; until then leave the dependency out with \
+     [target.'cfg(all(target_os = \"linux\", target_arch = \"x86_64\"))'.dependencies]."
+);
+
 mod blackbox;
 mod capture;
 mod client;

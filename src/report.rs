@@ -315,6 +315,9 @@ pub struct Breadcrumb {
     pub category: String,
     /// What happened. Empty for child-directed applications. Scrubbed.
     pub message: String,
+    /// Whether the message was cut to the stated limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
 }
 
 /// The frames of every thread, and the modules that they lie in.

@@ -34,6 +34,10 @@ const NOBODY: u32 = 0;
 static ARMED: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 static PID: AtomicI32 = AtomicI32::new(0);
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
+/// What `SOCKET` refers to. An application that closes every descriptor it finds may have put a file or a
+/// connection of its own there, and must not find a crash context in it.
+static SOCKET_DEVICE: AtomicU64 = AtomicU64::new(0);
+static SOCKET_INODE: AtomicU64 = AtomicU64::new(0);
 static MONITOR: AtomicI32 = AtomicI32::new(0);
 static DEADLINE_NS: AtomicU64 = AtomicU64::new(0);
 static UNTIL_SPOOLED: AtomicU32 = AtomicU32::new(0);
@@ -49,6 +53,9 @@ static REQUEST: RequestCell = RequestCell(UnsafeCell::new(SignalRequest::empty()
 /// Publishes what the handler needs. Touches every page that it will write.
 pub(super) fn prepare(armament: Armament, wiped_on_fork: *mut AtomicU32) {
     PID.store(signal_safe::getpid(), Ordering::Relaxed);
+    let (device, inode) = signal_safe::identity(armament.socket).unwrap_or_default();
+    SOCKET_DEVICE.store(device, Ordering::Relaxed);
+    SOCKET_INODE.store(inode, Ordering::Relaxed);
     SOCKET.store(armament.socket, Ordering::Relaxed);
     MONITOR.store(armament.monitor, Ordering::Relaxed);
     DEADLINE_NS.store(armament.deadline_ns, Ordering::Relaxed);
@@ -65,6 +72,11 @@ pub(crate) fn is_armed() -> bool {
     let word = ARMED.load(Ordering::Acquire);
     // SAFETY: set to a page that is never unmapped while the pointer stands.
     !word.is_null() && unsafe { (*word).load(Ordering::Acquire) } != 0
+}
+
+/// Lets the monitor and its workers trace this process where Yama restricts that; signal-safe.
+pub(crate) fn allow_monitor() {
+    signal_safe::allow_tracer(MONITOR.load(Ordering::Relaxed));
 }
 
 /// Makes the handlers inert before they are removed.
@@ -118,7 +130,11 @@ fn report_or_wait(info: *const libc::siginfo_t, context: *const libc::c_void) {
 
 fn report(request: &mut SignalRequest, deadline_ns: u64) {
     let socket = SOCKET.load(Ordering::Relaxed);
-    signal_safe::allow_tracer(MONITOR.load(Ordering::Relaxed));
+    let ours = (SOCKET_DEVICE.load(Ordering::Relaxed), SOCKET_INODE.load(Ordering::Relaxed));
+    if signal_safe::identity(socket) != Some(ours) {
+        return;
+    }
+    allow_monitor();
     request.begin(CRASH, monotonic_ns());
     if !signal_safe::send(socket, request.as_bytes()) {
         return;

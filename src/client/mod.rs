@@ -276,7 +276,11 @@ fn check_spool(spool: &Path) -> Result<()> {
                 return process::is_writable(path).map_err(|e| Error::file(path, "write into", e));
             }
             Ok(_) => {
-                return Err(Error::file(path, "use as a directory", std::io::ErrorKind::NotADirectory.into()));
+                return Err(Error::file(
+                    path,
+                    "use as a directory",
+                    std::io::ErrorKind::NotADirectory.into(),
+                ));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => match path.parent() {
                 Some(parent) => path = parent,

@@ -1,4 +1,5 @@
 //! The stage while the application waits: its memory and notes are copied, and nothing else.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -89,7 +89,8 @@ fn start(
     ours.send(&protocol::hello(&nonce), &all).map_err(|source| Error::System { call: "sendmsg", source })?;
     let hex: String = nonce.iter().map(|b| format!("{b:02x}")).collect();
     let program = program()?;
-    let argv = [std::env::args_os().next().and_then(|a| c_string(&a)).unwrap_or_else(|| c"cenotaph".into())];
+    // All arguments: a program that looks at them before it installs us must come as far as the first time.
+    let argv: Vec<CString> = std::env::args_os().filter_map(|argument| c_string(&argument)).collect();
     spawn::spawn_detached(&program, &argv, &environment(role, &hex), theirs.as_fd(), tap())
         .map_err(|e| Error::MonitorUnavailable(format!("{} could not be started: {e}", role.name())))
 }

@@ -1,5 +1,6 @@
 //! The monitor's main process: owns the sockets and sleeps in the kernel. It never attaches to anything, parses no
 //! dump and uses no network; what can hang or die is done by processes that it starts.
+#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};

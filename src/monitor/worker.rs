@@ -1,4 +1,5 @@
 //! A worker: one process, one crash. It may hang or die over what it looks at; the supervisor starts another.
+#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn pointers_are_not_half_overwritten() {
-        let mapped = Addresses::new([0x6161_0000..0x6162_0000]);
+        let mapped = Addresses::new(std::iter::once(0x6161_0000..0x6162_0000));
         let guard = Guard { mapped: &mapped, aligned: 0 };
         let mut pointer = 0x6161_6161_u64.to_le_bytes().to_vec();
         pointer.extend(b"bbbbbbbb");

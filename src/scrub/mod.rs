@@ -125,4 +125,5 @@ pub fn report(report: &mut Report, policy: &Policy, receipt: &mut Receipt) {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stdout)]
 mod tests;

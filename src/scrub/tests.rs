@@ -363,6 +363,14 @@ fn hostile_memory_takes_time_in_proportion_to_its_size() {
 }
 
 #[test]
+fn very_many_findings_are_joined() {
+    let bytes = "10.1.2.3 ".repeat(1 << 17).into_bytes();
+    let (after, receipt) = scrubbed(&bytes, &layout(0, bytes.len()), &engine());
+    assert!(after.iter().all(|&byte| byte == b'*' || byte == b' '));
+    assert!(receipt.entries.len() < 10, "{}", receipt.entries.len());
+}
+
+#[test]
 fn unknown_processors_and_impossible_policies_are_refused() {
     let mut receipt = Receipt::default();
     let unknown = Layout { processor: 7, ..Layout::default() };

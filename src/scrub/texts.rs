@@ -33,9 +33,12 @@ pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt
         }
     }
     for breadcrumb in &mut report.breadcrumbs {
-        for text in [&mut breadcrumb.category, &mut breadcrumb.message] {
-            scrub_text(text, known, echoes, Place::Breadcrumb, receipt);
+        scrub_text(&mut breadcrumb.category, known, echoes, Place::Breadcrumb, receipt);
+        let mut findings = finder::in_utf8(&breadcrumb.message, known, echoes);
+        if breadcrumb.truncated {
+            findings.extend(finder::cut_end_of_utf8(&breadcrumb.message, known));
         }
+        blank(&mut breadcrumb.message, findings, Place::Breadcrumb, receipt);
     }
     match &mut report.reason {
         Reason::Panic { message, location, thread } => {
@@ -158,6 +161,7 @@ mod tests {
                 level: Level::Info,
                 category: "net".into(),
                 message: "GET https://u:p@host/".into(),
+                truncated: false,
             }],
             stack_trace: StackTrace {
                 modules: vec![],

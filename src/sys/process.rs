@@ -72,6 +72,14 @@ pub(crate) fn reap(pid: libc::pid_t, wait: bool) {
     let _ = super::retry(|| unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) });
 }
 
+/// Removes a variable from the environment, if nobody else can be reading it.
+pub(crate) fn remove_variable(name: &str) {
+    if super::procfs::own_threads() == 1 {
+        // SAFETY: one thread, so nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
 /// Ends this process at once, without running exit handlers of the application whose image this is.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: always allowed.

@@ -5,7 +5,7 @@
 //! that the inner one belongs to init (or the nearest subreaper) by the time it runs.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::error::{Error, Result};
 
@@ -81,6 +81,26 @@ pub(crate) fn spawn_detached(
         return Err(Error::System { call: "execve", source });
     }
     Ok(plan.pid)
+}
+
+/// In the started program: a copy of the socket at [`CHILD_SOCKET`].
+///
+/// # Errors
+/// If nothing is open there.
+pub(crate) fn copy_inherited() -> Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, or fails for a number that is not open.
+    let copy = unsafe { libc::fcntl(CHILD_SOCKET, libc::F_DUPFD_CLOEXEC, 8) };
+    if copy < 0 {
+        return Err(Error::last_os("fcntl(F_DUPFD_CLOEXEC)"));
+    }
+    // SAFETY: made just above, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// In the started program: closes [`CHILD_SOCKET`]. Only after a message with the nonce came through it.
+pub(crate) fn close_inherited() {
+    // SAFETY: the launcher opened the number for this program alone; nothing in it holds it as an owner.
+    unsafe { libc::close(CHILD_SOCKET) };
 }
 
 extern "C" fn outer(argument: *mut c_void) -> c_int {

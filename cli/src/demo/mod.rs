@@ -150,7 +150,7 @@ fn wait_for_spooled(log: &Path) -> Result<Spooled> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        for line in text.lines().filter(|line| line.contains("\"process\":\"worker\"")) {
+        if let Some(line) = text.lines().find(|line| line.contains("\"process\":\"worker\"")) {
             return serde_json::from_str(line)
                 .map_err(|_| Failure::Failed(format!("the worker failed: {}", output::printable(line))));
         }

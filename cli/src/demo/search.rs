@@ -89,7 +89,7 @@ mod tests {
             let leaks = leaks(&[Source { name: "a".to_owned(), bytes }]);
             assert!(leaks.iter().any(|leak| leak.planted.kind == "e-mail"));
         }
-        let clean = [Source { name: "a".to_owned(), bytes: planted::EMAIL.value[..7].as_bytes().to_vec() }];
+        let clean = [Source { name: "a".to_owned(), bytes: planted::EMAIL.value.as_bytes()[..7].to_vec() }];
         assert!(leaks(&clean).is_empty());
     }
 }
