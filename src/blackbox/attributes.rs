@@ -1,4 +1,5 @@
 //! The table of attributes.
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::AtomicU64;
 

@@ -1,4 +1,5 @@
 //! The ring of breadcrumbs: the newest replace the oldest.
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

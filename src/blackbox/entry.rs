@@ -3,6 +3,7 @@
 //! The classic sequence lock, over atomic words so that a reader in another process is never undefined
 //! behaviour (H.-J. Boehm, "Can seqlocks get along with programming language memory models?", 2012). A reader
 //! never waits: the writer may have died in the middle.
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 

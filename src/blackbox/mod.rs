@@ -3,7 +3,7 @@
 //! The blackbox is a sealed memfd shared with the monitor. Setting an attribute or adding a breadcrumb writes
 //! memory and takes no system call; every entry is guarded by a sequence number, so that the monitor can tell a
 //! whole entry from one that a dying thread left half-written.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod attributes;
 mod breadcrumbs;
@@ -151,3 +151,6 @@ impl AsFd for Blackbox {
         self.memory.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

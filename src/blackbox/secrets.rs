@@ -1,4 +1,5 @@
 //! Values that the application registered while running: blanked wherever a report holds them.
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::AtomicU64;
 
