@@ -108,6 +108,7 @@ impl Config {
             monitor: link.monitor,
             deadline_ns: config.deadline_ms.saturating_mul(1_000_000),
             until_spooled: config.release_at == ReleaseAt::Spooled,
+            no_core: config.audience == Audience::ChildDirected && !config.keep_core,
         })?;
         if config.panics {
             panic_hook::install(request::report_panic);

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{Client, await_answer, client, monitor_gone};
-use crate::capture::{allow_monitor, context};
+use crate::capture::{allow_monitor, context, expect_abort};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
 use crate::protocol::{self, AnswerKind, Cause};
@@ -32,7 +32,10 @@ pub fn capture(reason: &str) -> Result<ReportId> {
 pub(super) fn report_panic(cause: Cause) {
     let Ok(client) = client() else { return };
     let context = context::here();
-    let _ = std::hint::black_box(request(&client, context, &cause));
+    let reported = std::hint::black_box(request(&client, context, &cause));
+    if cfg!(panic = "abort") && reported.is_ok() {
+        expect_abort();
+    }
 }
 
 fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause) -> Result<ReportId> {

@@ -52,7 +52,10 @@ pub(super) struct Delivery {
 impl Delivery {
     /// Reports of earlier runs are due at once.
     pub(super) fn new(config: &ValidConfig, log: Log) -> Self {
-        let waiting = Spool::new(&config.spool).list().is_ok_and(|items| !items.is_empty());
+        let spool = Spool::new(&config.spool).with_limits(stages::limits(config));
+        // Reports that wait for consent, or for a destination to be named, have their age limit all the same.
+        let _ = spool.expire();
+        let waiting = spool.list().is_ok_and(|items| !items.is_empty());
         Self {
             next: waiting.then(Instant::now),
             config: config.clone(),

@@ -136,20 +136,29 @@ fn store(
     let mut parts = parts(report, receipt)?;
     parts.extend(kind.map(|kind| Part { kind, bytes: std::mem::take(&mut captured.dump) }));
     let key = LocalKey::load_or_create(&config.spool)?;
-    let sealed = container::seal(report.id, report.time_ms, &parts, &key);
+    let meta = &mut captured.meta;
+    let mut detail = report.detail;
+    let mut sealed = container::seal(report.id, report.time_ms, &parts, &key);
+    if let (Err(Error::Limit { .. }), Some(kind)) = (&sealed, kind) {
+        detail = Detail::StackTrace;
+        meta.notes.push(format!("{STEPPED_DOWN} to {detail}: the dump is longer than a part may be"));
+        let (small, mut large): (Vec<Part>, Vec<Part>) =
+            parts.into_iter().partition(|part| part.kind != kind);
+        large.iter_mut().for_each(|part| part.bytes.zeroize());
+        parts = small;
+        sealed = container::seal(report.id, report.time_ms, &parts, &key);
+    }
     parts.iter_mut().for_each(|part| part.bytes.zeroize());
     let sealed = sealed?;
-    let meta = &mut captured.meta;
     meta.stage("seal");
     meta.bytes("compress", usize::try_from(sealed.compressed_len).unwrap_or(usize::MAX));
     meta.bytes("seal", sealed.bytes.len());
     let spool = Spool::new(&config.spool).with_limits(limits(config));
     let allowed = || ask(Stage::Spool, config, blackbox) == Verdict::Proceed;
-    let mut detail = report.detail;
     let committed = match (spool.commit(report.id, &sealed.bytes, allowed), kind) {
         (Err(Error::ConsentRefused(_)), _) => return Ok(Outcome::RefusedByConsent),
         // No room for all of it: the frames take a hundredth.
-        (Err(error), Some(kind)) => {
+        (Err(error), Some(kind)) if detail > Detail::StackTrace => {
             detail = Detail::StackTrace;
             meta.notes.push(format!("{STEPPED_DOWN} to {detail}: {error}"));
             spool.commit(report.id, &container::without_part(&sealed.bytes, kind)?, allowed)

@@ -16,6 +16,7 @@ use crate::config::ValidConfig;
 use crate::error::Result;
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
+use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
 
 /// How long a worker may take from the memory read to the commit.
@@ -259,8 +260,12 @@ impl Supervisor {
 
     fn replace(&mut self, index: usize) {
         let Busy { worker, mut case, .. } = self.busy.swap_remove(index);
-        // Ends it if it only hangs: nothing else frees a target that it has stopped.
+        // Ends it if it only hangs: nothing else frees a target that it is attached to.
         drop(worker);
+        if case.bundle.is_none() {
+            // It may have died between the dump writer's SIGSTOP and SIGCONT.
+            process::continue_stopped(case.pid);
+        }
         case.deaths += 1;
         let deaths = case.deaths;
         let waits = self.client.crash.is_some() || self.client.control.is_some();

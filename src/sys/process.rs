@@ -51,6 +51,12 @@ pub(crate) fn kill_pidfd(fd: BorrowedFd<'_>) {
     };
 }
 
+/// Lets a process go on that a tracer has left stopped; no effect on one that runs.
+pub(crate) fn continue_stopped(pid: libc::pid_t) {
+    // SAFETY: plain values. The caller knows that the process has not ended, as it holds the other end of its socket.
+    unsafe { libc::kill(pid, libc::SIGCONT) };
+}
+
 /// Ends a child of ours that nobody has waited for.
 pub(crate) fn kill(pid: libc::pid_t) {
     // SAFETY: plain values. The child has not been reaped, so its number cannot belong to another process.
