@@ -40,3 +40,25 @@ pub(crate) fn bold(text: &str) -> String {
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
+
+/// A table: aligned under a heading on a terminal, else one line a row with tabs between the columns.
+pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> Result<()> {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
+    if !io::stdout().is_terminal() {
+        return rows.iter().try_for_each(|row| line(row.join("\t")));
+    }
+    let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let aligned = |cells: Vec<String>| {
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    line(bold(&aligned(heading.iter().map(|cell| (*cell).to_owned()).collect())))?;
+    rows.into_iter().try_for_each(|row| line(aligned(row)))
+}

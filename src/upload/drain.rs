@@ -216,7 +216,10 @@ pub fn drain<Q: Queue>(
             Fate::Dropped => summary.dropped += 1,
         }
     }
-    summary.next_due_ms = queue.next_due_ms()?;
+    // Without a destination nothing is ever due.
+    if !destinations.is_empty() {
+        summary.next_due_ms = queue.next_due_ms()?;
+    }
     Ok(summary)
 }
 

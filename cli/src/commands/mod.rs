@@ -2,5 +2,70 @@
 #![forbid(unsafe_code)]
 
 mod collect;
+mod inspect;
+mod open;
+mod scrub;
+mod spool;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::failure::{Failure, Result};
+use crate::output;
 
 pub(crate) use collect::collect;
+pub(crate) use inspect::inspect;
+pub(crate) use open::open;
+pub(crate) use scrub::scrub;
+pub(crate) use spool::spool;
+
+/// A sealed report's first bytes (`spool::container`).
+const CONTAINER_MAGIC: &[u8] = b"CENOTAPH";
+
+fn missing(command: &str, what: &str) -> Failure {
+    Failure::Usage(format!("{command}: {what} is missing"))
+}
+
+/// Takes the one positional argument of a command.
+fn take(into: &mut Option<PathBuf>, value: std::ffi::OsString) -> Result<()> {
+    match into {
+        Some(_) => Err(Failure::Usage(format!("one argument too many: {}", value.display()))),
+        None => {
+            *into = Some(PathBuf::from(value));
+            Ok(())
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Failure::file(path, "read", e))
+}
+
+/// Writes `value` as JSON into a file, or to standard output for `-`.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Failure::file(path, "write as JSON", e))?;
+    if path == Path::new("-") {
+        return output::line(text);
+    }
+    std::fs::write(path, text + "\n").map_err(|e| Failure::file(path, "write", e))
+}
+
+/// A minidump's bytes, or words about what the file is instead.
+fn read_minidump(path: &Path) -> Result<Vec<u8>> {
+    let bytes = read(path)?;
+    if bytes.starts_with(CONTAINER_MAGIC) {
+        return Err(Failure::Failed(format!(
+            "{}: this is a sealed report; unseal it with 'cenotaph open {} --key SPOOL/key -o DIR' first",
+            path.display(),
+            path.display()
+        )));
+    }
+    if !bytes.starts_with(b"MDMP") {
+        return Err(Failure::Failed(format!(
+            "{}: not a minidump (it does not start with MDMP)",
+            path.display()
+        )));
+    }
+    Ok(bytes)
+}

@@ -1,11 +1,13 @@
-//! The command line of Cenotaph.
+//! The command line of Cenotaph. A library, so that tests can use its collector in their own process.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod collect;
-mod failure;
+pub mod collect;
+pub mod failure;
 mod interrupt;
 mod output;
 
 mod commands;
+mod demo;
 
 use std::process::ExitCode;
 
@@ -17,15 +19,29 @@ Cenotaph: crash reports without the person
 Usage: cenotaph COMMAND [ARGUMENTS]
 
 Commands:
+  demo [--dir DIR] [--json FILE]
+      A program with personal data in it crashes; shows its report, what was removed from it, and a search of
+      everything that was written or sent. Needs nothing set up; DIR (default: a new one) keeps what there was.
   collect --listen ADDR --dir DIR --self-signed [--fail N:STATUS[:SECONDS]]
       An HTTPS collector on loopback for development. Writes its certificate authority to DIR/ca.pem,
       prints the address it listens on, and keeps each request in a folder of its own, DIR/NUMBER-REPORT/.
       --fail answers the first N requests with STATUS (and Retry-After SECONDS).
+  inspect FILE [--json FILE]
+      What is in a minidump: the reason, the crashing thread's frames, threads, modules, streams.
+  scrub IN -o OUT [--level pattern|pointers] [--known VALUE].. [--receipt FILE]
+      Removes personal data from a minidump and prints what was removed, by place and rule.
+  open CONTAINER --key KEY -o DIR
+      Unseals a report of a spool, with the spool's file 'key'.
+  spool list DIR [--json FILE]
+      The reports that wait in a spool.
+
+FILE may be '-' for standard output where JSON or a receipt is written.
 
 Exit codes: 0 done, 1 it failed, 2 the command line cannot be understood.
 ";
 
-fn main() -> ExitCode {
+/// Runs the command of this process's command line.
+pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -44,7 +60,13 @@ fn run() -> Result<()> {
             output::line(format_args!("cenotaph {}", env!("CARGO_PKG_VERSION")))
         }
         Some(Value(command)) => match command.to_str() {
+            Some("demo") => demo::demo(arguments),
+            Some("demo-victim") => demo::victim(arguments),
             Some("collect") => commands::collect(arguments),
+            Some("inspect") => commands::inspect(arguments),
+            Some("open") => commands::open(arguments),
+            Some("scrub") => commands::scrub(arguments),
+            Some("spool") => commands::spool(arguments),
             Some("help") => output::line(HELP.trim_end()),
             _ => Err(Failure::Usage(format!("unknown command {}", command.display()))),
         },
