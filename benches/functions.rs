@@ -99,7 +99,7 @@ fn scrub(criterion: &mut Criterion, input: &Input) -> Result<()> {
     group.bench_function("compile the policy", |b| b.iter(|| Engine::new(&policy(Level::Pattern))));
     group.throughput(input.throughput());
     for (name, level) in [("pattern", Level::Pattern), ("pointers", Level::Pointers)] {
-        let engine = Engine::new(&policy(level))?;
+        let mut engine = Engine::new(&policy(level))?;
         group.bench_function(name, |b| {
             b.iter_batched_ref(
                 || (input.dump.clone(), Receipt::default()),
