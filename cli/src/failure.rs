@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::path::Path;
 
 /// Short for a result with [`Failure`].
-pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// A message for standard error: the file or thing, what is wrong, the way out.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// The command line cannot be understood. Exit code 2.
     Usage(String),
     /// The thing asked for failed. Exit code 1.

@@ -36,39 +36,39 @@ const STOP_TIME: Duration = Duration::from_secs(10);
 
 /// How to run a collector.
 #[derive(Debug, Clone)]
-pub(crate) struct Options {
+pub struct Options {
     /// A loopback address; port 0 takes a free one.
-    pub(crate) listen: SocketAddr,
+    pub listen: SocketAddr,
     /// Where everything is written.
-    pub(crate) dir: PathBuf,
+    pub dir: PathBuf,
     /// Answers to give instead of the real ones, for trying out how a client takes them.
-    pub(crate) fail: Option<Fail>,
+    pub fail: Option<Fail>,
 }
 
 /// `--fail N:STATUS[:SECONDS]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fail {
+pub struct Fail {
     /// How many requests are answered so.
-    pub(crate) count: u64,
+    pub count: u64,
     /// With this status.
-    pub(crate) status: u16,
+    pub status: u16,
     /// And this `Retry-After`.
-    pub(crate) retry_after: Option<u64>,
+    pub retry_after: Option<u64>,
 }
 
 /// What a collector saw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// TCP connections, whatever came of them.
-    pub(crate) connections: u64,
+    pub connections: u64,
     /// Requests; each has a folder.
-    pub(crate) requests: u64,
+    pub requests: u64,
     /// Requests that were answered as accepted.
-    pub(crate) accepted: u64,
+    pub accepted: u64,
 }
 
 /// A running collector. Dropping it stops it.
-pub(crate) struct Server {
+pub struct Server {
     address: SocketAddr,
     authority: PathBuf,
     shared: Arc<Shared>,
@@ -91,7 +91,10 @@ struct Shared {
 
 impl Server {
     /// Writes `DIR/ca.pem`, then listens. `note` gets a line for each connection.
-    pub(crate) fn start(options: &Options, note: fn(&str)) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If the address is not on loopback, or the folder or the address cannot be used.
+    pub fn start(options: &Options, note: fn(&str)) -> Result<Self> {
         let Options { listen, dir, fail } = options;
         if !listen.ip().is_loopback() {
             return Err(Failure::Usage(format!(
@@ -127,17 +130,17 @@ impl Server {
     }
 
     /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The PEM file that clients have to trust.
-    pub(crate) fn authority(&self) -> &Path {
+    pub fn authority(&self) -> &Path {
         &self.authority
     }
 
     /// What it has seen so far.
-    pub(crate) fn seen(&self) -> Seen {
+    pub fn seen(&self) -> Seen {
         Seen {
             connections: self.shared.connections.load(Ordering::SeqCst),
             requests: self.shared.requests.load(Ordering::SeqCst),
@@ -146,7 +149,7 @@ impl Server {
     }
 
     /// Takes no more connections and waits for requests that have begun.
-    pub(crate) fn stop(mut self) -> Seen {
+    pub fn stop(mut self) -> Seen {
         self.end();
         self.seen()
     }

@@ -1,7 +1,7 @@
-//! The command line of Cenotaph.
+//! The command line of Cenotaph. A library, so that tests can use its collector in their own process.
 
-mod collect;
-mod failure;
+pub mod collect;
+pub mod failure;
 mod interrupt;
 mod output;
 
@@ -35,7 +35,8 @@ FILE may be '-' for standard output where JSON or a receipt is written.
 Exit codes: 0 done, 1 it failed, 2 the command line cannot be understood.
 ";
 
-fn main() -> ExitCode {
+/// Runs the command of this process's command line.
+pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
