@@ -266,6 +266,17 @@ impl<'a> From<&'a String> for ValueRef<'a> {
     }
 }
 
+impl From<ValueRef<'_>> for AttributeValue {
+    fn from(value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Bool(v) => Self::Bool(v),
+            ValueRef::Integer(v) => Self::Integer(v),
+            ValueRef::Float(v) => Self::Float(v),
+            ValueRef::String(v) => Self::String(v.to_owned()),
+        }
+    }
+}
+
 macro_rules! value_ref_from {
     ($($from:ty => $variant:ident),*) => {$(
         impl From<$from> for ValueRef<'_> {

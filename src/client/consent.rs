@@ -9,7 +9,6 @@ use crate::privacy::consent::{Basis, Consent};
 use crate::privacy::{Mirror, identity};
 use crate::protocol;
 use crate::spool::file::Spool;
-use crate::spool::key::LocalKey;
 
 /// Reads and changes the consent of the person at the device.
 pub struct ConsentHandle(Arc<Client>);
@@ -43,8 +42,8 @@ impl ConsentHandle {
         self.stop(Consent::Denied)
     }
 
-    /// No reports any longer. What is in the spool is removed, the device identifier and the local key are destroyed;
-    /// returns how many report files were removed.
+    /// No reports any longer. What is in the spool is removed and the secret of the device identifier destroyed; returns
+    /// how many report files were removed. (Before any grant this is the same as [`deny`](Self::deny).)
     ///
     /// # Errors
     /// As for [`deny`](Self::deny).
@@ -61,10 +60,6 @@ impl ConsentHandle {
         let purged = Spool::new(spool).purge();
         identity::forget(&spool.join(consent_record::IDENTITY_FILE))?;
         written?;
-        // Sealed bytes that a file system still holds somewhere can no longer be opened. The record goes on under a
-        // fresh key.
-        LocalKey::destroy(spool)?;
-        consent_record::write(spool, said, None)?;
         purged
     }
 

@@ -4,10 +4,9 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use super::outcome::Outcome;
+use super::outcome::{Effort, Outcome};
 use crate::error::{Error, Result};
 use crate::protocol::MAX_MESSAGE;
-use crate::report::Detail;
 use crate::sys::socket::{Message, Received, Socket};
 
 const CAPTURE: u8 = 1;
@@ -27,7 +26,7 @@ pub(super) enum Job {
     },
     /// Go on with memory that another worker has read.
     Resume {
-        ceiling: Detail,
+        effort: Effort,
         bundle: OwnedFd,
         blackbox: OwnedFd,
         /// If the application still waits.
@@ -58,13 +57,13 @@ pub(super) fn send_capture(
 
 pub(super) fn send_resume(
     worker: &Socket,
-    ceiling: Detail,
+    effort: Effort,
     bundle: BorrowedFd<'_>,
     blackbox: BorrowedFd<'_>,
     client: Option<BorrowedFd<'_>>,
 ) -> std::io::Result<()> {
     let fds: Vec<BorrowedFd<'_>> = [bundle, blackbox].into_iter().chain(client).collect();
-    worker.send(&[RESUME, u8::from(ceiling == Detail::StackTrace)], &fds)
+    worker.send(&[RESUME, effort as u8], &fds)
 }
 
 /// Waits for a job; `None` when the supervisor is gone.
@@ -87,9 +86,9 @@ fn parse(message: Message) -> Result<Job> {
             let pid = libc::pid_t::from_ne_bytes(pid.try_into().map_err(|_| malformed())?);
             Ok(Job::Capture { pid, request: request.to_vec(), client: next()?, blackbox: next()? })
         }
-        (&RESUME, &[step_down]) => {
-            let ceiling = if step_down == 0 { Detail::Minidump } else { Detail::StackTrace };
-            Ok(Job::Resume { ceiling, bundle: next()?, blackbox: next()?, client: next().ok() })
+        (&RESUME, &[effort]) => {
+            let effort = Effort::from_byte(effort);
+            Ok(Job::Resume { effort, bundle: next()?, blackbox: next()?, client: next().ok() })
         }
         _ => Err(malformed()),
     }

@@ -34,21 +34,45 @@ pub(super) enum Outcome {
     },
 }
 
+/// How much of a dump a worker may touch: bytes that killed one worker would kill the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum Effort {
+    /// The registers that the handler sent, nothing else.
+    RegistersOnly = 0,
+    /// Frames, but no memory in the report: nothing is scrubbed.
+    StackTrace = 1,
+    /// Everything that the configuration allows.
+    Full = 2,
+}
+
+impl Effort {
+    pub(super) fn from_byte(byte: u8) -> Self {
+        match byte {
+            2 => Self::Full,
+            1 => Self::StackTrace,
+            _ => Self::RegistersOnly,
+        }
+    }
+}
+
 /// What follows a worker's death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Another worker, with at most this detail.
-    Retry(Detail),
+    /// Another worker, with at most this effort.
+    Retry(Effort),
     /// Nothing more can be done.
     GiveUp,
 }
 
-/// Decides after the `deaths`-th worker died over one crash. `read` says whether the application's memory had been
-/// read before: then the bytes themselves may be what kills, so the second try steps down.
+/// Decides after the `deaths`-th worker died over one crash. A first death may be an accident; after that the bytes
+/// are suspected, and each try does less with them. Before the memory was `read` there is only starting afresh, as
+/// long as the application waits.
 pub(super) fn after_death(deaths: u32, read: bool, application_waits: bool) -> Next {
     match (deaths, read, application_waits) {
-        (0..=1, true, _) | (0..=2, false, true) => Next::Retry(Detail::Minidump),
-        (2..=3, true, _) => Next::Retry(Detail::StackTrace),
+        (0..=1, true, _) | (0..=2, false, true) => Next::Retry(Effort::Full),
+        (2, true, _) => Next::Retry(Effort::StackTrace),
+        (3, true, _) => Next::Retry(Effort::RegistersOnly),
         _ => Next::GiveUp,
     }
 }
@@ -61,16 +85,19 @@ mod tests {
     fn retries_then_steps_down_then_gives_up() {
         use Next::{GiveUp, Retry};
         let cases = [
-            (1, true, false, Retry(Detail::Minidump)),
-            (2, true, false, Retry(Detail::StackTrace)),
-            (3, true, true, Retry(Detail::StackTrace)),
+            (1, true, false, Retry(Effort::Full)),
+            (2, true, false, Retry(Effort::StackTrace)),
+            (3, true, true, Retry(Effort::RegistersOnly)),
             (4, true, true, GiveUp),
-            (1, false, true, Retry(Detail::Minidump)),
+            (1, false, true, Retry(Effort::Full)),
             (1, false, false, GiveUp),
             (3, false, true, GiveUp),
         ];
         for (deaths, read, waits, expected) in cases {
             assert_eq!(after_death(deaths, read, waits), expected, "{deaths} {read} {waits}");
+        }
+        for effort in [Effort::RegistersOnly, Effort::StackTrace, Effort::Full] {
+            assert_eq!(Effort::from_byte(effort as u8), effort);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use super::outcome::Outcome;
+use super::outcome::{Effort, Outcome};
 use crate::blackbox::{Blackbox, Snapshot};
 use crate::capture::context::is_fault;
 use crate::config::ValidConfig;
@@ -155,25 +155,29 @@ fn reason(cause: &Cause, signal: &libc::signalfd_siginfo) -> Reason {
     }
 }
 
-/// Unwinds, scrubs, seals and commits. The level of detail is at most `ceiling` and the configuration's.
+/// Unwinds, scrubs, seals and commits. `effort` limits what is done with the dump.
 ///
 /// # Errors
 /// If the report could not be stored. What fails before steps the level of detail down instead.
 pub(super) fn complete(
     mut captured: Captured,
-    ceiling: Detail,
+    effort: Effort,
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Result<Outcome> {
     if ask(Stage::Spool, config, blackbox) == Verdict::Drop {
         return Ok(Outcome::RefusedByConsent);
     }
-    let mut detail = config.detail.min(ceiling);
-    if ceiling < config.detail {
-        captured.meta.notes.push(format!("{STEPPED_DOWN} to {ceiling}: workers died over the dump"));
+    let mut detail = config.detail;
+    if effort < Effort::Full {
+        detail = Detail::StackTrace;
+        captured.meta.notes.push(format!("{STEPPED_DOWN} to {detail}: workers died over the dump"));
     }
     let mut sizes = BTreeMap::from([("dump".to_owned(), captured.dump.len() as u64)]);
-    let layout = Layout::parse(&captured.dump);
+    let layout = match effort {
+        Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
+        Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
+    };
     let trace = layout
         .as_ref()
         .map_err(ToString::to_string)

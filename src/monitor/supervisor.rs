@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use super::delivery::Delivery;
 use super::job::{self, Progress};
 use super::log::Log;
-use super::outcome::{Next, Outcome, after_death};
+use super::outcome::{Effort, Next, Outcome, after_death};
 use super::role::Start;
 use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
 use crate::config::ValidConfig;
 use crate::error::Result;
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
-use crate::report::{Detail, ReportId};
+use crate::report::ReportId;
 use crate::sys::socket::{self, Received, Socket};
 
 /// How long a worker may take from the memory read to the commit.
@@ -189,11 +189,11 @@ impl Supervisor {
             self.log.event("supervisor", "failed", "the application is in a pid namespace that we cannot see into");
             return;
         }
-        self.give(Case { pid, request, client, bundle: None, deaths: 0 }, Detail::Minidump);
+        self.give(Case { pid, request, client, bundle: None, deaths: 0 }, Effort::Full);
     }
 
     /// Hands a crash to the idle worker, or to a new one, and has the next idle worker made.
-    fn give(&mut self, case: Case, ceiling: Detail) {
+    fn give(&mut self, case: Case, effort: Effort) {
         let worker = match self.idle.take().map_or_else(|| Handle::start(&self.config), Ok) {
             Ok(worker) => worker,
             Err(error) => {
@@ -211,7 +211,7 @@ impl Supervisor {
             ),
             Some(bundle) => job::send_resume(
                 &worker.socket,
-                ceiling,
+                effort,
                 bundle.as_fd(),
                 self.blackbox.as_fd(),
                 Some(case.client.as_fd()),
@@ -256,9 +256,9 @@ impl Supervisor {
         let deaths = case.deaths;
         let waits = self.client.crash.is_some() || self.client.control.is_some();
         match after_death(deaths, case.bundle.is_some(), waits) {
-            Next::Retry(ceiling) => {
-                self.log.event("supervisor", "worker-replaced", format!("death {deaths}, detail up to {ceiling}"));
-                self.give(case, ceiling);
+            Next::Retry(effort) => {
+                self.log.event("supervisor", "worker-replaced", format!("death {deaths}, next effort {effort:?}"));
+                self.give(case, effort);
             }
             Next::GiveUp => {
                 self.blackbox.count(Count::Failed, 1);

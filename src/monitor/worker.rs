@@ -4,13 +4,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::job::{self, Job};
 use super::log::Log;
-use super::outcome::Outcome;
+use super::outcome::{Effort, Outcome};
 use super::stages::{self, Captured};
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::error::Result;
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage};
-use crate::report::{Detail, ReportId};
+use crate::report::ReportId;
 use crate::sys::memory::read_memfd;
 use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
@@ -84,7 +84,7 @@ fn perform(
             let outcome = capture(pid, &request, &client, &blackbox, supervisor, config, log);
             (outcome, Some(blackbox))
         }
-        Job::Resume { ceiling, bundle, blackbox, client } => {
+        Job::Resume { effort, bundle, blackbox, client } => {
             let blackbox = match Blackbox::from_fd(blackbox) {
                 Ok(blackbox) => blackbox,
                 Err(error) => return (failed(&error), None),
@@ -92,7 +92,7 @@ fn perform(
             let client = client.and_then(|fd| Socket::from_fd(fd).ok());
             let captured = read_memfd(bundle.as_fd(), MAX_BUNDLE).and_then(|b| Captured::from_bundle(&b));
             let outcome = match captured {
-                Ok(captured) => complete(captured, ceiling, client.as_ref(), &blackbox, config),
+                Ok(captured) => complete(captured, effort, client.as_ref(), &blackbox, config),
                 Err(error) => failed(&error),
             };
             (outcome, Some(blackbox))
@@ -130,18 +130,18 @@ fn capture(
         log.event("worker", "bundle-failed", error);
     }
     answer(client, AnswerKind::Released, sequence, captured.meta.id);
-    complete(captured, Detail::Minidump, Some(client), blackbox, config)
+    complete(captured, Effort::Full, Some(client), blackbox, config)
 }
 
 fn complete(
     captured: Captured,
-    ceiling: Detail,
+    effort: Effort,
     client: Option<&Socket>,
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Outcome {
     let (sequence, id) = (captured.meta.sequence, captured.meta.id);
-    let outcome = stages::complete(captured, ceiling, blackbox, config)
+    let outcome = stages::complete(captured, effort, blackbox, config)
         .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
     if let Some(client) = client {
         let kind = match outcome {

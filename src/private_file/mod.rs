@@ -52,8 +52,8 @@ pub(crate) fn update(
 ) -> Result<()> {
     let (directory, temporary) = beside(path)?;
     create_dir(&directory)?;
-    let mut file = open_locked(&temporary)?;
-    let replace = |file: &mut File| -> Result<bool> {
+    let locked = open_locked(&temporary)?;
+    let replace = |mut file: &File| -> Result<bool> {
         let present = read(path, max_len)?;
         let Some(bytes) = decide(present.as_ref().map(|p| p.as_slice()))? else { return Ok(false) };
         steps::at("update: decided");
@@ -66,7 +66,7 @@ pub(crate) fn update(
         std::fs::rename(&temporary, path).map_err(|e| Error::file(path, "replace", e))?;
         Ok(true)
     };
-    match replace(&mut file) {
+    match replace(locked.file()) {
         Ok(true) => {
             steps::at("update: renamed");
             sync_dir(&directory)
@@ -134,7 +134,7 @@ pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> Result<Option<File
 }
 
 /// Opens `path`, made if need be, and takes its exclusive lock; the file found there is the one locked.
-fn open_locked(path: &Path) -> Result<File> {
+fn open_locked(path: &Path) -> Result<Locked> {
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         let mut options = OpenOptions::new();
@@ -142,10 +142,11 @@ fn open_locked(path: &Path) -> Result<File> {
             return Err(Error::file(path, "create", io::ErrorKind::NotFound.into()));
         };
         lock_until(&file, path, Lock::Exclusive, deadline)?;
+        let locked = Locked(file);
         // The holder before us may have renamed or removed the file that we waited for.
-        let locked = file.metadata().map_err(|e| Error::file(path, "read", e))?;
+        let ours = locked.file().metadata().map_err(|e| Error::file(path, "read", e))?;
         match std::fs::symlink_metadata(path) {
-            Ok(there) if (there.dev(), there.ino()) == (locked.dev(), locked.ino()) => return Ok(file),
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(locked),
             _ if Instant::now() > deadline => return Err(timeout()),
             _ => {}
         }
@@ -161,12 +162,50 @@ pub(crate) enum Lock {
     Exclusive,
 }
 
-/// Takes flock(2) on an open file; it ends with the file (and with all forked copies of it).
+/// A file whose flock(2) ends when this is dropped, or with the process.
 ///
-/// # Errors
-/// [`Error::Timeout`] after ten seconds.
-pub(crate) fn lock(file: &File, path: &Path, kind: Lock) -> Result<()> {
-    lock_until(file, path, kind, Instant::now() + LOCK_WAIT)
+/// Closing alone would not end it while a copy of the descriptor lives in a process that was forked meanwhile, even
+/// if only until its exec.
+#[derive(Debug)]
+pub(crate) struct Locked(File);
+
+impl Locked {
+    /// Waits for the lock.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] after ten seconds.
+    pub(crate) fn wait(file: File, path: &Path, kind: Lock) -> Result<Self> {
+        lock_until(&file, path, kind, Instant::now() + LOCK_WAIT)?;
+        Ok(Self(file))
+    }
+
+    /// Takes the lock, or returns `None` if somebody has it.
+    ///
+    /// # Errors
+    /// If the file system has no locks.
+    pub(crate) fn try_now(file: File, path: &Path, kind: Lock) -> Result<Option<Self>> {
+        let attempt = match kind {
+            Lock::Shared => file.try_lock_shared(),
+            Lock::Exclusive => file.try_lock(),
+        };
+        match attempt {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(Error::file(path, "lock", e)),
+        }
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Cannot fail for a lock that is held; closing follows anyway.
+        let _ = self.0.unlock();
+    }
 }
 
 fn lock_until(file: &File, path: &Path, kind: Lock, deadline: Instant) -> Result<()> {

@@ -110,3 +110,17 @@ fn writers_take_turns() {
     assert_eq!(u64::from_le_bytes(count[..].try_into().unwrap()), threads * rounds);
     assert_eq!(names(root.path()), ["counter"]);
 }
+
+#[test]
+fn a_dropped_lock_is_free_even_if_a_forked_process_has_a_copy() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("lock");
+    let open = || File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+    let locked = Locked::wait(open(), &path, Lock::Exclusive).unwrap();
+    // A descriptor of the same open file, as fork(2) makes.
+    let copy = locked.file().try_clone().unwrap();
+    assert!(Locked::try_now(open(), &path, Lock::Shared).unwrap().is_none());
+    drop(locked);
+    assert!(Locked::try_now(open(), &path, Lock::Exclusive).unwrap().is_some());
+    drop(copy);
+}

@@ -1,7 +1,7 @@
 //! A report in the hands of an uploader.
 #![forbid(unsafe_code)]
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use super::file::{Item, State, take_lock};
 use super::name::Name;
 use crate::error::{Error, Result};
-use crate::private_file::{self, steps};
+use crate::private_file::{self, Lock, Locked, steps};
 use crate::report::ReportId;
 
-/// The only right to send a report. It is a lock on the report's file, so it ends with the process (and with all
-/// its forked copies) if not before, and the report goes back to `pending` then.
+/// The only right to send a report. It is a lock on the report's file, so it ends when dropped or with the process (and
+/// all processes it forked meanwhile that did not exec), and the report goes back to `pending` then.
 ///
 /// A report that was purged meanwhile stays purged: every ending is `Ok` and has no effect.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ use crate::report::ReportId;
 pub struct Claim {
     dir: PathBuf,
     name: Name,
-    file: File,
+    locked: Locked,
 }
 
 impl Claim {
@@ -41,11 +41,8 @@ impl Claim {
         let Some(file) = private_file::open(&item.path, OpenOptions::new().read(true))? else {
             return Ok(None);
         };
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { dir: dir.to_path_buf(), name: item.name(), file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(Error::file(&item.path, "lock", e)),
-        }
+        let locked = Locked::try_now(file, &item.path, Lock::Exclusive)?;
+        Ok(locked.map(|locked| Self { dir: dir.to_path_buf(), name: item.name(), locked }))
     }
 
     /// The report's id.
@@ -70,7 +67,7 @@ impl Claim {
     pub fn read(&self) -> Result<Vec<u8>> {
         let path = self.path();
         let failed = |e| Error::file(&path, "read", e);
-        let mut file = &self.file;
+        let mut file = self.locked.file();
         file.rewind().map_err(failed)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
@@ -79,7 +76,7 @@ impl Claim {
 
     /// Whether the report was deleted since it was claimed: consent was withdrawn, so do not send it.
     pub fn is_purged(&self) -> bool {
-        self.file.metadata().is_ok_and(|found| found.nlink() == 0)
+        self.locked.file().metadata().is_ok_and(|found| found.nlink() == 0)
     }
 
     /// Every destination has accepted it: deletes it, durably.
@@ -116,7 +113,7 @@ impl Claim {
     pub fn note_delivered(&mut self, delivered_mask: u32) -> Result<()> {
         let name = Name { delivered: self.name.delivered | delivered_mask, ..self.name };
         let _lock = take_lock(&self.dir)?;
-        self.move_to(State::Sending, name)?;
+        self.rename(State::Sending, name)?;
         self.name = name;
         Ok(())
     }
@@ -139,7 +136,8 @@ impl Claim {
     pub fn rejected(self) -> Result<()> {
         let _lock = take_lock(&self.dir)?;
         private_file::create_dir(&self.dir.join(State::Rejected.name()))?;
-        self.move_to(State::Rejected, self.name)
+        let name = self.name;
+        self.move_to(State::Rejected, name)
     }
 
     /// Gives it back as it was: it was not tried.
@@ -148,16 +146,23 @@ impl Claim {
     /// If the spool cannot be changed; the report goes back later.
     pub fn release(self) -> Result<()> {
         let _lock = take_lock(&self.dir)?;
-        self.move_to(State::Pending, self.name)
+        let name = self.name;
+        self.move_to(State::Pending, name)
     }
 
     /// Its uploader died. The caller holds the spool's lock.
     pub(super) fn abandoned(self) -> Result<()> {
         let attempts = self.name.attempts.saturating_add(1);
-        self.move_to(State::Pending, Name { attempts, ..self.name })
+        let name = Name { attempts, ..self.name };
+        self.move_to(State::Pending, name)
     }
 
-    fn move_to(&self, state: State, name: Name) -> Result<()> {
+    /// Ends the claim before the caller's lock ends, so that the next claimant finds the report free.
+    fn move_to(self, state: State, name: Name) -> Result<()> {
+        self.rename(state, name)
+    }
+
+    fn rename(&self, state: State, name: Name) -> Result<()> {
         let directory = self.dir.join(state.name());
         let path = directory.join(name.to_string());
         match std::fs::rename(self.path(), &path) {

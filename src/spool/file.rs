@@ -13,7 +13,7 @@
 //! under the lock is nobody's any more, and so is a file in `sending` that is not locked.
 #![forbid(unsafe_code)]
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use super::claim::Claim;
 use super::name::Name;
 use super::quota::{Excess, Limits, Stored, select};
 use crate::error::{Error, Result};
-use crate::private_file::{self, Lock, steps};
+use crate::private_file::{self, Lock, Locked, steps};
 use crate::report::ReportId;
 
 /// A spool directory. Cheap to make; holds nothing open. All calls may be made from any thread and from several
@@ -371,19 +371,18 @@ impl Spool {
         State::ALL.iter().any(|state| self.state_dir(*state).exists())
     }
 
-    fn take_lock(&self) -> Result<File> {
+    fn take_lock(&self) -> Result<Locked> {
         take_lock(&self.dir)
     }
 
-    fn take_shared_lock(&self) -> Result<Option<File>> {
+    fn take_shared_lock(&self) -> Result<Option<Locked>> {
         if !self.exists() {
             return Ok(None);
         }
         private_file::check_dir(&self.dir)?;
         let path = self.dir.join("lock");
         let file = private_file::open(&path, OpenOptions::new().read(true))?;
-        file.iter().try_for_each(|file| private_file::lock(file, &path, Lock::Shared))?;
-        Ok(file)
+        file.map(|file| Locked::wait(file, &path, Lock::Shared)).transpose()
     }
 
     fn state_dir(&self, state: State) -> PathBuf {
@@ -403,19 +402,19 @@ impl Item {
 }
 
 /// Takes the exclusive lock of the spool in `dir`.
-pub(super) fn take_lock(dir: &Path) -> Result<File> {
+pub(super) fn take_lock(dir: &Path) -> Result<Locked> {
     private_file::check_dir(dir)?;
     let path = dir.join("lock");
     let mut options = OpenOptions::new();
     let file = private_file::open(&path, options.read(true).write(true).create(true))?
         .ok_or_else(|| Error::file(&path, "create", io::ErrorKind::NotFound.into()))?;
-    private_file::lock(&file, &path, Lock::Exclusive)?;
-    Ok(file)
+    Locked::wait(file, &path, Lock::Exclusive)
 }
 
 /// Whether nobody holds the claimed file any more.
 fn is_abandoned(path: &Path) -> bool {
-    matches!(private_file::open(path, OpenOptions::new().read(true)), Ok(Some(file)) if file.try_lock_shared().is_ok())
+    let Ok(Some(file)) = private_file::open(path, OpenOptions::new().read(true)) else { return false };
+    Locked::try_now(file, path, Lock::Shared).is_ok_and(|locked| locked.is_some())
 }
 
 fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -1,7 +1,7 @@
 #![allow(clippy::print_stdout)] // A child process's only way to speak.
 
 use std::collections::BTreeSet;
-use std::fs::FileTimes;
+use std::fs::{File, FileTimes};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::report::{Attribute, AttributeValue, Detail, Fingerprint, ReportId, StackTrace};
+use crate::report::{Attribute, AttributeValue, Detail, Fingerprint, ReportId, StackTrace, ValueRef};
 
 fn opened() -> Opened {
     let attribute =
@@ -14,16 +14,16 @@ fn opened() -> Opened {
             reason: Reason::Signal { number: libc::SIGSEGV, code: 1, address: Some(0x10) },
             detail: Detail::Minidump,
             attributes: vec![
-                attribute("level", AttributeValue::from("castle")),
-                attribute("fps", AttributeValue::from(59.5)),
-                attribute("lives", AttributeValue::from(3_i64)),
-                attribute("hd", AttributeValue::from(true)),
-                attribute("uuid", AttributeValue::from("mine")),
-                attribute("_mod_sync", AttributeValue::from("1")),
-                attribute("upload_file_minidump", AttributeValue::from("x")),
-                attribute("prod", AttributeValue::from("other")),
-                attribute("cenotaph.report", AttributeValue::from("x")),
-                attribute("guid", AttributeValue::from("x")),
+                attribute("level", ValueRef::from("castle").into()),
+                attribute("fps", ValueRef::from(59.5).into()),
+                attribute("lives", ValueRef::from(3_i64).into()),
+                attribute("hd", ValueRef::from(true).into()),
+                attribute("uuid", ValueRef::from("mine").into()),
+                attribute("_mod_sync", ValueRef::from("1").into()),
+                attribute("upload_file_minidump", ValueRef::from("x").into()),
+                attribute("prod", ValueRef::from("other").into()),
+                attribute("cenotaph.report", ValueRef::from("x").into()),
+                attribute("guid", ValueRef::from("x").into()),
             ],
             breadcrumbs: Vec::new(),
             stack_trace: StackTrace::default(),
