@@ -5,10 +5,10 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
+use cenotaph as client;
 use cenotaph::Config;
 use cenotaph::privacy::{Audience, Basis};
 use cenotaph::report::Level;
-use cenotaph as client;
 
 use crate::options::{ConsentChoice, Options};
 
