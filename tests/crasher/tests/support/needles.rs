@@ -1,0 +1,64 @@
+//! The search for what must not be there: every window of eight bytes of every value, in one pass.
+#![allow(dead_code, reason = "each test program uses a part of this")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+
+/// Bytes of a window. Eight characters of UTF-8, four of UTF-16, two of UTF-32.
+pub(crate) const WINDOW: usize = 8;
+
+/// All windows of some values.
+pub(crate) struct Needles {
+    /// The window as a number, and the number of the value it is of.
+    windows: HashMap<u64, usize>,
+    /// Whether any window begins with these two bytes: nearly all of a haystack is passed over by this.
+    begins: Vec<bool>,
+    labels: Vec<String>,
+}
+
+/// A window that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Where it begins.
+    pub(crate) offset: usize,
+    /// Which value it is a piece of (one of them, if several have it).
+    pub(crate) label: String,
+}
+
+impl Needles {
+    /// Every window, at every byte offset, of every value. A value shorter than a window has none, so that is refused.
+    pub(crate) fn new(values: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let mut needles = Self { windows: HashMap::new(), begins: vec![false; 1 << 16], labels: Vec::new() };
+        for (label, bytes) in values {
+            assert!(bytes.len() >= WINDOW, "{label} is shorter than a window");
+            for window in bytes.windows(WINDOW) {
+                needles.begins[usize::from(u16::from_le_bytes([window[0], window[1]]))] = true;
+                needles.windows.entry(number(window)).or_insert(needles.labels.len());
+            }
+            needles.labels.push(label);
+        }
+        needles
+    }
+
+    /// Every place in `bytes` where a window begins.
+    pub(crate) fn find(&self, bytes: &[u8]) -> Vec<Found> {
+        let mut found = Vec::new();
+        for (offset, window) in bytes.windows(WINDOW).enumerate() {
+            if self.begins[usize::from(u16::from_le_bytes([window[0], window[1]]))]
+                && let Some(value) = self.windows.get(&number(window))
+            {
+                found.push(Found { offset, label: self.labels[*value].clone() });
+            }
+        }
+        found
+    }
+
+    /// How many different windows there are.
+    pub(crate) fn count(&self) -> usize {
+        self.windows.len()
+    }
+}
+
+fn number(window: &[u8]) -> u64 {
+    u64::from_le_bytes(window.try_into().unwrap())
+}
