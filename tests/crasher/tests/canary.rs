@@ -28,10 +28,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cells::Cell;
+use cenotaph::dump::Layout;
 use cenotaph::spool::container;
 use cenotaph::spool::key::LocalKey;
 use needles::Needles;
-use plant::{Encoding, Place};
+use plant::Place;
 use scene::{Collector, Live, Scene, attachment_of, dump_of, wait_for};
 use serde_json::Value;
 use tap::Tap;
@@ -174,11 +175,14 @@ fn received(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// Every window of every value, in every encoding.
 fn needles() -> Needles {
-    let encodings = [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf32Le];
     Needles::new(kinds::all().into_iter().flat_map(|kind| {
         let secrets: BTreeSet<String> = kind.forms.into_iter().map(|form| form.secret).collect();
         secrets.into_iter().flat_map(move |secret| {
-            encodings.map(|encoding| (format!("{} {encoding:?}", kind.name), cells::encode(&secret, encoding)))
+            cells::ENCODINGS.map(|(encoding, name, _)| {
+                let bytes = cells::encode(&secret, encoding);
+                let unit = bytes.len() / secret.len();
+                (format!("{} {name}", kind.name), bytes, unit)
+            })
         })
     }))
 }
@@ -189,13 +193,27 @@ fn search(needles: &Needles, all: &[(String, Vec<u8>)]) -> usize {
         bytes += content.len();
         for found in needles.find(content) {
             let piece = String::from_utf8_lossy(&content[found.offset..found.offset + needles::WINDOW]);
-            leaks.push(format!("{} at {:#x} of {name}: {piece:?}", found.label, found.offset));
+            let place = place_in_dump(content, found.offset).unwrap_or_default();
+            leaks.push(format!("{} at {:#x} of {name}{place}: {piece:?}", found.label, found.offset));
         }
     }
     println!("searched {} files and parts, {bytes} bytes, for {} windows", all.len(), needles.count());
-    leaks.truncate(40);
+    leaks.truncate(20);
     assert!(leaks.is_empty(), "{leaks:#?}");
     bytes
+}
+
+/// What lies at that offset, if the bytes are a dump.
+fn place_in_dump(bytes: &[u8], offset: usize) -> Option<String> {
+    let layout = Layout::parse(bytes).ok()?;
+    let memory = layout.memory.iter().find(|memory| memory.bytes.contains(&offset));
+    let stack = |address| layout.threads.iter().any(|thread| thread.stack.address == address);
+    let memory = memory.map(|memory| {
+        let kind = if stack(memory.address) { "stack" } else { "memory" };
+        format!(" ({kind} from {:#x}, byte {:#x})", memory.address, offset - memory.bytes.start)
+    });
+    let context = || layout.threads.iter().find(|thread| thread.context.contains(&offset));
+    memory.or_else(|| context().map(|thread| format!(" (registers of thread {})", thread.id)))
 }
 
 /// The receipt of each crash's report, as it arrived, against the memory before scrubbing.
@@ -231,6 +249,24 @@ fn random() -> impl FnMut() -> u64 {
 
 fn in_registers(cell: &Cell) -> bool {
     matches!(cell.place, Place::Register | Place::HeapRegister)
+}
+
+#[test]
+fn values_can_be_told_from_everything_else() {
+    let needles = needles();
+    for kind in kinds::all() {
+        for form in &kind.forms {
+            for (encoding, ..) in cells::ENCODINGS {
+                for text in [&form.before, &form.after] {
+                    let text = cells::encode(text, encoding);
+                    assert_eq!(needles.find(&text), [], "{} {encoding:?}", kind.name);
+                }
+                let found = needles.find(&cells::encode(&form.text(), encoding));
+                let characters = form.secret.len() - needles::WINDOW + 1;
+                assert!(found.len() >= characters, "{} {encoding:?}", kind.name);
+            }
+        }
+    }
 }
 
 #[test]

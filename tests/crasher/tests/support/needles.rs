@@ -1,4 +1,9 @@
 //! The search for what must not be there: every window of eight bytes of every value, in one pass.
+//!
+//! One exception: eight bytes of UTF-16 are four characters, of UTF-32 two, and four decimal digits are no piece of
+//! anybody's card number, but a piece of any inode's number ("socket:[257812]"), and two are a pair of small integers. So
+//! where a window of fewer than eight characters has digits only, the search is for the whole eight characters
+//! around it instead: windows of 16 or 32 bytes.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -9,8 +14,8 @@ pub(crate) const WINDOW: usize = 8;
 
 /// All windows of some values.
 pub(crate) struct Needles {
-    /// The window as a number, and the number of the value it is of.
-    windows: HashMap<u64, usize>,
+    /// The window as a number; the number of the value it is of, and the whole of what must stand there.
+    windows: HashMap<u64, Vec<(usize, Vec<u8>)>>,
     /// Whether any window begins with these two bytes: nearly all of a haystack is passed over by this.
     begins: Vec<bool>,
     labels: Vec<String>,
@@ -26,14 +31,24 @@ pub(crate) struct Found {
 }
 
 impl Needles {
-    /// Every window, at every byte offset, of every value. A value shorter than a window has none, so that is refused.
-    pub(crate) fn new(values: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+    /// Every window, at every byte offset, of every value, whose characters take `unit` bytes each. A value shorter than
+    /// a window has none, so that is refused.
+    pub(crate) fn new(values: impl IntoIterator<Item = (String, Vec<u8>, usize)>) -> Self {
         let mut needles = Self { windows: HashMap::new(), begins: vec![false; 1 << 16], labels: Vec::new() };
-        for (label, bytes) in values {
-            assert!(bytes.len() >= WINDOW, "{label} is shorter than a window");
-            for window in bytes.windows(WINDOW) {
+        for (label, bytes, unit) in values {
+            assert!(bytes.len() >= WINDOW * unit, "{label} is shorter than a window");
+            for (offset, window) in bytes.windows(WINDOW).enumerate() {
                 needles.begins[usize::from(u16::from_le_bytes([window[0], window[1]]))] = true;
-                needles.windows.entry(number(window)).or_insert(needles.labels.len());
+                let whole = if window.iter().all(|&byte| byte == 0 || byte.is_ascii_digit()) {
+                    &bytes[offset..bytes.len().min(offset + WINDOW * unit)]
+                } else {
+                    window
+                };
+                // Nearer to the value's end there are not eight characters more: an earlier window has them all.
+                if whole.len() == window.len() || whole.len() == WINDOW * unit {
+                    let entry = needles.windows.entry(number(window)).or_default();
+                    entry.push((needles.labels.len(), whole.to_vec()));
+                }
             }
             needles.labels.push(label);
         }
@@ -45,7 +60,8 @@ impl Needles {
         let mut found = Vec::new();
         for (offset, window) in bytes.windows(WINDOW).enumerate() {
             if self.begins[usize::from(u16::from_le_bytes([window[0], window[1]]))]
-                && let Some(value) = self.windows.get(&number(window))
+                && let Some(values) = self.windows.get(&number(window))
+                && let Some((value, _)) = values.iter().find(|(_, whole)| bytes[offset..].starts_with(whole))
             {
                 found.push(Found { offset, label: self.labels[*value].clone() });
             }
