@@ -76,7 +76,8 @@ pub(crate) fn table(random: &mut impl FnMut() -> u64) -> (Vec<Cell>, NotApplicab
                 let reason = not_applicable(place, encoding, "null").map(str::to_owned);
                 let reason = reason.or_else(|| {
                     let least = forms.iter().map(|form| encode(&form.text(), encoding).len()).min().unwrap();
-                    (least > room(place)).then(|| format!("longer than the {} bytes of the place", room(place)))
+                    (least > room(place))
+                        .then(|| format!("longer than the {} bytes of the place", room(place)))
                 });
                 match (reason, forms.iter().find(fits)) {
                     (None, Some(form)) => {
@@ -157,8 +158,15 @@ pub(crate) fn encode(text: &str, encoding: Encoding) -> Vec<u8> {
 /// - a cell whose value the raw dump does not hold at all (then nothing was tested);
 /// - a cell whose value lies somewhere in the raw dump, but the receipt has no entry of its place there, by its rule;
 /// - a piece of any value in the raw dump where the receipt has no entry at all.
-pub(crate) fn check(cells: &[Cell], raw: &[u8], attachment: &Value, needles: &Needles, missing: &mut Vec<String>) {
-    let entries: Vec<Entry> = attachment["receipt"]["entries"].as_array().unwrap().iter().map(Entry::new).collect();
+pub(crate) fn check(
+    cells: &[Cell],
+    raw: &[u8],
+    attachment: &Value,
+    needles: &Needles,
+    missing: &mut Vec<String>,
+) {
+    let entries: Vec<Entry> =
+        attachment["receipt"]["entries"].as_array().unwrap().iter().map(Entry::new).collect();
     let in_dump: Vec<&Entry> = entries.iter().filter(|entry| !entry.is_text()).collect();
     for found in needles.find(raw) {
         if !in_dump.iter().any(|entry| entry.start < found.offset + WINDOW && found.offset < entry.end) {
@@ -220,7 +228,8 @@ fn check_text(cell: &Cell, cells: &[Cell], entries: &[Entry], attachment: &Value
         _ => ("breadcrumbs", "category", "message", "breadcrumb"),
     };
     let texts = attachment["report"][list].as_array().unwrap();
-    let text = texts.iter().find(|text| text[name_field] == cell.kind).and_then(|text| text[text_field].as_str());
+    let text =
+        texts.iter().find(|text| text[name_field] == cell.kind).and_then(|text| text[text_field].as_str());
     // Of a PEM key the line feeds between the stars may stay.
     let stars = |text: &str| text.chars().filter(|c| *c == '*').count();
     let wanted = cell.form.secret.chars().filter(|c| !c.is_whitespace()).count();

@@ -60,7 +60,11 @@ pub(crate) fn all() -> Vec<Kind> {
         kind("us-ssn", "us-ssn", &[("ssn ", "618-43-7529", "."), ("", "618-43-7529", "")]),
         kind("ipv4", "ipv4", &[("peer ", "203.189.176.142", " up"), ("", "203.189.76.142", "")]),
         kind("ipv6", "ipv6", &[("from ", "2a0b:97c4:e71f:d3::91be", ""), ("", "2a0b:97c4::91b", "")]),
-        kind("user-path", "user-path", &[("/home/", "zkq9wjxlvtj", "/Plans/x.odt"), ("/home/", "zkq9wjxj", "")]),
+        kind(
+            "user-path",
+            "user-path",
+            &[("/home/", "zkq9wjxlvtj", "/Plans/x.odt"), ("/home/", "zkq9wjxj", "")],
+        ),
         kind(
             "url-user-info",
             "url-user-info",
@@ -79,11 +83,7 @@ pub(crate) fn all() -> Vec<Kind> {
             &[("-----BEGIN PRIVATE KEY-----\n", pem, "\n-----END PRIVATE KEY-----\n")],
         ),
         kind("aws-key-id", "aws-key-id", &[("id ", &aws, "."), ("", &aws, "")]),
-        kind(
-            "aws-secret",
-            "aws-secret",
-            &[("aws secret ", "vJ8/zKz3Qw+7LmNpRt5YhGbFcDqAv2uIoZkXq9Wj", "")],
-        ),
+        kind("aws-secret", "aws-secret", &[("aws secret ", "vJ8/zKz3Qw+7LmNpRt5YhGbFcDqAv2uIoZkXq9Wj", "")]),
         kind("github", "github-token", &[("git ", &github, "."), ("", &github, "")]),
         kind("slack", "slack-token", &[("im ", &slack, "."), ("", &slack, ""), ("", &slack[..15], "")]),
         kind("stripe", "stripe-key", &[("pay ", &stripe, "."), ("", &stripe, ""), ("", &stripe[..19], "")]),

@@ -1,5 +1,8 @@
 //! The search for what must not be there: every window of eight bytes of every value, in one pass.
 //!
+//! In the wide encodings windows begin where characters do: one that begins within a character holds no more than the
+//! others, but its ends are halves, which anything can be.
+//!
 //! One exception: eight bytes of UTF-16 are four characters, of UTF-32 two, and four decimal digits are no piece of
 //! anybody's card number, but a piece of any inode's number ("socket:[257812]"), and two are a pair of small integers. So
 //! where a window of fewer than eight characters has digits only, the search is for the whole eight characters
@@ -31,21 +34,18 @@ pub(crate) struct Found {
 }
 
 impl Needles {
-    /// Every window, at every byte offset, of every value, whose characters take `unit` bytes each. A value shorter than
+    /// Every window of every value, whose characters take `unit` bytes each. A value shorter than
     /// a window has none, so that is refused.
     pub(crate) fn new(values: impl IntoIterator<Item = (String, Vec<u8>, usize)>) -> Self {
         let mut needles = Self { windows: HashMap::new(), begins: vec![false; 1 << 16], labels: Vec::new() };
         for (label, bytes, unit) in values {
             assert!(bytes.len() >= WINDOW * unit, "{label} is shorter than a window");
-            for (offset, window) in bytes.windows(WINDOW).enumerate() {
+            for (offset, window) in bytes.windows(WINDOW).enumerate().step_by(unit) {
                 needles.begins[usize::from(u16::from_le_bytes([window[0], window[1]]))] = true;
-                let whole = if window.iter().all(|&byte| byte == 0 || byte.is_ascii_digit()) {
-                    &bytes[offset..bytes.len().min(offset + WINDOW * unit)]
-                } else {
-                    window
-                };
+                let digits = window.iter().all(|&byte| byte == 0 || byte.is_ascii_digit());
+                let length = if digits { WINDOW * unit } else { WINDOW };
                 // Nearer to the value's end there are not eight characters more: an earlier window has them all.
-                if whole.len() == window.len() || whole.len() == WINDOW * unit {
+                if let Some(whole) = bytes.get(offset..offset + length) {
                     let entry = needles.windows.entry(number(window)).or_default();
                     entry.push((needles.labels.len(), whole.to_vec()));
                 }

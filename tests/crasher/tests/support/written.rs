@@ -85,17 +85,35 @@ fn fanotify() -> io::Result<OwnedFd> {
     checked(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
     // SAFETY: C strings, or null where mount(2) ignores the argument.
     checked(unsafe {
-        libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE, std::ptr::null())
+        libc::mount(
+            c"none".as_ptr(),
+            c"/".as_ptr(),
+            std::ptr::null(),
+            libc::MS_REC | libc::MS_PRIVATE,
+            std::ptr::null(),
+        )
     })?;
     // What is behind these is not stored anywhere.
     const NOT_FILES: [&str; 12] = [
-        "proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "mqueue", "securityfs", "debugfs", "tracefs",
-        "pstore", "bpf",
+        "proc",
+        "sysfs",
+        "devtmpfs",
+        "devpts",
+        "cgroup",
+        "cgroup2",
+        "mqueue",
+        "securityfs",
+        "debugfs",
+        "tracefs",
+        "pstore",
+        "bpf",
     ];
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo")?;
     let mut marked = 0;
     for line in mounts.lines() {
-        let (Some(point), Some((_, source))) = (line.split(' ').nth(4), line.split_once(" - ")) else { continue };
+        let (Some(point), Some((_, source))) = (line.split(' ').nth(4), line.split_once(" - ")) else {
+            continue;
+        };
         let kind = source.split(' ').next().unwrap_or_default();
         if NOT_FILES.contains(&kind) {
             continue;
@@ -149,7 +167,12 @@ fn read_fanotify(events: &OwnedFd, stop: &AtomicBool) -> BTreeSet<Written> {
         while offset < length {
             // SAFETY: the kernel put whole events there, each with its length first (fanotify(7)).
             let event = unsafe {
-                buffer.as_ptr().cast::<u8>().add(offset).cast::<libc::fanotify_event_metadata>().read_unaligned()
+                buffer
+                    .as_ptr()
+                    .cast::<u8>()
+                    .add(offset)
+                    .cast::<libc::fanotify_event_metadata>()
+                    .read_unaligned()
             };
             offset += event.event_len as usize;
             assert_eq!(event.mask & libc::FAN_Q_OVERFLOW, 0, "events were lost");
@@ -263,7 +286,11 @@ impl Inotify {
         if found.uid() != user {
             return;
         }
-        if found.is_dir() && self.watched.iter().any(|(_, folder)| path.starts_with(folder) && folder.components().count() > 2)
+        if found.is_dir()
+            && self
+                .watched
+                .iter()
+                .any(|(_, folder)| path.starts_with(folder) && folder.components().count() > 2)
         {
             let _ = self.watch(path);
             for entry in fs::read_dir(path).into_iter().flatten().flatten() {
