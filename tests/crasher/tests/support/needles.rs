@@ -3,10 +3,10 @@
 //! In the wide encodings windows begin where characters do: one that begins within a character holds no more than the
 //! others, but its ends are halves, which anything can be.
 //!
-//! One exception: eight bytes of UTF-16 are four characters, of UTF-32 two, and four decimal digits are no piece of
-//! anybody's card number, but a piece of any inode's number ("socket:[257812]"), and two are a pair of small integers. So
-//! where a window of fewer than eight characters has digits only, the search is for the whole eight characters
-//! around it instead: windows of 16 or 32 bytes.
+//! Eight bytes of UTF-16 are four characters, of UTF-32 two, and some of these are no piece of anything: four decimal
+//! digits are in the number of any inode ("socket:[257812]"), and two characters of UTF-32 are two small integers,
+//! such as the size of a heap block (0x61, `a`) behind somebody's last byte. [`length`] says where a window is longer
+//! for that reason; every character of every value is still in windows.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -42,10 +42,8 @@ impl Needles {
             assert!(bytes.len() >= WINDOW * unit, "{label} is shorter than a window");
             for (offset, window) in bytes.windows(WINDOW).enumerate().step_by(unit) {
                 needles.begins[usize::from(u16::from_le_bytes([window[0], window[1]]))] = true;
-                let digits = window.iter().all(|&byte| byte == 0 || byte.is_ascii_digit());
-                let length = if digits { WINDOW * unit } else { WINDOW };
-                // Nearer to the value's end there are not eight characters more: an earlier window has them all.
-                if let Some(whole) = bytes.get(offset..offset + length) {
+                // Nearer to the value's end there are not so many characters left: an earlier window has them all.
+                if let Some(whole) = bytes.get(offset..offset + length(window, unit)) {
                     let entry = needles.windows.entry(number(window)).or_default();
                     entry.push((needles.labels.len(), whole.to_vec()));
                 }
@@ -73,6 +71,17 @@ impl Needles {
     pub(crate) fn count(&self) -> usize {
         self.windows.len()
     }
+}
+
+/// Bytes that are searched for from where `window` begins, whose characters take `unit` bytes each.
+fn length(window: &[u8], unit: usize) -> usize {
+    let mut characters = window.iter().step_by(unit);
+    if unit > 1 && characters.clone().all(u8::is_ascii_digit) {
+        return 8 * unit;
+    }
+    // Heap blocks have multiples of 16 bytes, and a flag in the lowest bit (malloc(3), glibc's malloc_chunk).
+    let size_like = |&byte: &u8| !byte.is_ascii_alphabetic() || byte % 16 <= 1;
+    if unit == 4 && characters.any(size_like) { 4 * unit } else { WINDOW }
 }
 
 fn number(window: &[u8]) -> u64 {
