@@ -41,12 +41,14 @@ impl Needles {
         for (label, bytes, unit) in values {
             assert!(bytes.len() >= WINDOW * unit, "{label} is shorter than a window");
             for (offset, window) in bytes.windows(WINDOW).enumerate().step_by(unit) {
-                needles.begins[usize::from(u16::from_le_bytes([window[0], window[1]]))] = true;
-                // Nearer to the value's end there are not so many characters left: an earlier window has them all.
-                if let Some(whole) = bytes.get(offset..offset + length(window, unit)) {
-                    let entry = needles.windows.entry(number(window)).or_default();
-                    entry.push((needles.labels.len(), whole.to_vec()));
-                }
+                // At the value's end there are not so many characters left: then its last ones.
+                let length = length(window, unit);
+                let start = offset.min(bytes.len() - length);
+                let whole = &bytes[start..start + length];
+                let begins = u16::from_le_bytes([whole[0], whole[1]]);
+                needles.begins[usize::from(begins)] = true;
+                let entry = needles.windows.entry(number(&whole[..WINDOW])).or_default();
+                entry.push((needles.labels.len(), whole.to_vec()));
             }
             needles.labels.push(label);
         }
