@@ -154,6 +154,8 @@ pub struct ValidConfig {
     pub indirect_budget: u64,
     /// How long the monitor goes on retrying after the application has ended, in milliseconds.
     pub linger_ms: u64,
+    /// Whether a child-directed application may leave a core file.
+    pub keep_core: bool,
     /// Log file of outcomes, if asked for; it never holds report contents.
     pub log: Option<PathBuf>,
     /// Random bytes of this start, for [`Identity::Session`].
@@ -184,6 +186,7 @@ impl Config {
                 deadline_ms: 10_000,
                 indirect_budget: 512 * 1024,
                 linger_ms: 60_000,
+                keep_core: false,
                 log: None,
                 session: [0; 16],
             },
@@ -275,6 +278,13 @@ impl Config {
     /// How long the monitor goes on retrying a delivery after the application has ended. Default: 60 s.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.settings.linger_ms = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Lets the kernel write a core file of a child-directed application after its crash, where the system is set up so.
+    /// It holds everything that the report leaves out. Others' core files are never touched.
+    pub fn keep_core(mut self) -> Self {
+        self.settings.keep_core = true;
         self
     }
 

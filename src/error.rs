@@ -1,4 +1,5 @@
 //! The one error type of the library.
+#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};

@@ -332,7 +332,11 @@ mod tests {
             Cause::Signal,
             Cause::Requested("now".into()),
             Cause::Requested(String::new()),
-            Cause::Panic { message: "boom: ä".into(), location: "src/a.rs:1:2".into(), thread: "main".into() },
+            Cause::Panic {
+                message: "boom: ä".into(),
+                location: "src/a.rs:1:2".into(),
+                thread: "main".into(),
+            },
         ];
         for cause in causes {
             let bytes = capture_request(3, 9, context(), &cause);

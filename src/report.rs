@@ -266,20 +266,21 @@ impl<'a> From<&'a String> for ValueRef<'a> {
     }
 }
 
-impl From<ValueRef<'_>> for AttributeValue {
-    fn from(value: ValueRef<'_>) -> Self {
-        match value {
-            ValueRef::Bool(v) => Self::Bool(v),
-            ValueRef::Integer(v) => Self::Integer(v),
-            ValueRef::Float(v) => Self::Float(v),
-            ValueRef::String(v) => Self::String(v.to_owned()),
-        }
+impl From<&str> for AttributeValue {
+    fn from(value: &str) -> Self {
+        Self::String(value.to_owned())
     }
 }
 
 macro_rules! value_ref_from {
     ($($from:ty => $variant:ident),*) => {$(
         impl From<$from> for ValueRef<'_> {
+            fn from(value: $from) -> Self {
+                Self::$variant(value.into())
+            }
+        }
+
+        impl From<$from> for AttributeValue {
             fn from(value: $from) -> Self {
                 Self::$variant(value.into())
             }
@@ -314,6 +315,9 @@ pub struct Breadcrumb {
     pub category: String,
     /// What happened. Empty for child-directed applications. Scrubbed.
     pub message: String,
+    /// Whether the message was cut to the stated limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
 }
 
 /// The frames of every thread, and the modules that they lie in.

@@ -1,4 +1,5 @@
 //! The command line of Cenotaph. A library, so that tests can use its collector in their own process.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod collect;
 pub mod failure;
@@ -6,6 +7,7 @@ mod interrupt;
 mod output;
 
 mod commands;
+mod demo;
 
 use std::process::ExitCode;
 
@@ -17,6 +19,9 @@ Cenotaph: crash reports without the person
 Usage: cenotaph COMMAND [ARGUMENTS]
 
 Commands:
+  demo [--dir DIR] [--json FILE]
+      A program with personal data in it crashes; shows its report, what was removed from it, and a search of
+      everything that was written or sent. Needs nothing set up; DIR (default: a new one) keeps what there was.
   collect --listen ADDR --dir DIR --self-signed [--fail N:STATUS[:SECONDS]]
       An HTTPS collector on loopback for development. Writes its certificate authority to DIR/ca.pem,
       prints the address it listens on, and keeps each request in a folder of its own, DIR/NUMBER-REPORT/.
@@ -55,6 +60,8 @@ fn run() -> Result<()> {
             output::line(format_args!("cenotaph {}", env!("CARGO_PKG_VERSION")))
         }
         Some(Value(command)) => match command.to_str() {
+            Some("demo") => demo::demo(arguments),
+            Some("demo-victim") => demo::victim(arguments),
             Some("collect") => commands::collect(arguments),
             Some("inspect") => commands::inspect(arguments),
             Some("open") => commands::open(arguments),

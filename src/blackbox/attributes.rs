@@ -1,4 +1,5 @@
 //! The table of attributes.
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::AtomicU64;
 
@@ -70,7 +71,11 @@ fn decode(contents: Contents) -> Option<Attribute> {
     let value = match contents.kind {
         STRING => AttributeValue::String(String::from_utf8_lossy(&contents.second).into_owned()),
         INTEGER => AttributeValue::Integer(contents.number as i64),
-        FLOAT => AttributeValue::Float(f64::from_bits(contents.number)),
+        FLOAT => match f64::from_bits(contents.number) {
+            value if value.is_finite() => AttributeValue::Float(value),
+            // JSON has no number for it (RFC 8259, section 6).
+            value => AttributeValue::String(value.to_string()),
+        },
         BOOL => AttributeValue::Bool(contents.number != 0),
         _ => return None,
     };
@@ -98,6 +103,8 @@ mod tests {
         let all = read(&memory, &mut torn);
         let text: Vec<String> = all.iter().map(|a| format!("{}={}", a.key, a.value)).collect();
         assert_eq!(text, ["level=castle", "score=-7", "fps=59.5", "online=true"]);
+        set(&memory, "fps", f64::NAN.into()).unwrap();
+        assert_eq!(read(&memory, &mut torn)[2].value, AttributeValue::from("NaN"));
         remove(&memory, "score");
         assert_eq!(read(&memory, &mut torn).len(), 3);
         assert_eq!(torn, 0);

@@ -1,4 +1,5 @@
 //! The ring of breadcrumbs: the newest replace the oldest.
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +15,9 @@ pub(super) const MAX_CATEGORY: usize = BREADCRUMBS.first * 8;
 /// Bytes of a message, at most; longer ones are cut at a character.
 pub(super) const MAX_MESSAGE: usize = BREADCRUMBS.second * 8;
 
+/// A bit beside the level.
+const TRUNCATED: u8 = 0x80;
+
 pub(super) fn add(
     memory: &[AtomicU64],
     time_ms: u64,
@@ -25,10 +29,12 @@ pub(super) fn add(
         return Err(Error::Limit { what: "a breadcrumb category in bytes", limit: MAX_CATEGORY });
     }
     let next = memory[NEXT_BREADCRUMB_WORD].load(Ordering::Relaxed);
+    let whole = message.len();
     let message = &message[..message.floor_char_boundary(MAX_MESSAGE)];
+    let truncated = if message.len() < whole { TRUNCATED } else { 0 };
     let draft = Draft {
         kind: 1,
-        flags: level as u8,
+        flags: level as u8 | truncated,
         number: time_ms,
         first: category.as_bytes(),
         second: message.as_bytes(),
@@ -62,7 +68,7 @@ fn position(next: u64) -> usize {
 fn decode(contents: &Contents) -> Breadcrumb {
     Breadcrumb {
         time_ms: contents.number,
-        level: match contents.flags {
+        level: match contents.flags & !TRUNCATED {
             0 => Level::Debug,
             2 => Level::Warning,
             3 => Level::Error,
@@ -70,6 +76,7 @@ fn decode(contents: &Contents) -> Breadcrumb {
         },
         category: String::from_utf8_lossy(&contents.first).into_owned(),
         message: String::from_utf8_lossy(&contents.second).into_owned(),
+        truncated: contents.flags & TRUNCATED != 0,
     }
 }
 
@@ -85,6 +92,7 @@ mod tests {
             level: Level::Warning,
             category: "net".into(),
             message: format!("request {i}"),
+            truncated: false,
         };
         let total = MAX_BREADCRUMBS as u64 + 5;
         for i in 0..total {
@@ -92,6 +100,9 @@ mod tests {
         }
         let read = read(&memory, &mut 0);
         assert_eq!(read, (5..total).map(breadcrumb).collect::<Vec<_>>());
+        add(&memory, total, Level::Error, "net", &"m".repeat(MAX_MESSAGE + 1)).unwrap();
+        let last = super::read(&memory, &mut 0).pop().unwrap();
+        assert!(last.truncated && last.level == Level::Error && last.message.len() == MAX_MESSAGE);
         assert!(add(&memory, 1, Level::Info, &"c".repeat(MAX_CATEGORY + 1), "").is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! The classic sequence lock, over atomic words so that a reader in another process is never undefined
 //! behaviour (H.-J. Boehm, "Can seqlocks get along with programming language memory models?", 2012). A reader
 //! never waits: the writer may have died in the middle.
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -126,9 +127,10 @@ impl Slots {
         let [kind, _, low, high, ..] = slot[1].load(Ordering::Relaxed).to_le_bytes();
         kind != 0
             && usize::from(u16::from_le_bytes([low, high])) == text.len()
-            && text.chunks(8).zip(&slot[FIXED_WORDS..FIXED_WORDS + self.first]).all(|(chunk, word)| {
-                word.load(Ordering::Relaxed).to_le_bytes().starts_with(chunk)
-            })
+            && text
+                .chunks(8)
+                .zip(&slot[FIXED_WORDS..FIXED_WORDS + self.first])
+                .all(|(chunk, word)| word.load(Ordering::Relaxed).to_le_bytes().starts_with(chunk))
     }
 
     /// Whether the entry may be taken: never used, removed, or left torn.

@@ -1,4 +1,5 @@
 //! Where everything lies in the shared memory, in 8-byte words.
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

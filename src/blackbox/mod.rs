@@ -3,7 +3,7 @@
 //! The blackbox is a sealed memfd shared with the monitor. Setting an attribute or adding a breadcrumb writes
 //! memory and takes no system call; every entry is guarded by a sequence number, so that the monitor can tell a
 //! whole entry from one that a dying thread left half-written.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod attributes;
 mod breadcrumbs;
@@ -74,7 +74,13 @@ impl Blackbox {
         attributes::remove(self.memory.words(), key);
     }
 
-    pub(crate) fn add_breadcrumb(&self, time_ms: u64, level: Level, category: &str, message: &str) -> Result<()> {
+    pub(crate) fn add_breadcrumb(
+        &self,
+        time_ms: u64,
+        level: Level,
+        category: &str,
+        message: &str,
+    ) -> Result<()> {
         let _lock = self.lock();
         breadcrumbs::add(self.memory.words(), time_ms, level, category, message)
     }
@@ -145,3 +151,6 @@ impl AsFd for Blackbox {
         self.memory.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
 //! Values that the application registered while running: blanked wherever a report holds them.
+#![forbid(unsafe_code)]
 
 use std::sync::atomic::AtomicU64;
 
@@ -21,7 +22,11 @@ pub(super) fn add(memory: &[AtomicU64], value: &str) -> Result<()> {
     let index = (0..SECRETS.count)
         .find(|&i| SECRETS.is_free(memory, i))
         .ok_or(Error::Limit { what: "the number of secret values", limit: MAX_SECRETS })?;
-    SECRETS.write(memory, index, Draft { kind: 1, flags: 0, number: 0, first: value.as_bytes(), second: b"" });
+    SECRETS.write(
+        memory,
+        index,
+        Draft { kind: 1, flags: 0, number: 0, first: value.as_bytes(), second: b"" },
+    );
     Ok(())
 }
 

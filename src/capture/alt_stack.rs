@@ -86,11 +86,8 @@ impl Drop for AltStack {
             let mut current: libc::stack_t = std::mem::zeroed();
             libc::sigaltstack(std::ptr::null(), &raw mut current);
             if current.ss_sp == self.start() {
-                let off = libc::stack_t {
-                    ss_sp: std::ptr::null_mut(),
-                    ss_flags: libc::SS_DISABLE,
-                    ss_size: STACK,
-                };
+                let off =
+                    libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: STACK };
                 libc::sigaltstack(&raw const off, std::ptr::null_mut());
             }
             libc::munmap(self.0, STACK + 2 * PAGE);

@@ -24,6 +24,8 @@ pub(crate) struct Armament {
     pub(crate) deadline_ns: u64,
     /// Whether to wait for the commit rather than for the memory to be read.
     pub(crate) until_spooled: bool,
+    /// Whether a reported process may not leave a core file, which would hold what the report leaves out.
+    pub(crate) no_core: bool,
 }
 
 /// The sequence number of the one crash that a process has.
@@ -34,9 +36,16 @@ const NOBODY: u32 = 0;
 static ARMED: AtomicPtr<AtomicU32> = AtomicPtr::new(std::ptr::null_mut());
 static PID: AtomicI32 = AtomicI32::new(0);
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
+/// What `SOCKET` refers to. An application that closes every descriptor it finds may have put a file or a
+/// connection of its own there, and must not find a crash context in it.
+static SOCKET_DEVICE: AtomicU64 = AtomicU64::new(0);
+static SOCKET_INODE: AtomicU64 = AtomicU64::new(0);
 static MONITOR: AtomicI32 = AtomicI32::new(0);
 static DEADLINE_NS: AtomicU64 = AtomicU64::new(0);
 static UNTIL_SPOOLED: AtomicU32 = AtomicU32::new(0);
+static NO_CORE: AtomicU32 = AtomicU32::new(0);
+/// A thread whose panic was reported and ends in abort().
+static DOOMED: AtomicU32 = AtomicU32::new(NOBODY);
 /// The thread that reports; the others wait for it.
 static REPORTER: AtomicU32 = AtomicU32::new(NOBODY);
 static REPORTED: AtomicU32 = AtomicU32::new(0);
@@ -49,10 +58,15 @@ static REQUEST: RequestCell = RequestCell(UnsafeCell::new(SignalRequest::empty()
 /// Publishes what the handler needs. Touches every page that it will write.
 pub(super) fn prepare(armament: Armament, wiped_on_fork: *mut AtomicU32) {
     PID.store(signal_safe::getpid(), Ordering::Relaxed);
+    let (device, inode) = signal_safe::identity(armament.socket).unwrap_or_default();
+    SOCKET_DEVICE.store(device, Ordering::Relaxed);
+    SOCKET_INODE.store(inode, Ordering::Relaxed);
     SOCKET.store(armament.socket, Ordering::Relaxed);
     MONITOR.store(armament.monitor, Ordering::Relaxed);
     DEADLINE_NS.store(armament.deadline_ns, Ordering::Relaxed);
     UNTIL_SPOOLED.store(u32::from(armament.until_spooled), Ordering::Relaxed);
+    NO_CORE.store(u32::from(armament.no_core), Ordering::Relaxed);
+    DOOMED.store(NOBODY, Ordering::Relaxed);
     REPORTED.store(0, Ordering::Relaxed);
     // SAFETY: no handler is installed yet, so nobody else uses the request.
     unsafe { std::ptr::write_volatile(REQUEST.0.get(), SignalRequest::empty()) };
@@ -65,6 +79,16 @@ pub(crate) fn is_armed() -> bool {
     let word = ARMED.load(Ordering::Acquire);
     // SAFETY: set to a page that is never unmapped while the pointer stands.
     !word.is_null() && unsafe { (*word).load(Ordering::Acquire) } != 0
+}
+
+/// Lets the monitor and its workers trace this process where Yama restricts that; signal-safe.
+pub(crate) fn allow_monitor() {
+    signal_safe::allow_tracer(MONITOR.load(Ordering::Relaxed));
+}
+
+/// The calling thread's death is reported already; the SIGABRT that comes is the same event.
+pub(crate) fn expect_abort() {
+    DOOMED.store(signal_safe::gettid() as u32, Ordering::Relaxed);
 }
 
 /// Makes the handlers inert before they are removed.
@@ -82,7 +106,13 @@ pub(super) extern "C" fn on_signal(
     let _errno = Errno::save();
     // A child made by vfork or clone(CLONE_VM) shares our memory but not our process id.
     if is_armed() && PID.load(Ordering::Relaxed) == signal_safe::getpid() {
-        report_or_wait(info, context);
+        let doomed = DOOMED.load(Ordering::Relaxed) == signal_safe::gettid() as u32;
+        if signal != libc::SIGABRT || !doomed {
+            report_or_wait(info, context);
+        }
+        if NO_CORE.load(Ordering::Relaxed) != 0 {
+            signal_safe::forbid_core();
+        }
     }
     // From here on the process is as it would be without us, and meets the same signal again.
     signals::restore(signal);
@@ -118,7 +148,11 @@ fn report_or_wait(info: *const libc::siginfo_t, context: *const libc::c_void) {
 
 fn report(request: &mut SignalRequest, deadline_ns: u64) {
     let socket = SOCKET.load(Ordering::Relaxed);
-    signal_safe::allow_tracer(MONITOR.load(Ordering::Relaxed));
+    let ours = (SOCKET_DEVICE.load(Ordering::Relaxed), SOCKET_INODE.load(Ordering::Relaxed));
+    if signal_safe::identity(socket) != Some(ours) {
+        return;
+    }
+    allow_monitor();
     request.begin(CRASH, monotonic_ns());
     if !signal_safe::send(socket, request.as_bytes()) {
         return;

@@ -11,5 +11,5 @@ mod signal_safe;
 mod signals;
 
 pub(crate) use alt_stack::protect_thread;
-pub(crate) use handler::{Armament, is_armed};
+pub(crate) use handler::{Armament, allow_monitor, expect_abort, is_armed};
 pub(crate) use signals::{arm, disarm};

@@ -1,7 +1,7 @@
 //! The only helpers that a handler may call.
 //!
 //! System calls reachable from a handler, all of them: gettid, getpid, clock_gettime, prctl
-//! (PR_SET_PTRACER), sendto, ppoll, recvfrom, futex, rt_sigaction, rt_tgsigqueueinfo, tgkill. None of the C functions
+//! (PR_SET_PTRACER, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction, rt_tgsigqueueinfo, tgkill. None of the C functions
 //! used allocates or locks; each is a thin wrapper in every libc that Rust supports. They may change `errno`,
 //! which [`Errno`] puts back.
 
@@ -40,6 +40,21 @@ pub(super) fn getpid() -> libc::pid_t {
 pub(super) fn allow_tracer(pid: libc::pid_t) {
     // SAFETY: plain values.
     unsafe { libc::prctl(libc::PR_SET_PTRACER, pid as libc::c_ulong, 0, 0, 0) };
+}
+
+/// Keeps the kernel from writing a core file of this process (core(5)).
+pub(super) fn forbid_core() {
+    // SAFETY: plain values.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
+/// What a descriptor refers to: device and inode (fstat(2)).
+pub(super) fn identity(fd: RawFd) -> Option<(u64, u64)> {
+    // SAFETY: an all-zero stat is a valid place for fstat to write into.
+    unsafe {
+        let mut found: libc::stat = std::mem::zeroed();
+        (libc::fstat(fd, &raw mut found) == 0).then_some((found.st_dev, found.st_ino))
+    }
 }
 
 /// Sends one message without ever blocking or raising SIGPIPE.

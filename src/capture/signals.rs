@@ -8,15 +8,8 @@ use super::handler::{self, Armament};
 use crate::error::{Error, Result};
 
 /// The signals that end a process because of what it did (signal(7)).
-pub(super) const SIGNALS: [libc::c_int; 7] = [
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGILL,
-    libc::SIGFPE,
-    libc::SIGABRT,
-    libc::SIGTRAP,
-    libc::SIGSYS,
-];
+pub(super) const SIGNALS: [libc::c_int; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS];
 
 struct Previous(UnsafeCell<[libc::sigaction; SIGNALS.len()]>);
 // SAFETY: written under `CHANGING` before `INSTALLED` is set, read after it was seen set.
@@ -48,12 +41,9 @@ pub(crate) fn arm(armament: Armament) -> Result<()> {
             let previous = PREVIOUS.0.get().cast::<libc::sigaction>().add(index);
             if libc::sigaction(signal, &raw const action, previous) != 0 {
                 let error = Error::last_os("sigaction");
-                for undo in 0..index {
-                    libc::sigaction(
-                        SIGNALS[undo],
-                        PREVIOUS.0.get().cast::<libc::sigaction>().add(undo),
-                        std::ptr::null_mut(),
-                    );
+                for (undo, signal) in SIGNALS.into_iter().enumerate().take(index) {
+                    let previous = PREVIOUS.0.get().cast::<libc::sigaction>().add(undo);
+                    libc::sigaction(signal, previous, std::ptr::null_mut());
                 }
                 handler::retire();
                 return Err(error);

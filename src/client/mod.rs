@@ -108,6 +108,7 @@ impl Config {
             monitor: link.monitor,
             deadline_ns: config.deadline_ms.saturating_mul(1_000_000),
             until_spooled: config.release_at == ReleaseAt::Spooled,
+            no_core: config.audience == Audience::ChildDirected && !config.keep_core,
         })?;
         if config.panics {
             panic_hook::install(request::report_panic);
@@ -275,7 +276,13 @@ fn check_spool(spool: &Path) -> Result<()> {
             Ok(metadata) if metadata.is_dir() => {
                 return process::is_writable(path).map_err(|e| Error::file(path, "write into", e));
             }
-            Ok(_) => return Err(Error::file(path, "use as a directory", std::io::ErrorKind::NotADirectory.into())),
+            Ok(_) => {
+                return Err(Error::file(
+                    path,
+                    "use as a directory",
+                    std::io::ErrorKind::NotADirectory.into(),
+                ));
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => match path.parent() {
                 Some(parent) => path = parent,
                 None => return Err(Error::file(spool, "find", error)),

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{Client, await_answer, client, monitor_gone};
-use crate::capture::context;
+use crate::capture::{allow_monitor, context, expect_abort};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
 use crate::protocol::{self, AnswerKind, Cause};
@@ -32,13 +32,17 @@ pub fn capture(reason: &str) -> Result<ReportId> {
 pub(super) fn report_panic(cause: Cause) {
     let Ok(client) = client() else { return };
     let context = context::here();
-    let _ = std::hint::black_box(request(&client, context, &cause));
+    let reported = std::hint::black_box(request(&client, context, &cause));
+    if cfg!(panic = "abort") && reported.is_ok() {
+        expect_abort();
+    }
 }
 
 fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause) -> Result<ReportId> {
     let sequence = client.next_sequence();
     let until = Instant::now() + Duration::from_millis(client.config.deadline_ms);
     let message = protocol::capture_request(sequence, monotonic_ns(), context, cause);
+    allow_monitor();
     let control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
     control.send(&message, &[]).map_err(monitor_gone)?;
     let until_spooled = client.config.release_at == ReleaseAt::Spooled;
@@ -55,9 +59,11 @@ fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause)
 
 /// Waits until nothing is left to deliver now.
 pub(super) fn flush(wait: Duration) -> Result<()> {
+    // A wait of centuries is as good as for ever, and a clock cannot hold more.
+    let until = Instant::now() + wait.min(Duration::from_secs(u64::from(u32::MAX)));
     let client = client()?;
     let sequence = client.next_sequence();
     let control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
     control.send(&protocol::flush(sequence), &[]).map_err(monitor_gone)?;
-    await_answer(&control, sequence, Instant::now() + wait, |kind| kind == AnswerKind::Flushed).map(|_| ())
+    await_answer(&control, sequence, until, |kind| kind == AnswerKind::Flushed).map(|_| ())
 }

@@ -1,4 +1,5 @@
 //! Minidumps: writing, looking into, unwinding, and the small synthetic kind.
+#![forbid(unsafe_code)]
 
 pub mod binaries;
 mod builder;

@@ -22,10 +22,13 @@ const MAX_DEATHS: u32 = 5;
 const AFTER_DEATH: Duration = Duration::from_millis(500);
 
 /// An uploader's last message.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Pass {
     /// When the next waiting report is due (Unix milliseconds).
     pub(super) next_due_ms: Option<u64>,
+    /// What it learnt of the servers (when they want to be asked again), for the next one.
+    #[serde(default)]
+    pub(super) learnt: serde_json::Value,
 }
 
 struct Uploader {
@@ -43,12 +46,16 @@ pub(super) struct Delivery {
     again: bool,
     deaths: u32,
     gone: Option<Instant>,
+    learnt: serde_json::Value,
 }
 
 impl Delivery {
     /// Reports of earlier runs are due at once.
     pub(super) fn new(config: &ValidConfig, log: Log) -> Self {
-        let waiting = Spool::new(&config.spool).list().is_ok_and(|items| !items.is_empty());
+        let spool = Spool::new(&config.spool).with_limits(stages::limits(config));
+        // Reports that wait for consent, or for a destination to be named, have their age limit all the same.
+        let _ = spool.expire();
+        let waiting = spool.list().is_ok_and(|items| !items.is_empty());
         Self {
             next: waiting.then(Instant::now),
             config: config.clone(),
@@ -57,6 +64,7 @@ impl Delivery {
             again: false,
             deaths: 0,
             gone: None,
+            learnt: serde_json::Value::Null,
         }
     }
 
@@ -85,7 +93,9 @@ impl Delivery {
     /// Whether the monitor of an application that is gone has nothing left to wait for.
     pub(super) fn may_end(&self, linger: Duration) -> bool {
         let limit = self.gone.map(|gone| gone + linger);
-        !self.is_running() && !self.again && self.next.is_none_or(|next| limit.is_some_and(|limit| next > limit))
+        !self.is_running()
+            && !self.again
+            && self.next.is_none_or(|next| limit.is_some_and(|limit| next > limit))
     }
 
     pub(super) fn start_if_due(&mut self, blackbox: &Blackbox) {
@@ -105,7 +115,7 @@ impl Delivery {
             return;
         }
         self.again = false;
-        match launch(&self.config, blackbox) {
+        match launch(&self.config, blackbox, &self.learnt) {
             Ok(uploader) => self.uploader = Some(uploader),
             Err(error) => self.log.event("supervisor", "no-uploader", error),
         }
@@ -127,13 +137,13 @@ impl Delivery {
     /// Takes what a poll announced: the uploader's last words, or its end.
     pub(super) fn handle_message(&mut self) {
         let Some(uploader) = &mut self.uploader else { return };
-        match uploader.socket.receive(4096, Duration::ZERO) {
+        match uploader.socket.receive(16 * 1024, Duration::ZERO) {
             Ok(Received::Message(message)) => {
                 uploader.pass = serde_json::from_slice(&message.bytes).ok();
             }
             Ok(Received::Nothing) => {}
             Ok(Received::Closed | Received::Malformed(_)) | Err(_) => {
-                let pass = uploader.pass;
+                let pass = uploader.pass.take();
                 self.uploader = None;
                 self.ended(pass);
             }
@@ -145,9 +155,10 @@ impl Delivery {
         match pass {
             Some(pass) => {
                 self.deaths = 0;
-                self.next = pass.next_due_ms.map(|due| {
-                    now + Duration::from_millis(due.saturating_sub(process::unix_ms()))
-                });
+                self.learnt = pass.learnt;
+                self.next = pass
+                    .next_due_ms
+                    .map(|due| now + Duration::from_millis(due.saturating_sub(process::unix_ms())));
             }
             None => {
                 self.deaths += 1;
@@ -163,12 +174,12 @@ impl Delivery {
 }
 
 #[cfg(feature = "upload")]
-fn launch(config: &ValidConfig, blackbox: &Blackbox) -> Result<Uploader> {
-    let (pid, socket) = super::launch::launch_uploader(config, blackbox)?;
+fn launch(config: &ValidConfig, blackbox: &Blackbox, learnt: &serde_json::Value) -> Result<Uploader> {
+    let (pid, socket) = super::launch::launch_uploader(config, blackbox, learnt)?;
     Ok(Uploader { socket, pidfd: process::pidfd(pid)?, pass: None })
 }
 
 #[cfg(not(feature = "upload"))]
-fn launch(_: &ValidConfig, _: &Blackbox) -> Result<Uploader> {
+fn launch(_: &ValidConfig, _: &Blackbox, _: &serde_json::Value) -> Result<Uploader> {
     Err(crate::error::Error::Upload("this build has no uploader; enable the feature `upload`".into()))
 }

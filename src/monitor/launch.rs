@@ -9,6 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::error::{Error, Result};
@@ -58,22 +60,42 @@ pub(crate) fn launch(config: &ValidConfig, blackbox: &Blackbox, entered: bool) -
     let (control, their_control) = Socket::pair()?;
     let (crash, their_crash) = Socket::pair()?;
     let fds = [their_crash.as_fd(), blackbox.as_fd()];
-    let monitor = start(Role::Monitor, config, &control, &their_control, &fds)?;
+    let monitor = start(Role::Monitor, &Settings::of(config), &control, &their_control, &fds)?;
     Ok(Link { crash, control, monitor })
+}
+
+/// What a started program is told.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Settings {
+    pub(super) config: ValidConfig,
+    /// For an uploader: what the one before it learnt of the servers. The supervisor keeps it without looking.
+    #[serde(default)]
+    pub(super) learnt: serde_json::Value,
+}
+
+impl Settings {
+    fn of(config: &ValidConfig) -> Self {
+        Self { config: config.clone(), learnt: serde_json::Value::Null }
+    }
 }
 
 /// Starts an uploader for `config`, with the blackbox for its consent mirror and its counters.
 #[cfg(feature = "upload")]
-pub(super) fn launch_uploader(config: &ValidConfig, blackbox: &Blackbox) -> Result<(libc::pid_t, Socket)> {
+pub(super) fn launch_uploader(
+    config: &ValidConfig,
+    blackbox: &Blackbox,
+    learnt: &serde_json::Value,
+) -> Result<(libc::pid_t, Socket)> {
     let (control, theirs) = Socket::pair()?;
-    let pid = start(Role::Uploader, config, &control, &theirs, &[blackbox.as_fd()])?;
+    let settings = Settings { learnt: learnt.clone(), ..Settings::of(config) };
+    let pid = start(Role::Uploader, &settings, &control, &theirs, &[blackbox.as_fd()])?;
     Ok((pid, control))
 }
 
 /// Spawns the program and sends its first message. `theirs` may be dropped afterwards.
 fn start(
     role: Role,
-    config: &ValidConfig,
+    settings: &Settings,
     ours: &Socket,
     theirs: &Socket,
     fds: &[BorrowedFd<'_>],
@@ -81,7 +103,7 @@ fn start(
     let mut nonce = [0; NONCE];
     getrandom::fill(&mut nonce)
         .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
-    let settings = serde_json::to_vec(config)
+    let settings = serde_json::to_vec(settings)
         .map_err(|e| Error::InvalidConfig { field: "install", reason: e.to_string() })?;
     let settings = memfd_with(c"cenotaph-config", &[&settings])?;
     let all: Vec<BorrowedFd<'_>> = std::iter::once(settings.as_fd()).chain(fds.iter().copied()).collect();
@@ -89,7 +111,8 @@ fn start(
     ours.send(&protocol::hello(&nonce), &all).map_err(|source| Error::System { call: "sendmsg", source })?;
     let hex: String = nonce.iter().map(|b| format!("{b:02x}")).collect();
     let program = program()?;
-    let argv = [std::env::args_os().next().and_then(|a| c_string(&a)).unwrap_or_else(|| c"cenotaph".into())];
+    // All arguments: a program that looks at them before it installs us must come as far as the first time.
+    let argv: Vec<CString> = std::env::args_os().filter_map(|argument| c_string(&argument)).collect();
     spawn::spawn_detached(&program, &argv, &environment(role, &hex), theirs.as_fd(), tap())
         .map_err(|e| Error::MonitorUnavailable(format!("{} could not be started: {e}", role.name())))
 }
@@ -106,7 +129,9 @@ fn program() -> Result<CString> {
 fn environment(role: Role, nonce: &str) -> Vec<CString> {
     std::env::vars_os()
         .filter(|(key, _)| key != ROLE_VARIABLE)
-        .filter_map(|(key, value)| c_string(OsStr::from_bytes(&[key.as_bytes(), b"=", value.as_bytes()].concat())))
+        .filter_map(|(key, value)| {
+            c_string(OsStr::from_bytes(&[key.as_bytes(), b"=", value.as_bytes()].concat()))
+        })
         .chain(c_string(OsStr::new(&format!("{ROLE_VARIABLE}={}:{nonce}", role.name()))))
         .collect()
 }
@@ -144,13 +169,15 @@ fn unsuitable(executable: &Path, entered: bool) -> Option<&'static str> {
         return Some("the executable is the dynamic loader, so the program cannot be found; run it directly");
     }
     if name.starts_with("qemu-") {
-        return Some("the executable is an emulator, so the program cannot be found; register it as binfmt_misc");
+        return Some(
+            "the executable is an emulator, so the program cannot be found; register it as binfmt_misc",
+        );
     }
     // Cargo puts test programs into `deps` under a name with a 16-digit hash. Executed again, one would run all its
     // tests; a program that calls monitor_entry() at the top of main has shown that it is none.
-    let hashed = name.rsplit_once('-').is_some_and(|(_, hash)| {
-        hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit())
-    });
+    let hashed = name
+        .rsplit_once('-')
+        .is_some_and(|(_, hash)| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
     let in_deps = executable.parent().and_then(Path::file_name).is_some_and(|folder| folder == "deps");
     (hashed && in_deps && !entered).then_some(
         "this is a test program, whose tests would run again; call cenotaph::monitor_entry() at the top of main",

@@ -3,7 +3,9 @@
 //! Three kinds of process, all made from the application's own image. The *supervisor* owns the sockets and sleeps;
 //! a *worker* (a forked child, made in advance) looks at one dying process and makes one report; the *uploader*
 //! (started anew, detached) is the only one that uses the network.
+#![forbid(unsafe_code)]
 
+mod captured;
 mod delivery;
 mod job;
 mod launch;

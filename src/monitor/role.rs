@@ -1,10 +1,9 @@
 //! The first moments of a re-executed program: finding out that it is a monitor, and becoming one.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::launch::{ROLE_VARIABLE, Role};
+use super::launch::{ROLE_VARIABLE, Role, Settings};
 use super::supervisor;
 use crate::blackbox::{Blackbox, MonitorState};
 use crate::config::ValidConfig;
@@ -12,8 +11,7 @@ use crate::error::{Error, Result};
 use crate::protocol::{self, ClientMessage, MAX_MESSAGE, NONCE};
 use crate::sys::memory::read_memfd;
 use crate::sys::socket::{Received, Socket};
-use crate::sys::spawn::CHILD_SOCKET;
-use crate::sys::{process, procfs};
+use crate::sys::{process, procfs, spawn};
 
 /// Settings are small; a larger file is not ours.
 const MAX_SETTINGS: u64 = 1 << 20;
@@ -42,10 +40,7 @@ pub(crate) fn become_role() -> bool {
     let Some(value) = std::env::var_os(ROLE_VARIABLE) else { return entered() };
     let Some((role, nonce)) = value.to_str().and_then(parse_role) else { return entered() };
     let threads = procfs::own_threads();
-    if threads == 1 {
-        // SAFETY: one thread, so nobody reads the environment meanwhile.
-        unsafe { std::env::remove_var(ROLE_VARIABLE) };
-    }
+    process::remove_variable(ROLE_VARIABLE);
     let Ok(start) = greet(nonce) else {
         // The variable leaked into an ordinary run of the program, or the launcher died: not a role for us.
         return entered();
@@ -56,14 +51,15 @@ pub(crate) fn become_role() -> bool {
         process::exit_now(1);
     }
     process::harden();
-    let code = match role {
+    // A panic must not unwind into a caller that catches it: the application would go on a second time, in here.
+    let run = std::panic::AssertUnwindSafe(|| match role {
         Role::Monitor => supervisor::run(start),
         #[cfg(feature = "upload")]
         Role::Uploader => super::uploader::run(&start),
         #[cfg(not(feature = "upload"))]
         Role::Uploader => 1,
-    };
-    process::exit_now(code)
+    });
+    process::exit_now(std::panic::catch_unwind(run).unwrap_or(101))
 }
 
 /// What a monitor or uploader starts with.
@@ -74,22 +70,15 @@ pub(super) struct Start {
     pub(super) crash: Option<Socket>,
     pub(super) blackbox: Blackbox,
     pub(super) config: ValidConfig,
+    /// From the uploader before this one.
+    #[cfg_attr(not(feature = "upload"), expect(dead_code, reason = "only uploaders read it"))]
+    pub(super) learnt: serde_json::Value,
 }
 
 /// Receives the launcher's first message.
 fn greet(nonce: [u8; NONCE]) -> Result<Start> {
-    // SAFETY: asks whether the number is an open descriptor.
-    if unsafe { libc::fcntl(CHILD_SOCKET, libc::F_GETFD) } < 0 {
-        return Err(Error::malformed("message", "no inherited descriptor"));
-    }
-    // Checked through a borrowed copy first: in a program that is no monitor the number belongs to someone else.
-    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor that is ours.
-    let copy = unsafe { libc::fcntl(CHILD_SOCKET, libc::F_DUPFD_CLOEXEC, 8) };
-    if copy < 0 {
-        return Err(Error::last_os("fcntl(F_DUPFD)"));
-    }
-    // SAFETY: made just above.
-    let control = Socket::from_fd(unsafe { OwnedFd::from_raw_fd(copy) })?;
+    // Checked through a copy first: in a program that is no monitor the number belongs to someone else.
+    let control = Socket::from_fd(spawn::copy_inherited()?)?;
     let Received::Message(message) = control.receive(MAX_MESSAGE, HELLO_WAIT)? else {
         return Err(Error::Timeout("the launcher"));
     };
@@ -97,21 +86,19 @@ fn greet(nonce: [u8; NONCE]) -> Result<Start> {
         ClientMessage::Hello(theirs) if theirs == nonce => {}
         _ => return Err(Error::malformed("message", "a first message without the nonce")),
     }
-    // From here on the number is ours for certain.
-    // SAFETY: the launcher put the socket there for us; `copy` is a duplicate.
-    drop(unsafe { OwnedFd::from_raw_fd(CHILD_SOCKET) });
+    // From here on the number is ours for certain, and its copy is enough.
+    spawn::close_inherited();
     let mut fds = message.fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| Error::malformed("message", "too few descriptors"));
     let settings = read_memfd(std::os::fd::AsFd::as_fd(&next()?), MAX_SETTINGS)?;
-    let config: ValidConfig =
+    let Settings { config, learnt } =
         serde_json::from_slice(&settings).map_err(|e| Error::malformed("settings", e.to_string()))?;
     let (first, second) = (next()?, fds.next());
     let (crash, blackbox) = match second {
         Some(blackbox) => (Some(Socket::from_fd(first)?), blackbox),
         None => (None, first),
     };
-    debug_assert!(blackbox.as_raw_fd() > CHILD_SOCKET);
-    Ok(Start { control, crash, blackbox: Blackbox::from_fd(blackbox)?, config })
+    Ok(Start { control, crash, blackbox: Blackbox::from_fd(blackbox)?, config, learnt })
 }
 
 fn parse_role(value: &str) -> Option<(Role, [u8; NONCE])> {
@@ -140,8 +127,14 @@ mod tests {
         let hex = "00112233445566778899aabbccddeeff";
         assert!(matches!(parse_role(&format!("monitor:{hex}")), Some((Role::Monitor, n)) if n[1] == 0x11));
         assert!(matches!(parse_role(&format!("uploader:{hex}")), Some((Role::Uploader, _))));
-        for bad in ["", "monitor", "monitor:", "monitor:00", "king:00112233445566778899aabbccddeeff",
-            "monitor:zz112233445566778899aabbccddeeff"] {
+        for bad in [
+            "",
+            "monitor",
+            "monitor:",
+            "monitor:00",
+            "king:00112233445566778899aabbccddeeff",
+            "monitor:zz112233445566778899aabbccddeeff",
+        ] {
             assert!(parse_role(bad).is_none(), "{bad}");
         }
     }

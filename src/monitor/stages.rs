@@ -1,158 +1,32 @@
-//! Where the stages are wired together: dump, unwind, scrub, compress and seal, spool, with the gate between.
+//! The stages after the application was released: unwind, scrub, compress and seal, spool, with the gate between.
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::os::fd::OwnedFd;
 
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+use super::captured::{Captured, Meta};
 use super::outcome::{Effort, Outcome};
-use crate::blackbox::{Blackbox, Snapshot};
-use crate::capture::context::is_fault;
+use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::consent_record;
 use crate::dump::{self, Layout, binaries::FileBinaries};
 use crate::error::{Error, Result};
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
-use crate::protocol::{CaptureRequest, Cause};
-use crate::report::{Detail, Frame, Reason, Report, ReportId, StackTrace, Thread, Trust};
+use crate::report::{Detail, Frame, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
+use crate::spool::quota::Limits;
 use crate::spool::{Part, PartKind, container};
-use crate::sys::{memory, process, procfs, remote};
+use crate::sys::process;
 
 /// How a note begins when a stage failed and the level of detail was lowered.
 pub(super) const STEPPED_DOWN: &str = "stepped down";
 
-/// A process's memory and notes, copied; it may die now.
-pub(super) struct Captured {
-    pub(super) meta: Meta,
-    dump: Vec<u8>,
-}
-
-/// What goes with the memory.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Meta {
-    pub(super) id: ReportId,
-    pub(super) sequence: u64,
-    time_ms: u64,
-    /// CLOCK_MONOTONIC when it happened.
-    monotonic_ns: u64,
-    thread: u32,
-    instruction: u64,
-    reason: Reason,
-    snapshot: Snapshot,
-    arguments: Option<Range<u64>>,
-    notes: Vec<String>,
-    stages_ms: BTreeMap<String, f64>,
-}
-
 /// Asks the gate, with the consent record read afresh.
 pub(super) fn ask(stage: Stage, config: &ValidConfig, blackbox: &Blackbox) -> Verdict {
     privacy::gate(stage, config.consent_policy, consent_record::read(&config.spool), blackbox.mirror())
-}
-
-/// Copies what a report needs from a process that waits. `None` if consent does not allow it.
-///
-/// # Errors
-/// If nothing at all could be had: the process vanished.
-pub(super) fn capture(
-    request: &CaptureRequest,
-    pid: libc::pid_t,
-    blackbox: &Blackbox,
-    config: &ValidConfig,
-) -> Result<Option<Captured>> {
-    if ask(Stage::Dump, config, blackbox) != Verdict::Proceed {
-        return Ok(None);
-    }
-    let thread = procfs::thread_id(pid, request.context.tid)
-        .ok_or_else(|| Error::malformed("message", "a thread that its process does not have"))?;
-    let mut context = request.context.clone();
-    (context.pid, context.tid) = (pid, thread);
-    let reason = reason(&request.cause, &context.siginfo);
-    let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
-    let mut notes = Vec::new();
-    let dump = dump::writer::write(dump::writer::Request::new(pid, thread, Some(context)));
-    let dump = dump.and_then(|dump| {
-        let readable: Vec<Range<u64>> =
-            procfs::mappings(pid).into_iter().filter(|m| m.readable && !m.device).map(|m| m.range).collect();
-        dump::writer::with_indirect(dump, config.indirect_budget, &readable, &mut |address, buffer| {
-            remote::read_memory(pid, address, buffer)
-        })
-    });
-    let dump = dump.unwrap_or_else(|error| {
-        notes.push(format!("{STEPPED_DOWN} to stack-trace: no dump: {error}"));
-        Vec::new()
-    });
-    process::lock_memory(&dump);
-    tap(&dump);
-    let snapshot = blackbox.snapshot();
-    if snapshot.torn > 0 {
-        notes.push(format!("{} blackbox entries were being written", snapshot.torn));
-    }
-    let mut meta = Meta {
-        id: ReportId::random()?,
-        sequence: request.sequence,
-        time_ms: process::unix_ms(),
-        monotonic_ns: request.monotonic_ns,
-        thread: thread.unsigned_abs(),
-        instruction,
-        reason,
-        snapshot,
-        arguments: procfs::arguments(pid),
-        notes,
-        stages_ms: BTreeMap::new(),
-    };
-    meta.stage("dump");
-    Ok(Some(Captured { meta, dump }))
-}
-
-impl Meta {
-    /// Notes that a stage has ended.
-    fn stage(&mut self, name: &str) {
-        let elapsed = process::monotonic_ns().saturating_sub(self.monotonic_ns);
-        self.stages_ms.insert(name.to_owned(), elapsed as f64 / 1e6);
-    }
-}
-
-impl Captured {
-    /// A copy in anonymous memory, for another process to go on with.
-    pub(super) fn bundle(&self) -> Result<OwnedFd> {
-        let meta = serde_json::to_vec(&self.meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
-        let length = (meta.len() as u64).to_le_bytes();
-        memory::memfd_with(c"cenotaph-bundle", &[&length, &meta, &self.dump])
-    }
-
-    pub(super) fn from_bundle(bytes: &[u8]) -> Result<Self> {
-        let malformed = || Error::malformed("bundle", "cut short");
-        let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(malformed)?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| malformed())?;
-        let (meta, dump) = rest.split_at_checked(length).ok_or_else(malformed)?;
-        let meta = serde_json::from_slice(meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
-        Ok(Self { meta, dump: dump.to_vec() })
-    }
-}
-
-impl Drop for Captured {
-    fn drop(&mut self) {
-        self.dump.zeroize();
-    }
-}
-
-fn reason(cause: &Cause, signal: &libc::signalfd_siginfo) -> Reason {
-    match cause {
-        Cause::Signal => {
-            let (number, code) = (signal.ssi_signo.cast_signed(), signal.ssi_code);
-            Reason::Signal { number, code, address: is_fault(number, code).then_some(signal.ssi_addr) }
-        }
-        Cause::Panic { message, location, thread } => {
-            let (message, location, thread) = (message.clone(), location.clone(), thread.clone());
-            Reason::Panic { message, location, thread }
-        }
-        Cause::Requested(reason) => Reason::Requested { reason: reason.clone() },
-    }
 }
 
 /// Unwinds, scrubs, seals and commits. `effort` limits what is done with the dump.
@@ -168,81 +42,143 @@ pub(super) fn complete(
     if ask(Stage::Spool, config, blackbox) == Verdict::Drop {
         return Ok(Outcome::RefusedByConsent);
     }
-    let mut detail = config.detail;
-    if effort < Effort::Full {
-        detail = Detail::StackTrace;
-        captured.meta.notes.push(format!("{STEPPED_DOWN} to {detail}: workers died over the dump"));
+    captured.meta.bytes("dump", captured.dump.len());
+    let (layout, trace) = unwind(&mut captured, effort);
+    captured.meta.stage("unwind");
+    let (mut report, receipt) = scrubbed(&mut captured, layout, trace, effort, config);
+    captured.meta.stage("scrub");
+    if report.detail > Detail::StackTrace {
+        captured.meta.bytes("scrub", captured.dump.len());
     }
-    let mut sizes = BTreeMap::from([("dump".to_owned(), captured.dump.len() as u64)]);
+    report.stages_ms = captured.meta.stages_ms.clone();
+    report.stages_bytes = captured.meta.stages_bytes.clone();
+    store(captured, &report, &receipt, blackbox, config)
+}
+
+/// The dump's structure, and the frames of all threads; at worst the one that the handler saw.
+fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrace) {
     let layout = match effort {
         Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
         Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
     };
-    let trace = layout
-        .as_ref()
-        .map_err(ToString::to_string)
-        .and_then(|layout| {
+    let trace = match &layout {
+        Ok(layout) => {
             dump::unwind::stack_trace(&captured.dump, layout, &FileBinaries::new()).map_err(|e| e.to_string())
-        })
-        .unwrap_or_else(|error| {
-            captured.meta.notes.push(format!("frames could not be unwound: {error}"));
-            registers_only(&captured.meta)
-        });
-    captured.meta.stage("unwind");
-    let mut receipt = Receipt::default();
-    let policy = policy(&captured.meta, detail, config);
-    let scrubbed = match (&layout, detail) {
-        (_, Detail::StackTrace) => None,
-        (Err(error), _) => Err(error.to_string()).into(),
-        (Ok(layout), _) => Some(
-            scrub::dump(&mut captured.dump, layout, &policy, &mut receipt).map_err(|e| e.to_string()),
-        ),
-    };
-    if let Some(Err(error)) = &scrubbed {
-        if captured.dump.is_empty() {
-            captured.meta.notes.push(format!("{STEPPED_DOWN} to stack-trace"));
-        } else {
-            captured.meta.notes.push(format!("{STEPPED_DOWN} to stack-trace: {error}"));
         }
-        detail = Detail::StackTrace;
-        receipt = Receipt::default();
+        Err(error) => Err(error.to_string()),
+    };
+    let trace = trace.unwrap_or_else(|error| {
+        captured.meta.notes.push(format!("frames could not be unwound: {error}"));
+        registers_only(&captured.meta)
+    });
+    (layout, trace)
+}
+
+/// The report with all its texts scrubbed, and the dump scrubbed in place. A dump that cannot be scrubbed is not used:
+/// the report then says `StackTrace`.
+fn scrubbed(
+    captured: &mut Captured,
+    layout: Result<Layout>,
+    trace: StackTrace,
+    effort: Effort,
+    config: &ValidConfig,
+) -> (Report, Receipt) {
+    let mut report = report(&captured.meta, config.detail, trace, config);
+    let policy = policy(&captured.meta, config.detail, config);
+    let scrub_dump = |dump: &mut [u8], report: &mut Report, receipt: &mut Receipt| -> Result<()> {
+        if effort < Effort::Full {
+            return Err(Error::malformed("minidump", "workers died over it"));
+        }
+        let mut engine = scrub::Engine::new(&policy)?;
+        engine.learn(report);
+        engine.dump(dump, &layout?, receipt)?;
+        engine.report(report, receipt);
+        Ok(())
+    };
+    let mut receipt = Receipt::default();
+    let result = match config.detail {
+        Detail::StackTrace => Ok(false),
+        Detail::Pointers | Detail::Minidump => {
+            scrub_dump(&mut captured.dump, &mut report, &mut receipt).map(|()| true)
+        }
+    };
+    match result {
+        Ok(true) => {}
+        other => {
+            // Nothing of what was begun is used: neither the bytes nor the receipt about them.
+            captured.dump.zeroize();
+            receipt = Receipt::default();
+            report.detail = Detail::StackTrace;
+            if let Err(error) = other {
+                let note = format!("{STEPPED_DOWN} to {}: {error}", report.detail);
+                captured.meta.notes.push(note.clone());
+                report.notes.push(note);
+            }
+            scrub::report(&mut report, &policy, &mut receipt);
+        }
     }
-    let mut report = report(&captured.meta, detail, trace, config);
-    scrub::report(&mut report, &policy, &mut receipt);
-    captured.meta.stage("scrub");
-    report.stages_ms = captured.meta.stages_ms.clone();
-    if detail > Detail::StackTrace {
-        sizes.insert("scrub".to_owned(), captured.dump.len() as u64);
-    }
-    report.stages_bytes = sizes.clone();
-    let mut parts = parts(&report, &receipt)?;
-    match detail {
-        Detail::StackTrace => {}
-        Detail::Pointers => parts.push(Part { kind: PartKind::Pointers, bytes: std::mem::take(&mut captured.dump) }),
-        Detail::Minidump => parts.push(Part { kind: PartKind::Minidump, bytes: std::mem::take(&mut captured.dump) }),
-    }
+    (report, receipt)
+}
+
+/// Seals the parts and commits them, if consent still allows it.
+fn store(
+    mut captured: Captured,
+    report: &Report,
+    receipt: &Receipt,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Result<Outcome> {
+    let kind = match report.detail {
+        Detail::StackTrace => None,
+        Detail::Pointers => Some(PartKind::Pointers),
+        Detail::Minidump => Some(PartKind::Minidump),
+    };
+    let mut parts = parts(report, receipt)?;
+    parts.extend(kind.map(|kind| Part { kind, bytes: std::mem::take(&mut captured.dump) }));
     let key = LocalKey::load_or_create(&config.spool)?;
-    let sealed = container::seal(report.id, report.time_ms, &parts, &key)?;
+    let meta = &mut captured.meta;
+    let mut detail = report.detail;
+    let mut sealed = container::seal(report.id, report.time_ms, &parts, &key);
+    if let (Err(Error::Limit { .. }), Some(kind)) = (&sealed, kind) {
+        detail = Detail::StackTrace;
+        meta.notes.push(format!("{STEPPED_DOWN} to {detail}: the dump is longer than a part may be"));
+        let (small, mut large): (Vec<Part>, Vec<Part>) =
+            parts.into_iter().partition(|part| part.kind != kind);
+        large.iter_mut().for_each(|part| part.bytes.zeroize());
+        parts = small;
+        sealed = container::seal(report.id, report.time_ms, &parts, &key);
+    }
     parts.iter_mut().for_each(|part| part.bytes.zeroize());
-    captured.meta.stage("seal");
-    sizes.insert("compress".to_owned(), sealed.compressed_len);
-    sizes.insert("seal".to_owned(), sealed.bytes.len() as u64);
+    let sealed = sealed?;
+    meta.stage("seal");
+    meta.bytes("compress", usize::try_from(sealed.compressed_len).unwrap_or(usize::MAX));
+    meta.bytes("seal", sealed.bytes.len());
     let spool = Spool::new(&config.spool).with_limits(limits(config));
     let allowed = || ask(Stage::Spool, config, blackbox) == Verdict::Proceed;
-    match spool.commit(report.id, &sealed.bytes, allowed) {
+    let committed = match (spool.commit(report.id, &sealed.bytes, allowed), kind) {
+        (Err(Error::ConsentRefused(_)), _) => return Ok(Outcome::RefusedByConsent),
+        // No room for all of it: the frames take a hundredth.
+        (Err(error), Some(kind)) if detail > Detail::StackTrace => {
+            detail = Detail::StackTrace;
+            meta.notes.push(format!("{STEPPED_DOWN} to {detail}: {error}"));
+            spool.commit(report.id, &container::without_part(&sealed.bytes, kind)?, allowed)
+        }
+        (result, _) => result,
+    };
+    match committed {
         Err(Error::ConsentRefused(_)) => return Ok(Outcome::RefusedByConsent),
         other => other?,
     };
+    meta.stage("spool");
     let tally = spool.take_tally();
-    captured.meta.stage("spool");
     Ok(Outcome::Spooled {
         report: report.id,
         reason: report.reason.name().to_owned(),
         detail,
-        stages_ms: captured.meta.stages_ms.clone(),
-        stages_bytes: sizes,
+        stages_ms: std::mem::take(&mut meta.stages_ms),
+        stages_bytes: std::mem::take(&mut meta.stages_bytes),
         expired: tally.expired + tally.over_count + tally.over_bytes,
-        notes: captured.meta.notes.clone(),
+        notes: std::mem::take(&mut meta.notes),
     })
 }
 
@@ -296,7 +232,8 @@ fn device_id(meta: &Meta, config: &ValidConfig) -> Option<String> {
 }
 
 fn parts(report: &Report, receipt: &Receipt) -> Result<Vec<Part>> {
-    let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|e| Error::malformed("report", e.to_string()));
+    let json =
+        |value: serde_json::Result<Vec<u8>>| value.map_err(|e| Error::malformed("report", e.to_string()));
     Ok(vec![
         Part { kind: PartKind::Report, bytes: json(serde_json::to_vec(report))? },
         Part { kind: PartKind::Receipt, bytes: json(serde_json::to_vec(receipt))? },
@@ -307,10 +244,10 @@ fn parts(report: &Report, receipt: &Receipt) -> Result<Vec<Part>> {
     ])
 }
 
-pub(super) fn limits(config: &ValidConfig) -> crate::spool::quota::Limits {
+pub(super) fn limits(config: &ValidConfig) -> Limits {
     match config.audience {
-        Audience::General => crate::spool::quota::Limits::GENERAL,
-        Audience::ChildDirected => crate::spool::quota::Limits::CHILD_DIRECTED,
+        Audience::General => Limits::GENERAL,
+        Audience::ChildDirected => Limits::CHILD_DIRECTED,
     }
 }
 
@@ -320,12 +257,3 @@ fn registers_only(meta: &Meta) -> StackTrace {
     let thread = Thread { id: meta.thread, name: None, crashed: true, frames: vec![frame] };
     StackTrace { modules: Vec::new(), threads: vec![thread] }
 }
-
-/// In a test build: the unscrubbed dump goes to an inherited pipe.
-#[cfg(feature = "raw-tap")]
-fn tap(dump: &[u8]) {
-    crate::raw_tap::write(dump);
-}
-
-#[cfg(not(feature = "raw-tap"))]
-fn tap(_: &[u8]) {}

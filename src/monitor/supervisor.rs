@@ -1,5 +1,6 @@
 //! The monitor's main process: owns the sockets and sleeps in the kernel. It never attaches to anything, parses no
 //! dump and uses no network; what can hang or die is done by processes that it starts.
+#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::config::ValidConfig;
 use crate::error::Result;
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
+use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
 
 /// How long a worker may take from the memory read to the commit.
@@ -94,7 +96,10 @@ impl Supervisor {
     fn serve(&mut self) -> Result<()> {
         while !self.is_finished() {
             let (mut polled, sources) = self.poll_set();
-            socket::poll(&mut polled, self.next_deadline().map(|at| at.saturating_duration_since(Instant::now())))?;
+            socket::poll(
+                &mut polled,
+                self.next_deadline().map(|at| at.saturating_duration_since(Instant::now())),
+            )?;
             // Busy workers from the last to the first, so that removing one keeps the other indices true.
             for (polled, source) in polled.iter().zip(sources).rev() {
                 if polled.revents != 0 {
@@ -139,8 +144,9 @@ impl Supervisor {
         match source {
             Source::Crash => self.handle_client(true),
             Source::Control => self.handle_client(false),
-            // It has nothing to say before it has a job, so it died.
-            Source::Idle => self.idle = Handle::start(&self.config).ok(),
+            // It has nothing to say before it has a job, so it died. The next crash makes another one; doing so now
+            // could go round and round where processes die at once.
+            Source::Idle => self.idle = None,
             Source::Busy(index) => self.handle_worker(index),
             Source::Uploader => self.delivery.handle_message(),
         }
@@ -186,7 +192,11 @@ impl Supervisor {
         let slot = if crash { &self.client.crash } else { &self.client.control };
         let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
         if pid == 0 {
-            self.log.event("supervisor", "failed", "the application is in a pid namespace that we cannot see into");
+            self.log.event(
+                "supervisor",
+                "failed",
+                "the application is in a pid namespace that we cannot see into",
+            );
             return;
         }
         self.give(Case { pid, request, client, bundle: None, deaths: 0 }, Effort::Full);
@@ -250,14 +260,22 @@ impl Supervisor {
 
     fn replace(&mut self, index: usize) {
         let Busy { worker, mut case, .. } = self.busy.swap_remove(index);
-        // Ends it if it only hangs: nothing else frees a target that it has stopped.
+        // Ends it if it only hangs: nothing else frees a target that it is attached to.
         drop(worker);
+        if case.bundle.is_none() {
+            // It may have died between the dump writer's SIGSTOP and SIGCONT.
+            process::continue_stopped(case.pid);
+        }
         case.deaths += 1;
         let deaths = case.deaths;
         let waits = self.client.crash.is_some() || self.client.control.is_some();
         match after_death(deaths, case.bundle.is_some(), waits) {
             Next::Retry(effort) => {
-                self.log.event("supervisor", "worker-replaced", format!("death {deaths}, next effort {effort:?}"));
+                self.log.event(
+                    "supervisor",
+                    "worker-replaced",
+                    format!("death {deaths}, next effort {effort:?}"),
+                );
                 self.give(case, effort);
             }
             Next::GiveUp => {

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::privacy::Stage;
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
-use crate::upload::{self, Hooks, Https, Outbox, TimeLimits};
+use crate::upload::{self, Hooks, Https, Lane, Outbox, TimeLimits};
 
 /// Sends what is due. Returns the exit code.
 pub(super) fn run(start: &Start) -> i32 {
@@ -41,10 +41,11 @@ fn pass(start: &Start, log: &Log) -> Result<Pass> {
             return Ok(Pass::default());
         }
     };
+    let mut lanes: Vec<Lane> = serde_json::from_value(start.learnt.clone()).unwrap_or_default();
     let summary = upload::drain(
         &mut Outbox::new(&spool, &key),
         &config.destinations,
-        &mut Vec::new(),
+        &mut lanes,
         &transport,
         &mut Hooks {
             gate: &mut || stages::ask(Stage::Upload, config, blackbox),
@@ -60,5 +61,6 @@ fn pass(start: &Start, log: &Log) -> Result<Pass> {
     blackbox.count(Count::Expired, (tally.expired + tally.over_count + tally.over_bytes) as u64);
     log.line("uploader", serde_json::json!({ "event": "pass", "summary": summary }));
     // Held for consent: only a grant changes that, and it tells us.
-    Ok(Pass { next_due_ms: summary.next_due_ms.filter(|_| !summary.awaits_consent) })
+    let next_due_ms = summary.next_due_ms.filter(|_| !summary.awaits_consent);
+    Ok(Pass { next_due_ms, learnt: serde_json::to_value(lanes).unwrap_or_default() })
 }

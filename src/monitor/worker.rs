@@ -1,11 +1,13 @@
 //! A worker: one process, one crash. It may hang or die over what it looks at; the supervisor starts another.
+#![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::captured::{self, Captured};
 use super::job::{self, Job};
 use super::log::Log;
 use super::outcome::{Effort, Outcome};
-use super::stages::{self, Captured};
+use super::stages;
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::error::Result;
@@ -60,19 +62,14 @@ fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
             super::supervisor::count(blackbox, &outcome);
             #[cfg(feature = "upload")]
             if matches!(outcome, Outcome::Spooled { .. }) && !config.destinations.is_empty() {
-                let _ = super::launch::launch_uploader(config, blackbox);
+                let _ = super::launch::launch_uploader(config, blackbox, &serde_json::Value::Null);
             }
         }
     }
     0
 }
 
-fn perform(
-    job: Job,
-    supervisor: &Socket,
-    config: &ValidConfig,
-    log: &Log,
-) -> (Outcome, Option<Blackbox>) {
+fn perform(job: Job, supervisor: &Socket, config: &ValidConfig, log: &Log) -> (Outcome, Option<Blackbox>) {
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
         Job::Capture { pid, request, client, blackbox } => {
@@ -114,7 +111,7 @@ fn capture(
         _ => return Outcome::Failed { reason: "the request is no capture request".into() },
     };
     let sequence = request.sequence;
-    let captured = match stages::capture(&request, pid, blackbox, config) {
+    let captured = match captured::capture(&request, pid, blackbox, config) {
         Ok(Some(captured)) => captured,
         Ok(None) => {
             answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));

@@ -23,9 +23,9 @@ pub(super) struct Cpu {
     /// returned in two of them the halves are neighbours.
     general: &'static [usize],
     /// Everything that is neither a kept nor a general register.
-    debug: &'static [Range<usize>],
+    debug: &'static [(usize, usize)],
     /// Floating-point and vector registers, which `memcpy` and `strlen` fill with text.
-    vector: &'static [Range<usize>],
+    vector: &'static [(usize, usize)],
 }
 
 /// `CONTEXT` of winnt.h for x86-64 (`CONTEXT_AMD64` of minidump-common). RDI RSI RDX RCX R8 R9, RAX, RBX, RBP, R10 to
@@ -35,17 +35,22 @@ const AMD64: Cpu = Cpu {
     length: 1232,
     stack_pointer: 152,
     general: &[176, 168, 136, 128, 184, 192, 120, 144, 160, 200, 208, 216, 224, 232, 240],
-    debug: &[0..48, 72..120],
-    vector: &[256..1232],
+    debug: &[(0, 48), (72, 120)],
+    vector: &[(256, 1232)],
 };
 
 /// `CONTEXT` of winnt.h for ARM64 (`CONTEXT_ARM64`). X0 to X28, FP, LR; SP, PC and flags stay.
-const ARM64: Cpu =
-    Cpu { length: 912, stack_pointer: 256, general: &X_REGISTERS, debug: &[792..912], vector: &[272..792] };
+const ARM64: Cpu = Cpu {
+    length: 912,
+    stack_pointer: 256,
+    general: &X_REGISTERS,
+    debug: &[(792, 912)],
+    vector: &[(272, 792)],
+};
 
 /// Breakpad's older context for ARM64 (`CONTEXT_ARM64_OLD`): its header happens to be as long.
 const ARM64_OLD: Cpu =
-    Cpu { length: 796, stack_pointer: 256, general: &X_REGISTERS, debug: &[], vector: &[276..796] };
+    Cpu { length: 796, stack_pointer: 256, general: &X_REGISTERS, debug: &[], vector: &[(276, 796)] };
 
 /// X0 to X28, FP and LR follow each other from offset 8 on.
 const X_REGISTERS: [usize; 31] = {
@@ -99,7 +104,7 @@ impl Cpu {
                 format!("CPU context at {:#x} has {} bytes", context.start, context.len()),
             ));
         }
-        let here = |range: &Range<usize>| context.start + range.start..context.start + range.end;
+        let here = |(start, end): &(usize, usize)| context.start + start..context.start + end;
         let general: Vec<usize> = self.general.iter().map(|offset| context.start + offset).collect();
         words(editor, &general, Place::Registers, mapped, known);
         for range in self.debug {
@@ -212,7 +217,7 @@ mod tests {
         put(&mut context, 168, *b"mi\x80\x81\x82\x83\x84\x85");
         let before = context.clone();
         let mut receipt = Receipt::default();
-        let mapped = Addresses::new([0x7ffe_0000_0000..0x7ffe_0001_0000]);
+        let mapped = Addresses::new(std::iter::once(0x7ffe_0000_0000..0x7ffe_0001_0000));
         let known = Known::new(&[]).unwrap();
         Cpu::new(9)
             .unwrap()

@@ -41,7 +41,11 @@ pub(super) fn head(line: &[u8]) -> usize {
     let mut groups = 0;
     while let Some(gap) = gap_behind(&line[end..]) {
         let next = token(end + gap);
-        let named = groups == 0 && (matches!(line[end - 1], b'=' | b':') || is_opaque(&line[next.clone()]));
+        // "ecret_key = wJalr...", "rer abc123def456"
+        let assigns = |token: &[u8]| matches!(token, b"=" | b":" | b":=");
+        let named = groups < 3
+            && (matches!(line[..end].last(), Some(b'=' | b':')) || assigns(&line[next.clone()]))
+            || groups == 0 && is_opaque(&line[next.clone()]);
         let joined = continues(&line[next.clone()], &line[last.clone()], &line[end..end + gap], groups);
         if next.is_empty() || !(named || joined) {
             break;
@@ -50,7 +54,11 @@ pub(super) fn head(line: &[u8]) -> usize {
         end = next.end;
         last = next;
     }
-    end
+    // "ane Doe\\Documents", or "sers\\Jane Doe\\Documents": names of Windows users may hold spaces.
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte >= 0x80 || b" ._-".contains(&byte);
+    let from = if line[..end].contains(&b'\\') { end } else { 0 };
+    let name = from + leading(&line[from..line.len().min(from + 64)], is_name);
+    if line.get(name) == Some(&b'\\') { end.max(name) } else { end }
 }
 
 /// What ends a token: white space, and what quotes or brackets values.
@@ -81,9 +89,10 @@ fn continues(next: &[u8], last: &[u8], gap: &[u8], groups: usize) -> bool {
     gap == b" " && groups < 12 && is_group(next) && (is_group(last) || last.is_empty())
 }
 
-/// A group of a card number, an IBAN, a social security number.
+/// A group of a card number, an IBAN, a social security number, or a word of armour ("---BEGIN RSA PRIVATE KEY-----"); the last one may have punctuation behind it.
 fn is_group(token: &[u8]) -> bool {
-    (1..=7).contains(&token.len())
+    let token = &token[..token.len() - trailing(token, |byte| b",.;:)]".contains(&byte))];
+    (1..=9).contains(&token.len())
         && token.iter().all(|&b| b.is_ascii_digit() || b.is_ascii_uppercase() || b == b'-')
 }
 
@@ -119,7 +128,7 @@ mod tests {
             ("the quick brown ", "fox"),
             ("", "eyJhbGciOiJI"),
             ("text\n", &format!("{line64}\n{line64}\nAAA")),
-            ("a b ", ""),
+            ("a ", "b "),
         ] {
             let line = format!("{kept}{cut}");
             assert_eq!(&line[tail(line.as_bytes())..], cut, "{line}");
@@ -138,6 +147,9 @@ mod tests {
             ("over", " the lazy dog"),
             (&format!("MMM\n{line64}\n{line64}"), "\nnext line"),
             ("", "\"x\":1"),
+            (&format!("--BEGIN ENCRYPTED PRIVATE KEY-----\n{line64}"), "\n"),
+            ("ane Q. Doe", "\\Documents"),
+            ("sers\\Jane Doe", "\\Documents"),
         ] {
             let line = format!("{cut}{kept}");
             assert_eq!(&line[..head(line.as_bytes())], cut, "{line}");

@@ -207,12 +207,12 @@ mod tests {
 
     #[test]
     fn pointers_are_not_half_overwritten() {
-        let mapped = Addresses::new([0x6161_0000..0x6162_0000]);
+        let mapped = Addresses::new(std::iter::once(0x6161_0000..0x6162_0000));
         let guard = Guard { mapped: &mapped, aligned: 0 };
         let mut pointer = 0x6161_6161_u64.to_le_bytes().to_vec();
         pointer.extend(b"bbbbbbbb");
         pointer.extend(0x6161_6161_u64.to_le_bytes());
-        let mut run = |range: Range<usize>| {
+        let run = |range: Range<usize>| {
             let (mut bytes, mut receipt) = (pointer.clone(), Receipt::default());
             Editor::new(&mut bytes, &mut receipt).blank(
                 &finding(range, Encoding::Utf8),

@@ -3,10 +3,11 @@
 
 use std::ops::Range;
 
+use super::echoes::{self, Echoes};
 use super::edit::{Encoding, Finding};
 use super::known::Known;
 use super::runs::{self, Run};
-use super::{edges, rules};
+use super::{contexts, edges, rules};
 
 /// The rule of texts that an edge cuts off.
 const CUT_OFF: &str = "cut-off";
@@ -16,8 +17,8 @@ const CUT_OFF: &str = "cut-off";
 pub(super) enum Edges {
     /// It is whole.
     Whole,
-    /// Something may be missing before and behind.
-    Cut,
+    /// Something may be missing before and behind. It is memory at this address.
+    Cut { address: u64 },
 }
 
 /// What is to be blanked in `bytes` of any content, with ranges relative to it. Known values come first.
@@ -29,15 +30,41 @@ pub(super) fn in_memory(bytes: &[u8], edges: Edges, known: &Known) -> Vec<Findin
     runs::scan(bytes, &mut scratch, |run, line| {
         rules::find(line, &mut hits);
         findings.extend(hits.drain(..).map(|hit| finding(run, &hit.range, bytes, hit.rule)));
-        if edges == Edges::Cut {
+        if let Edges::Cut { address } = edges {
             cut(run, line, bytes, known, &mut cut_off);
+            if let Some(chars) = freed(run, bytes, address) {
+                let end = chars + edges::head(&line[chars.min(line.len())..]);
+                cut_off.push(finding(run, &(0..end.max(1)), bytes, CUT_OFF));
+            }
         }
     });
-    if edges == Edges::Cut {
+    if let Edges::Cut { .. } = edges {
         runs::scan_edges(bytes, |run, line| cut(run, line, bytes, known, &mut cut_off));
     }
     findings.append(&mut cut_off);
     findings
+}
+
+/// Pieces in `bytes` of values that were found elsewhere.
+pub(super) fn echoes_in_memory(bytes: &[u8], echoes: &Echoes) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !echoes.is_empty() {
+        runs::scan(bytes, &mut Vec::new(), |run, line| {
+            findings.extend(echoes.find(line).iter().map(|range| finding(run, range, bytes, echoes::RULE)));
+        });
+    }
+    findings
+}
+
+/// Has `echoes` remember the values that were found in `bytes`.
+pub(super) fn learn(echoes: &mut Echoes, bytes: &[u8], findings: &[Finding]) {
+    for Finding { range, encoding, rule } in findings {
+        // What an edge cut off is blanked for what it may have been; most of it is nobody's value.
+        if *rule != CUT_OFF {
+            let characters = bytes[range.clone()].iter().skip(encoding.lead()).step_by(encoding.stride());
+            echoes.learn(&characters.copied().collect::<Vec<u8>>());
+        }
+    }
 }
 
 /// What is to be blanked in UTF-16LE text, all of which is text; ranges are relative to it.
@@ -56,7 +83,7 @@ pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
 }
 
 /// What is to be blanked in UTF-8 text, all of which is text, on character boundaries.
-pub(super) fn in_utf8(text: &str, known: &Known) -> Vec<Finding> {
+pub(super) fn in_utf8(text: &str, known: &Known, echoes: &Echoes) -> Vec<Finding> {
     let mut findings = Vec::new();
     known.find(text.as_bytes(), &mut findings);
     findings.retain(|finding| finding.encoding == Encoding::Utf8);
@@ -66,6 +93,11 @@ pub(super) fn in_utf8(text: &str, known: &Known) -> Vec<Finding> {
         range: hit.range,
         encoding: Encoding::Utf8,
         rule: hit.rule,
+    }));
+    findings.extend(echoes.find(text.as_bytes()).into_iter().map(|range| Finding {
+        range,
+        encoding: Encoding::Utf8,
+        rule: echoes::RULE,
     }));
     for Finding { range, .. } in &mut findings {
         *range = text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end);
@@ -149,9 +181,30 @@ fn cut(run: &Run, line: &[u8], bytes: &[u8], known: &Known, findings: &mut Vec<F
     }
 }
 
+/// If glibc's malloc has freed the memory that `run` stands in: how many of its characters belong to what the allocator wrote
+/// over the text's first 16 bytes.
+///
+/// A chunk in the per-thread cache (malloc.c, `tcache_entry`) begins with a link, mangled with its own address, and
+/// a random key; before it stands its size, a multiple of 16 with the flags for a used neighbour
+/// (1) and perhaps a thread's arena (4). What is left of a secret
+/// behind that has lost its prefix.
+fn freed(run: &Run, bytes: &[u8], address: u64) -> Option<usize> {
+    let start = run.bytes(&(0..1), bytes).start;
+    // The key's last bytes may be printable by chance, so that the run begins in it.
+    let into = (address.wrapping_add(start as u64)).wrapping_neg() % 16;
+    let text = start.checked_add(usize::try_from(into).ok()?)?;
+    let word = |before: usize| text.checked_sub(before).map(|at| contexts::word(bytes, at));
+    let (size, link, key) = (word(24)?, word(16)?, word(8)?);
+    let is_size = (0x20..=0x410).contains(&(size & !7)) && size & 0xb == 1;
+    let is_cached = link >> 48 == 0 && link != 0 && !matches!(key >> 48, 0 | 0xffff);
+    (into < 8 && is_size && is_cached).then(|| (text - start) / run.encoding.stride())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CUT: Edges = Edges::Cut { address: 0x1000 };
 
     fn known() -> Known {
         Known::new(&["wilhelmina".to_owned(), "Jane Q. Public".to_owned()]).unwrap()
@@ -168,13 +221,31 @@ mod tests {
     #[test]
     fn edges_of_memory_lose_their_tokens() {
         for (edges, before, after) in [
-            (Edges::Cut, &b"alice.smi\x01x@example.com\x01lice"[..], "*********\u{1}*************\u{1}****"),
+            (CUT, &b"alice.smi\x01x@example.com\x01lice"[..], "*********\u{1}*************\u{1}****"),
             (Edges::Whole, b"alice.smi\x01x@example.com\x01lice", "alice.smi\u{1}*************\u{1}lice"),
-            (Edges::Cut, b"\x01\x01by Jane Q. Pu", "\u{1}\u{1}by **********"),
-            (Edges::Cut, b"Q. Public left\x01\x01", "********* left\u{1}\u{1}"),
-            (Edges::Cut, b"\x01 wilHELmina \x01", "\u{1} ********** \u{1}"),
+            (CUT, b"\x01\x01by Jane Q. Pu", "\u{1}\u{1}by **********"),
+            (CUT, b"Q. Public left\x01\x01", "********* left\u{1}\u{1}"),
+            (CUT, b"\x01 wilHELmina \x01", "\u{1} ********** \u{1}"),
         ] {
             assert_eq!(blank(before, in_memory(before, edges, &known())), after);
+        }
+    }
+
+    #[test]
+    fn freed_memory_loses_what_may_be_the_rest_of_a_secret() {
+        for key in [0x8f9e_1234_5678_9abc_u64, 0x7878_1234_5678_9abc] {
+            for (size, text, after) in [
+                (0x35_u64, "292c6912E7710c838347Ae178B4a and more", "**************************** and more"),
+                (0x32, "292c6912E7710c838347Ae178B4a and more", "292c6912E7710c838347Ae178B4a and more"),
+            ] {
+                let mut bytes = vec![1; 8];
+                [size, 0x5_5555_1234, key].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+                bytes.extend(text.as_bytes());
+                bytes.extend([1; 8]);
+                let edges = Edges::Cut { address: 0x5555_0000 };
+                let blanked = blank(&bytes, in_memory(&bytes, edges, &known()));
+                assert!(blanked.contains(after), "{key:x} {blanked}");
+            }
         }
     }
 
@@ -202,7 +273,7 @@ mod tests {
     fn utf8_findings_keep_character_boundaries() {
         let text = "Jürgen <jürgen@müller.de> é";
         let mut bytes = text.as_bytes().to_vec();
-        for finding in in_utf8(text, &known()) {
+        for finding in in_utf8(text, &known(), &Echoes::default()) {
             bytes[finding.range].fill(b'*');
         }
         assert!(String::from_utf8(bytes).unwrap().starts_with("Jürgen <*"));

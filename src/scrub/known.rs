@@ -10,7 +10,9 @@ use super::runs;
 use crate::error::{Error, Result};
 
 /// The rule's name in receipts.
-pub(super) const RULE: &str = "known-value";
+const RULE: &str = "known-value";
+/// The rule of [`Known::copies`].
+const COPIES: &str = "environment-value";
 
 /// Most values of one policy.
 const MOST: usize = 1024;
@@ -21,6 +23,13 @@ const SHORT: usize = 5;
 
 /// Values that are too common to be matched inside other words.
 const COMMON: &[&str] = &[
+    "root",
+    "user",
+    "test",
+    "home",
+    "host",
+    "game",
+    "main",
     "admin",
     "administrator",
     "android",
@@ -66,8 +75,9 @@ const COMMON: &[&str] = &[
 ];
 
 /// Known values in all encodings, compiled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Known {
+    rule: &'static str,
     /// `None` if there are no values.
     automaton: Option<AhoCorasick>,
     /// For each of the automaton's patterns.
@@ -91,6 +101,8 @@ enum Bounds {
     None,
     /// Between delimiters or non-text.
     Field,
+    /// Between delimiters or non-text; beside white space only if the other side is a separator: "the root cause".
+    Word,
     /// Between delimiters or non-text, with a path separator on one side at least: one or two letters are found
     /// everywhere in memory.
     Segment,
@@ -135,7 +147,29 @@ impl Known {
             .transpose()
             .map_err(|_| Error::Limit { what: "the size of all known values", limit: MOST * LONGEST })?;
         let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
-        Ok(Self { automaton, needles, phrases, values })
+        Ok(Self { rule: RULE, automaton, needles, phrases, values })
+    }
+
+    /// The values of an environment and a command line (both as the kernel keeps them: separated by zero bytes) that may be
+    /// secrets: programs copy them into their heap.
+    ///
+    /// # Errors
+    /// As [`Known::new`].
+    pub(super) fn copies(environment: &[u8], arguments: &[u8]) -> Result<Self> {
+        let variables = environment.split(|&byte| byte == 0).filter_map(|variable| {
+            let equals = variable.iter().position(|&byte| byte == b'=')?;
+            let (name, value) = (&variable[..equals], &variable[equals + 1..]);
+            (!is_harmless_variable(name)).then_some(value)
+        });
+        let arguments = arguments.split(|&byte| byte == 0).map(|argument| {
+            let option = argument.starts_with(b"-");
+            let equals = argument.iter().position(|&byte| byte == b'=').filter(|_| option);
+            equals.map_or(argument, |equals| &argument[equals + 1..])
+        });
+        let values = variables.chain(arguments).filter(|value| is_secret_like(value));
+        let values: Vec<String> =
+            values.filter_map(|value| String::from_utf8(value.to_vec()).ok()).take(MOST).collect();
+        Ok(Self { rule: COPIES, ..Self::new(&values)? })
     }
 
     /// Every occurrence in `bytes`. Overlapping ones of one encoding are given as one.
@@ -158,13 +192,13 @@ impl Known {
             let mut range = range;
             while let Some(last) = found[first..].last()
                 && last.encoding == needle.encoding
-                && last.range.end > range.start
+                && last.range.end >= range.start
                 && (range.start.abs_diff(last.range.start)).is_multiple_of(needle.encoding.stride())
             {
                 range = range.start.min(last.range.start)..range.end.max(last.range.end);
                 found.pop();
             }
-            found.push(Finding { range, encoding: needle.encoding, rule: RULE });
+            found.push(Finding { range, encoding: needle.encoding, rule: self.rule });
         }
     }
 
@@ -185,7 +219,7 @@ impl Known {
     /// white space or quotes in them.
     pub(super) fn cut_at_end(&self, line: &[u8]) -> usize {
         let starts = |value: &[u8]| {
-            (1..value.len().min(line.len() + 1))
+            (1..=value.len().min(line.len()))
                 .rev()
                 .find(|&length| line[line.len() - length..].eq_ignore_ascii_case(&value[..length]))
         };
@@ -195,7 +229,7 @@ impl Known {
     /// Where a value ends in `line` that its start cuts off; 0 if none does.
     pub(super) fn cut_at_start(&self, line: &[u8]) -> usize {
         let ends = |value: &[u8]| {
-            (1..value.len().min(line.len() + 1))
+            (1..=value.len().min(line.len()))
                 .rev()
                 .find(|&length| line[..length].eq_ignore_ascii_case(&value[value.len() - length..]))
         };
@@ -203,11 +237,41 @@ impl Known {
     }
 }
 
+/// Variables whose values are the same on many machines and mean something to a developer.
+fn is_harmless_variable(name: &[u8]) -> bool {
+    const NAMES: &[&[u8]] = &[
+        b"TERM",
+        b"COLORTERM",
+        b"LANG",
+        b"LANGUAGE",
+        b"SHELL",
+        b"PATH",
+        b"TZ",
+        b"LS_COLORS",
+        b"RUST_LOG",
+        b"RUST_BACKTRACE",
+        b"LD_LIBRARY_PATH",
+        b"LD_PRELOAD",
+        b"DESKTOP_SESSION",
+    ];
+    NAMES.contains(&name) || name.starts_with(b"LC_") || name.starts_with(b"XDG_")
+}
+
+/// Long enough, letters and digits, and no path: paths are for the rules, and blanking the directories that a module and
+/// a variable share would hide where libraries come from.
+fn is_secret_like(value: &[u8]) -> bool {
+    (8..=LONGEST).contains(&value.len())
+        && !value.starts_with(b"/")
+        && value.iter().any(u8::is_ascii_digit)
+        && value.iter().any(u8::is_ascii_alphabetic)
+}
+
 fn bounds_of(value: &[u8]) -> Bounds {
     if value.len() < SHORT - 2 {
         Bounds::Segment
-    } else if value.len() < SHORT || COMMON.iter().any(|common| value.eq_ignore_ascii_case(common.as_bytes()))
-    {
+    } else if COMMON.iter().any(|common| value.eq_ignore_ascii_case(common.as_bytes())) {
+        Bounds::Word
+    } else if value.len() < SHORT {
         Bounds::Field
     } else {
         Bounds::None
@@ -242,9 +306,15 @@ fn allowed(bytes: &[u8], range: &Range<usize>, needle: Needle) -> bool {
         (plain && (unit[lead] == 0 || runs::is_text(unit[lead]))).then_some(unit[lead])
     };
     let sides = [unit(range.start.checked_sub(stride)), unit(Some(range.end))];
-    let bounded = sides.iter().all(|side| side.is_none_or(is_delimiter));
-    let segment = sides.iter().any(|side| matches!(side, Some(b'/' | b'\\')));
-    bounded && (segment || needle.bounds == Bounds::Field)
+    let separated = sides.iter().any(|side| matches!(side, Some(b'/' | b'\\')));
+    let assigned = sides.iter().any(|side| matches!(side, Some(b'=' | b':')));
+    let spaced = sides.iter().any(|side| side.is_some_and(|byte| byte.is_ascii_whitespace()));
+    sides.iter().all(|side| side.is_none_or(is_delimiter))
+        && match needle.bounds {
+            Bounds::None | Bounds::Field => true,
+            Bounds::Word => separated || assigned || !spaced,
+            Bounds::Segment => separated,
+        }
 }
 
 /// The parts of `bytes` between long series of zeros, which no value holds (an encoded character has at most 3 zeros at
@@ -312,6 +382,9 @@ mod tests {
             ("me", "ask me now", false),
             ("root", "/root/.ssh", true),
             ("root", "rootkit chroot", false),
+            ("root", "the root cause", false),
+            ("root", "USER=root x", true),
+            ("root", "\u{1}root\u{1}", true),
             ("localhost", "http://localhost:80", true),
             ("localhost", "localhosts", false),
             ("alicia", "xalicia1", true),
@@ -341,6 +414,20 @@ mod tests {
         assert_eq!(known.cut_at_end(b"nothing here"), 12);
         assert_eq!(known.cut_at_start(b"ne Q. PUBLIC wrote"), 12);
         assert_eq!(known.cut_at_start(b"nothing"), 0);
+    }
+
+    #[test]
+    fn copies_of_the_environment_are_found_if_they_may_be_secret() {
+        let environment = b"TERM=xterm-256color\0PW=hunter2-long\0HOME=/home/x1\0N=12345678\0S=short1\0\0=x";
+        let known =
+            Known::copies(environment, b"game\0--token=abcdefgh1\0positional9\0/usr/bin/x86_64").unwrap();
+        let text = b"xterm-256color hunter2-long /home/x1 12345678 short1 --token=abcdefgh1 positional9 /usr/bin/x86_64";
+        let mut all = Vec::new();
+        known.find(text, &mut all);
+        let found: Vec<_> =
+            all.iter().map(|f| std::str::from_utf8(&text[f.range.clone()]).unwrap()).collect();
+        assert_eq!(found, ["hunter2-long", "abcdefgh1", "positional9"]);
+        assert_eq!(all[0].rule, "environment-value");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod contexts;
+mod echoes;
 mod edges;
 mod edit;
 mod finder;
@@ -52,10 +53,11 @@ pub const ENGINE: u32 = 1;
 
 /// A policy, compiled. Making one is the only part of scrubbing that allocates for the policy, so it can be done
 /// long before a crash; it may be shared between threads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     policy: Policy,
     known: known::Known,
+    echoes: echoes::Echoes,
 }
 
 impl Engine {
@@ -65,22 +67,36 @@ impl Engine {
     /// [`Error::Limit`](crate::Error::Limit) for too many or too long known values.
     pub fn new(policy: &Policy) -> Result<Self> {
         rules::prepare()?;
-        Ok(Self { known: known::Known::new(&policy.known)?, policy: policy.clone() })
+        let mut echoes = echoes::Echoes::default();
+        policy.known.iter().for_each(|value| echoes.learn(value.as_bytes()));
+        Ok(Self { known: known::Known::new(&policy.known)?, policy: policy.clone(), echoes })
     }
 
-    /// See [`dump`].
+    /// Remembers the values in a report's texts, so that [`dump`](Self::dump) finds pieces of them too.
+    pub fn learn(&mut self, report: &Report) {
+        texts::learn(report, &self.known, &mut self.echoes);
+    }
+
+    /// See [`dump`]. The values found are remembered, and pieces of them blanked here and in a later
+    /// [`report`](Self::report).
     ///
     /// # Errors
     /// As [`dump`].
-    pub fn dump(&self, bytes: &mut [u8], layout: &Layout, receipt: &mut Receipt) -> Result<()> {
+    pub fn dump(&mut self, bytes: &mut [u8], layout: &Layout, receipt: &mut Receipt) -> Result<()> {
         receipt.engine = ENGINE;
-        places::scrub(&mut edit::Editor::new(bytes, receipt), layout, &self.policy, &self.known)
+        places::scrub(
+            &mut edit::Editor::new(bytes, receipt),
+            layout,
+            &self.policy,
+            &self.known,
+            &mut self.echoes,
+        )
     }
 
     /// See [`report`].
     pub fn report(&self, report: &mut Report, receipt: &mut Receipt) {
         receipt.engine = ENGINE;
-        texts::scrub(report, &self.known, receipt);
+        texts::scrub(report, &self.known, &self.echoes, receipt);
     }
 }
 
@@ -100,7 +116,14 @@ pub fn dump(bytes: &mut [u8], layout: &Layout, policy: &Policy, receipt: &mut Re
 /// If `policy` is beyond its limits, all these texts are emptied instead, and a note says so.
 pub fn report(report: &mut Report, policy: &Policy, receipt: &mut Receipt) {
     match Engine::new(policy) {
-        Ok(engine) => engine.report(report, receipt),
+        Ok(mut engine) => {
+            engine.learn(report);
+            engine.report(report, receipt);
+        }
         Err(error) => texts::empty(report, &error),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::print_stdout)]
+mod tests;

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::contexts::{self, Cpu};
+use super::echoes::Echoes;
 use super::edit::{Addresses, Editor, Encoding, Finding, Guard};
 use super::finder::{self, Edges};
 use super::known::Known;
@@ -11,6 +12,7 @@ use super::pointers;
 use super::receipt::Place;
 use super::{Level, Policy};
 use crate::dump::Layout;
+use crate::dump::layout::utf16;
 use crate::error::Result;
 
 /// What is done with a stream's own bytes.
@@ -29,22 +31,22 @@ enum Stream {
 /// The streams that may stay, by `MINIDUMP_STREAM_TYPE` (minidumpapiset.h; Breakpad's minidump_format.h; Mozilla's
 /// extensions in minidump-common). Every other kind is dropped: what is not understood cannot be scrubbed.
 const STREAMS: &[(u32, Stream)] = &[
-    (3, Stream::Structure),           // ThreadListStream
-    (4, Stream::Structure),           // ModuleListStream
-    (5, Stream::Structure),           // MemoryListStream
-    (6, Stream::Structure),           // ExceptionStream
-    (7, Stream::Structure),           // SystemInfoStream
-    (9, Stream::Structure),           // Memory64ListStream
-    (12, Stream::Structure),          // HandleDataStream
-    (14, Stream::Structure),          // UnloadedModuleListStream
-    (15, Stream::Text),               // MiscInfoStream
-    (16, Stream::Structure),          // MemoryInfoListStream
-    (24, Stream::Structure),          // ThreadNamesStream
-    (0x4767_0003, Stream::CpuInfo),   // LinuxCpuInfo
-    (0x4767_0004, Stream::Text),      // LinuxProcStatus
-    (0x4767_0005, Stream::Text),      // LinuxLsbRelease
-    (0x4767_0006, Stream::Blank),     // LinuxCmdLine
-    (0x4767_0007, Stream::Blank),     // LinuxEnviron
+    (3, Stream::Structure),         // ThreadListStream
+    (4, Stream::Structure),         // ModuleListStream
+    (5, Stream::Structure),         // MemoryListStream
+    (6, Stream::Structure),         // ExceptionStream
+    (7, Stream::Structure),         // SystemInfoStream
+    (9, Stream::Structure),         // Memory64ListStream
+    (12, Stream::Structure),        // HandleDataStream
+    (14, Stream::Structure),        // UnloadedModuleListStream
+    (15, Stream::Text),             // MiscInfoStream
+    (16, Stream::Structure),        // MemoryInfoListStream
+    (24, Stream::Structure),        // ThreadNamesStream
+    (0x4767_0003, Stream::CpuInfo), // LinuxCpuInfo
+    (0x4767_0004, Stream::Text),    // LinuxProcStatus
+    (0x4767_0005, Stream::Text),    // LinuxLsbRelease
+    (COMMAND_LINE, Stream::Blank),
+    (ENVIRONMENT, Stream::Blank),
     (0x4767_0008, Stream::Structure), // LinuxAuxv
     (0x4767_0009, Stream::Text),      // LinuxMaps
     (0x4767_000a, Stream::Structure), // LinuxDsoDebug
@@ -52,17 +54,29 @@ const STREAMS: &[(u32, Stream)] = &[
     (0x4d7a_0004, Stream::Text),      // MozSoftErrors
 ];
 
+/// LinuxCmdLine.
+const COMMAND_LINE: u32 = 0x4767_0006;
+/// LinuxEnviron.
+const ENVIRONMENT: u32 = 0x4767_0007;
+
 /// Scrubs a dump: first what goes whatever it holds, then everything else by known values and rules. These two see the
 /// same bytes, so that neither hides half of a value from the other.
-pub(super) fn scrub(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy, known: &Known) -> Result<()> {
+pub(super) fn scrub(
+    editor: &mut Editor<'_>,
+    layout: &Layout,
+    policy: &Policy,
+    known: &Known,
+    echoes: &mut Echoes,
+) -> Result<()> {
     let cpu = Cpu::new(layout.processor)?;
+    let copies = copies(editor.bytes(), layout)?;
     unclaimed(editor, layout);
-    arguments(editor, layout, policy);
+    arguments(editor, layout, policy, known, echoes);
     if policy.level == Level::Pointers {
         pointers::reduce(editor, layout, cpu);
     }
     let mapped = mapped(layout);
-    memory(editor, layout, &mapped, known);
+    memory(editor, layout, &mapped, known, &copies, echoes);
     for thread in &layout.threads {
         cpu.scrub(editor, &thread.context, &mapped, known)?;
     }
@@ -76,9 +90,19 @@ pub(super) fn scrub(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy, k
     Ok(())
 }
 
+/// What the environment and the command line hold may stand elsewhere too.
+fn copies(bytes: &[u8], layout: &Layout) -> Result<Known> {
+    let stream = |kind: u32| {
+        let stream = layout.streams.iter().find(|stream| stream.kind == kind);
+        stream.map_or(&[][..], |stream| &bytes[stream.bytes.clone()])
+    };
+    Known::copies(stream(ENVIRONMENT), stream(COMMAND_LINE))
+}
+
 /// Everything that a pointer of the process may point to.
 fn mapped(layout: &Layout) -> Addresses {
-    let modules = layout.modules.iter().map(|module| module.base..module.base.saturating_add(module.size));
+    // A return address may lie just behind a module.
+    let modules = layout.modules.iter().map(|m| m.base..m.base.saturating_add(m.size).saturating_add(1));
     let memory = layout.memory.iter().map(|entry| span(entry.address, &entry.bytes));
     let regions = layout.mapped.iter().map(|(range, _)| range.clone());
     Addresses::new(modules.chain(memory).chain(regions))
@@ -106,7 +130,9 @@ fn treatment(kind: u32) -> Option<Stream> {
 }
 
 /// The strings of argv and envp at the top of the main thread's stack, in whatever memory holds them.
-fn arguments(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy) {
+///
+/// They go whole, but the values that are found in them are remembered: a program copies its environment about.
+fn arguments(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy, known: &Known, echoes: &mut Echoes) {
     let Some(arguments) = &policy.arguments else { return };
     for entry in &layout.memory {
         let span = span(entry.address, &entry.bytes);
@@ -114,22 +140,78 @@ fn arguments(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy) {
         // Both lie in the entry, whose length is that of a slice.
         let offset = |address: u64| entry.bytes.start + (address - span.start) as usize;
         if first < last {
-            editor.zero(offset(first)..offset(last), Place::Environment, "argv-envp");
+            let block = offset(first)..offset(last);
+            let bytes = &editor.bytes()[block.clone()];
+            finder::learn(echoes, bytes, &finder::in_memory(bytes, Edges::Whole, known));
+            editor.zero(block, Place::Environment, "argv-envp");
         }
     }
 }
 
-fn memory(editor: &mut Editor<'_>, layout: &Layout, mapped: &Addresses, known: &Known) {
+/// Twice over: what is found in one region is also looked for, in pieces, in all the others.
+fn memory(
+    editor: &mut Editor<'_>,
+    layout: &Layout,
+    mapped: &Addresses,
+    known: &Known,
+    copies: &Known,
+    echoes: &mut Echoes,
+) {
+    let found: Vec<Vec<Finding>> = layout
+        .memory
+        .iter()
+        .map(|entry| {
+            let bytes = &editor.bytes()[entry.bytes.clone()];
+            let mut findings = finder::in_memory(bytes, Edges::Cut { address: entry.address }, known);
+            copies.find(bytes, &mut findings);
+            finder::learn(echoes, bytes, &findings);
+            findings
+        })
+        .collect();
     let mut stacks: Vec<_> = layout.threads.iter().map(|thread| &thread.stack.bytes).collect();
     stacks.sort_unstable_by_key(|range| (range.start, range.end));
-    for entry in &layout.memory {
+    for (entry, mut findings) in layout.memory.iter().zip(found) {
         let stack = stacks.binary_search_by_key(&(entry.bytes.start, entry.bytes.end), |s| (s.start, s.end));
         let place = if stack.is_ok() { Place::Stack } else { Place::Heap };
         let to_aligned = (8 - entry.address % 8) % 8;
         let guard = Guard { mapped, aligned: entry.bytes.start + to_aligned as usize };
-        let findings = finder::in_memory(&editor.bytes()[entry.bytes.clone()], Edges::Cut, known);
+        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], echoes));
+        let findings = coalesce(findings);
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
+}
+
+/// Findings of one piece of memory from which on they are joined.
+const MANY: usize = 1 << 15;
+/// Bytes between two of many findings that go with them.
+const BETWEEN: usize = 64;
+
+/// Joins neighbours if there are very many: a receipt should not be larger than the dump.
+fn coalesce(findings: Vec<Finding>) -> Vec<Finding> {
+    if findings.len() < MANY {
+        return findings;
+    }
+    let mut joined = Vec::<Finding>::new();
+    let mut sorted = findings;
+    sorted.sort_by_key(|finding| (finding.rule, finding.encoding.stride(), finding.range.start));
+    for finding in sorted {
+        match joined.last_mut() {
+            Some(last)
+                if last.rule == finding.rule
+                    && last.encoding == finding.encoding
+                    && finding.range.start <= last.range.end.saturating_add(BETWEEN)
+                    && finding
+                        .range
+                        .start
+                        .abs_diff(last.range.start)
+                        .is_multiple_of(last.encoding.stride()) =>
+            {
+                last.range.end = last.range.end.max(finding.range.end);
+            }
+            _ => joined.push(finding),
+        }
+    }
+    joined
 }
 
 fn streams(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
@@ -142,7 +224,7 @@ fn streams(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
                 text(editor, bytes, known);
             }
             Some(Stream::Blank) => {
-                let rule = if stream.kind == 0x4767_0006 { "command-line" } else { "environment" };
+                let rule = if stream.kind == COMMAND_LINE { "command-line" } else { "environment" };
                 let whole = Finding { range: bytes, encoding: Encoding::Utf8, rule };
                 editor.blank(&whole, Place::Environment, None);
             }
@@ -220,8 +302,10 @@ pub(super) const THREAD_NAME: usize = 15;
 
 fn thread_name(editor: &mut Editor<'_>, name: &Range<usize>, known: &Known) {
     let text = &editor.bytes()[name.clone()];
-    let line = finder::narrow(text);
-    let findings = if line.len() >= THREAD_NAME && finder::is_cut_value(&line, known) {
+    let line = utf16(text);
+    // The cut may have gone through a character.
+    let whole = line.trim_end_matches(char::REPLACEMENT_CHARACTER);
+    let findings = if line.len() >= THREAD_NAME && finder::is_cut_value(whole.as_bytes(), known) {
         vec![Finding { range: 0..text.len(), encoding: Encoding::Utf16Le, rule: "cut-off" }]
     } else {
         finder::in_utf16(text, known)

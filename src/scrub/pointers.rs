@@ -16,7 +16,8 @@ const RULE: &str = "pointers";
 pub(super) fn reduce(editor: &mut Editor<'_>, layout: &Layout, cpu: &Cpu) {
     let addresses =
         |entry: &MemoryEntry| entry.address..entry.address.saturating_add(entry.bytes.len() as u64);
-    let modules = layout.modules.iter().map(|module| module.base..module.base.saturating_add(module.size));
+    // A return address may lie just behind a module whose last instruction calls what never returns.
+    let modules = layout.modules.iter().map(|m| m.base..m.base.saturating_add(m.size).saturating_add(1));
     let targets = Addresses::new(modules.chain(layout.threads.iter().map(|thread| addresses(&thread.stack))));
     for entry in &layout.memory {
         let thread = layout.threads.iter().find(|thread| thread.stack.bytes == entry.bytes);
@@ -76,6 +77,7 @@ mod tests {
             (-4096i64).cast_unsigned(),
             4097,
             0x50_0000,
+            0x50_0001,
         ] {
             bytes.extend(u64::to_le_bytes(word));
         }
@@ -104,7 +106,10 @@ mod tests {
             .chunks_exact(8)
             .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
             .collect();
-        assert_eq!(words, [0, 0, 0x40_1000, 0, 0x7000_0010, 4096, (-4096i64).cast_unsigned(), 0, 0]);
+        assert_eq!(
+            words,
+            [0, 0, 0x40_1000, 0, 0x7000_0010, 4096, (-4096i64).cast_unsigned(), 0, 0x50_0000, 0]
+        );
         assert_eq!((&bytes[stack..stack + 3], &bytes[heap - 4..]), (&[0; 3][..], &[0; 8][..]));
     }
 }

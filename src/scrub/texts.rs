@@ -1,6 +1,7 @@
 //! The texts of a report outside its dump.
 #![forbid(unsafe_code)]
 
+use super::echoes::Echoes;
 use super::edit::Finding;
 use super::finder;
 use super::known::Known;
@@ -10,11 +11,11 @@ use crate::error::Error;
 use crate::report::{AttributeValue, Reason, Report};
 
 /// Scrubs attributes (values, not keys: those are the developer's words), breadcrumbs, the reason and thread names.
-pub(super) fn scrub(report: &mut Report, known: &Known, receipt: &mut Receipt) {
+pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
     for attribute in &mut report.attributes {
         match &mut attribute.value {
             AttributeValue::String(value) => {
-                let mut findings = finder::in_utf8(value, known);
+                let mut findings = finder::in_utf8(value, known, echoes);
                 if attribute.truncated {
                     findings.extend(finder::cut_end_of_utf8(value, known));
                 }
@@ -23,7 +24,7 @@ pub(super) fn scrub(report: &mut Report, known: &Known, receipt: &mut Receipt) {
             // A card number or an account fits into an integer.
             AttributeValue::Integer(value) => {
                 let text = value.to_string();
-                if let Some(finding) = finder::in_utf8(&text, known).first() {
+                if let Some(finding) = finder::in_utf8(&text, known, echoes).first() {
                     *value = 0;
                     log(receipt, Place::Attribute, finding.rule, 0..text.len());
                 }
@@ -32,18 +33,21 @@ pub(super) fn scrub(report: &mut Report, known: &Known, receipt: &mut Receipt) {
         }
     }
     for breadcrumb in &mut report.breadcrumbs {
-        for text in [&mut breadcrumb.category, &mut breadcrumb.message] {
-            scrub_text(text, known, Place::Breadcrumb, receipt);
+        scrub_text(&mut breadcrumb.category, known, echoes, Place::Breadcrumb, receipt);
+        let mut findings = finder::in_utf8(&breadcrumb.message, known, echoes);
+        if breadcrumb.truncated {
+            findings.extend(finder::cut_end_of_utf8(&breadcrumb.message, known));
         }
+        blank(&mut breadcrumb.message, findings, Place::Breadcrumb, receipt);
     }
     match &mut report.reason {
         Reason::Panic { message, location, thread } => {
             for text in [message, location] {
-                scrub_text(text, known, Place::Reason, receipt);
+                scrub_text(text, known, echoes, Place::Reason, receipt);
             }
-            scrub_text(thread, known, Place::ThreadName, receipt);
+            scrub_text(thread, known, echoes, Place::ThreadName, receipt);
         }
-        Reason::Requested { reason } => scrub_text(reason, known, Place::Reason, receipt),
+        Reason::Requested { reason } => scrub_text(reason, known, echoes, Place::Reason, receipt),
         Reason::Signal { .. } => {}
     }
     for name in report.stack_trace.threads.iter_mut().filter_map(|thread| thread.name.as_mut()) {
@@ -52,8 +56,26 @@ pub(super) fn scrub(report: &mut Report, known: &Known, receipt: &mut Receipt) {
                 Finding { range: 0..name.len(), encoding: super::edit::Encoding::Utf8, rule: "cut-off" };
             blank(name, vec![whole], Place::ThreadName, receipt);
         } else {
-            scrub_text(name, known, Place::ThreadName, receipt);
+            scrub_text(name, known, echoes, Place::ThreadName, receipt);
         }
+    }
+}
+
+/// Has `echoes` remember the values in a report's texts.
+pub(super) fn learn(report: &Report, known: &Known, echoes: &mut Echoes) {
+    let attributes = report.attributes.iter().filter_map(|attribute| match &attribute.value {
+        AttributeValue::String(value) => Some(value),
+        _ => None,
+    });
+    let breadcrumbs = report.breadcrumbs.iter().map(|breadcrumb| &breadcrumb.message);
+    let reason = match &report.reason {
+        Reason::Panic { message, .. } => Some(message),
+        Reason::Requested { reason } => Some(reason),
+        Reason::Signal { .. } => None,
+    };
+    for text in attributes.chain(breadcrumbs).chain(reason) {
+        let findings = finder::in_utf8(text, known, &Echoes::default());
+        finder::learn(echoes, text.as_bytes(), &findings);
     }
 }
 
@@ -78,8 +100,8 @@ pub(super) fn empty(report: &mut Report, why: &Error) {
     report.notes.push(format!("texts were left out, because they could not be scrubbed: {why}"));
 }
 
-fn scrub_text(text: &mut String, known: &Known, place: Place, receipt: &mut Receipt) {
-    let findings = finder::in_utf8(text, known);
+fn scrub_text(text: &mut String, known: &Known, echoes: &Echoes, place: Place, receipt: &mut Receipt) {
+    let findings = finder::in_utf8(text, known, echoes);
     blank(text, findings, place, receipt);
 }
 
@@ -139,6 +161,7 @@ mod tests {
                 level: Level::Info,
                 category: "net".into(),
                 message: "GET https://u:p@host/".into(),
+                truncated: false,
             }],
             stack_trace: StackTrace {
                 modules: vec![],
@@ -156,7 +179,7 @@ mod tests {
     fn texts_are_scrubbed_and_keys_and_notes_stay() {
         let (mut scrubbed, mut receipt) = (report(), Receipt::default());
         let known = Known::new(&["Jürgen Müller".to_owned()]).unwrap();
-        scrub(&mut scrubbed, &known, &mut receipt);
+        scrub(&mut scrubbed, &known, &Echoes::default(), &mut receipt);
         let mut expected = report();
         expected.reason = Reason::Panic {
             message: format!("no user *****************, {}", "*".repeat("jürgen müller".len())),
@@ -176,7 +199,7 @@ mod tests {
             [3, 1, 3, 2]
         );
         let again = receipt.entries.len();
-        scrub(&mut scrubbed, &known, &mut receipt);
+        scrub(&mut scrubbed, &known, &Echoes::default(), &mut receipt);
         assert_eq!(receipt.entries.len(), again, "nothing is left to change");
     }
 }

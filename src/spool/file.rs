@@ -226,6 +226,19 @@ impl Spool {
         Ok(items)
     }
 
+    /// Deletes the reports beyond the limits, as [`commit`](Self::commit) and [`claim`](Self::claim) do: for reports
+    /// that are held for long without either.
+    ///
+    /// # Errors
+    /// If the directory cannot be used.
+    pub fn expire(&self) -> Result<()> {
+        if !self.exists() {
+            return Ok(());
+        }
+        let _lock = self.take_lock()?;
+        self.evict_locked(now_ms(), None).map(|_| ())
+    }
+
     /// Puts reports whose uploader died back to `pending` and removes what a dead writer left. Returns how many
     /// reports were put back. [`commit`](Self::commit) and [`claim`](Self::claim) do this too.
     ///

@@ -128,7 +128,10 @@ pub(crate) fn read_memfd(fd: BorrowedFd<'_>, limit: u64) -> Result<Vec<u8>> {
     let file = std::fs::File::from(fd.try_clone_to_owned().map_err(failed)?);
     let size = file.metadata().map_err(failed)?.len();
     if size > limit {
-        return Err(Error::Limit { what: "a memory file", limit: usize::try_from(limit).unwrap_or(usize::MAX) });
+        return Err(Error::Limit {
+            what: "a memory file",
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        });
     }
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     file.read_exact_at(&mut bytes, 0).map_err(failed)?;

@@ -17,22 +17,17 @@ pub(crate) enum Forked {
 /// fork(2) in a process that has a single thread, so that the child may do anything.
 pub(crate) fn fork() -> Result<Forked> {
     if super::procfs::own_threads() != 1 {
-        return Err(Error::MonitorUnavailable("the monitor has more than one thread and may not fork".into()));
+        return Err(Error::MonitorUnavailable(
+            "the monitor has more than one thread and may not fork".into(),
+        ));
     }
     // SAFETY: there is one thread (checked above), so no lock can be left held in the child.
     match unsafe { libc::fork() } {
         -1 => Err(Error::last_os("fork")),
         0 => Ok(Forked::Child),
         pid => {
-            // SAFETY: a process id and no flags; returns a new descriptor.
-            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-            if fd < 0 {
-                let error = Error::last_os("pidfd_open");
-                kill(pid);
-                return Err(error);
-            }
-            // SAFETY: pidfd_open returned it and nobody else knows it.
-            Ok(Forked::Parent(pid, unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+            let ended = pidfd(pid).inspect_err(|_| kill(pid))?;
+            Ok(Forked::Parent(pid, ended))
         }
     }
 }
@@ -56,6 +51,12 @@ pub(crate) fn kill_pidfd(fd: BorrowedFd<'_>) {
     };
 }
 
+/// Lets a process go on that a tracer has left stopped; no effect on one that runs.
+pub(crate) fn continue_stopped(pid: libc::pid_t) {
+    // SAFETY: plain values. The caller knows that the process has not ended, as it holds the other end of its socket.
+    unsafe { libc::kill(pid, libc::SIGCONT) };
+}
+
 /// Ends a child of ours that nobody has waited for.
 pub(crate) fn kill(pid: libc::pid_t) {
     // SAFETY: plain values. The child has not been reaped, so its number cannot belong to another process.
@@ -68,6 +69,14 @@ pub(crate) fn reap(pid: libc::pid_t, wait: bool) {
     let flags = if wait { 0 } else { libc::WNOHANG };
     // SAFETY: a null status pointer is allowed.
     let _ = super::retry(|| unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) });
+}
+
+/// Removes a variable from the environment, if nobody else can be reading it.
+pub(crate) fn remove_variable(name: &str) {
+    if super::procfs::own_threads() == 1 {
+        // SAFETY: one thread, so nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(name) };
+    }
 }
 
 /// Ends this process at once, without running exit handlers of the application whose image this is.
@@ -126,8 +135,10 @@ pub(crate) fn unix_ms() -> u64 {
 /// From the password database (getpwuid_r(3)), the environment and gethostname(2); read in the monitor, so that a
 /// slow name service never delays the application.
 pub(crate) fn personal_words() -> Vec<String> {
-    let mut words: Vec<String> =
-        ["USER", "LOGNAME", "HOME", "HOSTNAME", "SUDO_USER"].iter().filter_map(|name| std::env::var(name).ok()).collect();
+    let mut words: Vec<String> = ["USER", "LOGNAME", "HOME", "HOSTNAME", "SUDO_USER"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .collect();
     // SAFETY: an all-zero passwd is valid: its pointers are only read after getpwuid_r has set them.
     let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
     let mut buffer = vec![0u8; 16 * 1024];

@@ -42,7 +42,8 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
     let range = u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?;
     let readable = fields.next()?.starts_with('r');
     let path = fields.nth(3).unwrap_or_default().trim_start();
-    let device = path.starts_with("/dev/") && !path.starts_with("/dev/shm/") && !path.starts_with("/dev/zero");
+    let device =
+        path.starts_with("/dev/") && !path.starts_with("/dev/shm/") && !path.starts_with("/dev/zero");
     Some(Mapping { range, readable, device })
 }
 
@@ -91,7 +92,11 @@ mod tests {
             ("7f00-7f01 rw-s 00000000 00:05 9 /dev/shm/x", true, false),
         ];
         for (line, readable, device) in cases {
-            assert_eq!(parse_mapping(line), Some(Mapping { range: 0x7f00..0x7f01, readable, device }), "{line}");
+            assert_eq!(
+                parse_mapping(line),
+                Some(Mapping { range: 0x7f00..0x7f01, readable, device }),
+                "{line}"
+            );
         }
         assert_eq!(parse_mapping("nonsense"), None);
         assert!(!mappings(std::process::id() as libc::pid_t).is_empty());

@@ -95,8 +95,7 @@ impl Socket {
     /// Sends one message with descriptors; never raises SIGPIPE, never blocks.
     pub(crate) fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut control = [0u64; 8];
-        let mut vector =
-            libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         // SAFETY: an all-zero msghdr is valid: no name, no vectors, no control data.
         let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
         header.msg_iov = &raw mut vector;
@@ -123,11 +122,7 @@ impl Socket {
         loop {
             // SAFETY: `header` points to `vector` and `control`, which outlive the call.
             let sent = unsafe {
-                libc::sendmsg(
-                    self.0.as_raw_fd(),
-                    &raw const header,
-                    libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
-                )
+                libc::sendmsg(self.0.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
             };
             if sent >= 0 {
                 return Ok(());
@@ -167,11 +162,7 @@ impl Socket {
         header.msg_controllen = size_of_val(&control) as _;
         // SAFETY: `header` describes writable buffers that outlive the call.
         let length = unsafe {
-            libc::recvmsg(
-                self.0.as_raw_fd(),
-                &raw mut header,
-                libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT,
-            )
+            libc::recvmsg(self.0.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT)
         };
         if length < 0 {
             let source = io::Error::last_os_error();

@@ -5,7 +5,7 @@
 //! that the inner one belongs to init (or the nearest subreaper) by the time it runs.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::error::{Error, Result};
 
@@ -83,6 +83,26 @@ pub(crate) fn spawn_detached(
     Ok(plan.pid)
 }
 
+/// In the started program: a copy of the socket at [`CHILD_SOCKET`].
+///
+/// # Errors
+/// If nothing is open there.
+pub(crate) fn copy_inherited() -> Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, or fails for a number that is not open.
+    let copy = unsafe { libc::fcntl(CHILD_SOCKET, libc::F_DUPFD_CLOEXEC, 8) };
+    if copy < 0 {
+        return Err(Error::last_os("fcntl(F_DUPFD_CLOEXEC)"));
+    }
+    // SAFETY: made just above, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// In the started program: closes [`CHILD_SOCKET`]. Only after a message with the nonce came through it.
+pub(crate) fn close_inherited() {
+    // SAFETY: the launcher opened the number for this program alone; nothing in it holds it as an owner.
+    unsafe { libc::close(CHILD_SOCKET) };
+}
+
 extern "C" fn outer(argument: *mut c_void) -> c_int {
     let plan: *mut Plan = argument.cast();
     // SAFETY: `plan` is the caller's, who is suspended; the inner child gets its own stack.
@@ -158,11 +178,18 @@ mod tests {
         let (ours, theirs) = Socket::pair().unwrap();
         let script = c"echo \"$X $(cut -d' ' -f4 /proc/self/stat)\" >&3; ls /proc/self/fd | tr '\\n' ' ' >&3";
         let argv = [c"sh".to_owned(), c"-c".to_owned(), script.to_owned()];
-        let pid =
-            spawn_detached(c"/bin/sh", &argv, &[c"X=7".to_owned(), c"PATH=/usr/bin:/bin".to_owned()],
-                theirs.as_fd(), None).unwrap();
+        let pid = spawn_detached(
+            c"/bin/sh",
+            &argv,
+            &[c"X=7".to_owned(), c"PATH=/usr/bin:/bin".to_owned()],
+            theirs.as_fd(),
+            None,
+        )
+        .unwrap();
         drop(theirs);
-        let Received::Message(message) = ours.receive(256, Duration::from_secs(10)).unwrap() else { panic!() };
+        let Received::Message(message) = ours.receive(256, Duration::from_secs(10)).unwrap() else {
+            panic!()
+        };
         assert!(message.bytes.starts_with(b"7 "), "{:?}", String::from_utf8_lossy(&message.bytes));
         assert!(pid > 0);
         // SAFETY: asks for any child of this process without waiting; there is none.

@@ -1,4 +1,5 @@
 //! A TLS server in this process that answers as it is told, and remembers what reached it.
+#![allow(unreachable_pub, reason = "a module of several test binaries")]
 #![allow(dead_code, reason = "each test binary uses its own part of this module")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code may panic")]
 

@@ -42,7 +42,7 @@ fn quad(text: &[u8]) -> Option<[u8; 4]> {
 fn is_version(line: &[u8], start: usize, end: usize) -> bool {
     let file = |suffix: &[u8]| line[end..].starts_with(suffix);
     matches!(before(line, start), Some(b'v' | b'V'))
-        || preceded_by(line, start, 10, &["version", "release", "ver=", "ver.", "ver ", "ver:", "build"])
+        || preceded_by(line, start, 10, &["version", "ver=", "ver.", "ver ", "ver:"])
         || file(b".so")
         || file(b".dll")
         || file(b".tar")
@@ -89,7 +89,8 @@ fn address(line: &[u8], mut start: usize, mut end: usize) -> Option<std::ops::Ra
     let groups = text.split(':').filter(|group| !group.is_empty()).count();
     let long_first = text.bytes().take_while(u8::is_ascii_hexdigit).count() >= 3;
     // "a::b" is a name in many languages.
-    let plausible = text.bytes().any(|byte| byte.is_ascii_digit()) && (groups >= 3 || long_first || text.contains('.'));
+    let plausible = text.bytes().any(|byte| byte.is_ascii_digit())
+        && (groups >= 3 || (groups == 2 && long_first) || text.contains('.'));
     (plausible && !address.is_loopback() && !address.is_unspecified()).then_some(start..end)
 }
 
@@ -127,6 +128,7 @@ mod tests {
                 "[«8.8.8.8»]",
                 "ip=«1.2.3.4»,",
                 "-«172.16.0.9»/24",
+                "release «10.0.0.5»",
                 "ffff:«198.51.100.4»",
                 "x«10.1.2.3»y",
             ],

@@ -1,5 +1,5 @@
 use super::*;
-use crate::report::{Attribute, AttributeValue, Detail, Fingerprint, ReportId, StackTrace, ValueRef};
+use crate::report::{Attribute, AttributeValue, Detail, Fingerprint, ReportId, StackTrace};
 
 fn opened() -> Opened {
     let attribute =
@@ -14,16 +14,16 @@ fn opened() -> Opened {
             reason: Reason::Signal { number: libc::SIGSEGV, code: 1, address: Some(0x10) },
             detail: Detail::Minidump,
             attributes: vec![
-                attribute("level", ValueRef::from("castle").into()),
-                attribute("fps", ValueRef::from(59.5).into()),
-                attribute("lives", ValueRef::from(3_i64).into()),
-                attribute("hd", ValueRef::from(true).into()),
-                attribute("uuid", ValueRef::from("mine").into()),
-                attribute("_mod_sync", ValueRef::from("1").into()),
-                attribute("upload_file_minidump", ValueRef::from("x").into()),
-                attribute("prod", ValueRef::from("other").into()),
-                attribute("cenotaph.report", ValueRef::from("x").into()),
-                attribute("guid", ValueRef::from("x").into()),
+                attribute("level", AttributeValue::String("castle".to_owned())),
+                attribute("fps", AttributeValue::Float(59.5)),
+                attribute("lives", AttributeValue::Integer(3)),
+                attribute("hd", AttributeValue::Bool(true)),
+                attribute("uuid", AttributeValue::String("mine".to_owned())),
+                attribute("_mod_sync", AttributeValue::String("1".to_owned())),
+                attribute("upload_file_minidump", AttributeValue::String("x".to_owned())),
+                attribute("prod", AttributeValue::String("other".to_owned())),
+                attribute("cenotaph.report", AttributeValue::String("x".to_owned())),
+                attribute("guid", AttributeValue::String("x".to_owned())),
             ],
             breadcrumbs: Vec::new(),
             stack_trace: StackTrace::default(),

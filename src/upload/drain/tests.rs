@@ -115,9 +115,12 @@ fn opened(id: ReportId) -> Opened {
 /// What was sent: host, gzip, decoded body.
 type Sent = (String, bool, Vec<u8>);
 
+/// What the server says to a host and whether the body came as gzip.
+type Script = Box<dyn Fn(&str, bool) -> Result<Reply, String>>;
+
 struct FakeTransport {
     sent: RefCell<Vec<Sent>>,
-    answer: Box<dyn Fn(&str, bool) -> Result<Reply, String>>,
+    answer: Script,
 }
 
 impl Transport for FakeTransport {

@@ -1,0 +1,160 @@
+//! The stage while the application waits: its memory and notes are copied, and nothing else.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use super::stages::{STEPPED_DOWN, ask};
+use crate::blackbox::{Blackbox, Snapshot};
+use crate::capture::context::is_fault;
+use crate::config::ValidConfig;
+use crate::dump;
+use crate::error::{Error, Result};
+use crate::privacy::{Stage, Verdict};
+use crate::protocol::{CaptureRequest, Cause};
+use crate::report::{Reason, ReportId};
+use crate::sys::{memory, process, procfs, remote};
+
+/// A process's memory and notes, copied; it may die now.
+pub(super) struct Captured {
+    pub(super) meta: Meta,
+    pub(super) dump: Vec<u8>,
+}
+
+/// What goes with the memory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) id: ReportId,
+    pub(super) sequence: u64,
+    pub(super) time_ms: u64,
+    /// CLOCK_MONOTONIC when it happened.
+    pub(super) monotonic_ns: u64,
+    pub(super) thread: u32,
+    pub(super) instruction: u64,
+    pub(super) reason: Reason,
+    pub(super) snapshot: Snapshot,
+    pub(super) arguments: Option<Range<u64>>,
+    pub(super) notes: Vec<String>,
+    pub(super) stages_ms: BTreeMap<String, f64>,
+    pub(super) stages_bytes: BTreeMap<String, u64>,
+}
+
+/// Copies what a report needs from a process that waits. `None` if consent does not allow it.
+///
+/// # Errors
+/// If nothing at all could be had: the process vanished.
+pub(super) fn capture(
+    request: &CaptureRequest,
+    pid: libc::pid_t,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Result<Option<Captured>> {
+    if ask(Stage::Dump, config, blackbox) != Verdict::Proceed {
+        return Ok(None);
+    }
+    let thread = procfs::thread_id(pid, request.context.tid)
+        .ok_or_else(|| Error::malformed("message", "a thread that its process does not have"))?;
+    let mut context = request.context.clone();
+    (context.pid, context.tid) = (pid, thread);
+    let reason = reason(&request.cause, &context.siginfo);
+    let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
+    let mut notes = Vec::new();
+    let dump = dump::writer::write(dump::writer::Request::new(pid, thread, Some(context)));
+    let dump = dump.and_then(|dump| {
+        let readable: Vec<Range<u64>> =
+            procfs::mappings(pid).into_iter().filter(|m| m.readable && !m.device).map(|m| m.range).collect();
+        dump::writer::with_indirect(dump, config.indirect_budget, &readable, &mut |address, buffer| {
+            remote::read_memory(pid, address, buffer)
+        })
+    });
+    let dump = dump.unwrap_or_else(|error| {
+        notes.push(format!("{STEPPED_DOWN} to stack-trace: no dump: {error}"));
+        Vec::new()
+    });
+    process::lock_memory(&dump);
+    tap(&dump);
+    let snapshot = blackbox.snapshot();
+    if snapshot.torn > 0 {
+        notes.push(format!("{} blackbox entries were being written", snapshot.torn));
+    }
+    let mut meta = Meta {
+        id: ReportId::random()?,
+        sequence: request.sequence,
+        time_ms: process::unix_ms(),
+        monotonic_ns: request.monotonic_ns,
+        thread: thread.unsigned_abs(),
+        instruction,
+        reason,
+        snapshot,
+        arguments: procfs::arguments(pid),
+        notes,
+        stages_ms: BTreeMap::new(),
+        stages_bytes: BTreeMap::new(),
+    };
+    meta.stage("dump");
+    Ok(Some(Captured { meta, dump }))
+}
+
+impl Meta {
+    /// Notes that a stage has ended.
+    pub(super) fn stage(&mut self, name: &str) {
+        let elapsed = process::monotonic_ns().saturating_sub(self.monotonic_ns);
+        self.stages_ms.insert(name.to_owned(), elapsed as f64 / 1e6);
+    }
+
+    /// Notes how large something is.
+    pub(super) fn bytes(&mut self, name: &str, bytes: usize) {
+        self.stages_bytes.insert(name.to_owned(), bytes as u64);
+    }
+}
+
+impl Captured {
+    /// A copy in anonymous memory, for another process to go on with.
+    pub(super) fn bundle(&self) -> Result<OwnedFd> {
+        let meta = serde_json::to_vec(&self.meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
+        let length = (meta.len() as u64).to_le_bytes();
+        memory::memfd_with(c"cenotaph-bundle", &[&length, &meta, &self.dump])
+    }
+
+    pub(super) fn from_bundle(bytes: &[u8]) -> Result<Self> {
+        let malformed = || Error::malformed("bundle", "cut short");
+        let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(malformed)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| malformed())?;
+        let (meta, dump) = rest.split_at_checked(length).ok_or_else(malformed)?;
+        let meta = serde_json::from_slice(meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
+        Ok(Self { meta, dump: dump.to_vec() })
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        self.dump.zeroize();
+    }
+}
+
+fn reason(cause: &Cause, signal: &libc::signalfd_siginfo) -> Reason {
+    match cause {
+        Cause::Signal => {
+            let (number, code) = (signal.ssi_signo.cast_signed(), signal.ssi_code);
+            Reason::Signal { number, code, address: is_fault(number, code).then_some(signal.ssi_addr) }
+        }
+        Cause::Panic { message, location, thread } => {
+            let (message, location, thread) = (message.clone(), location.clone(), thread.clone());
+            Reason::Panic { message, location, thread }
+        }
+        Cause::Requested(reason) => Reason::Requested { reason: reason.clone() },
+    }
+}
+
+/// In a test build: the unscrubbed dump goes to an inherited pipe.
+#[cfg(feature = "raw-tap")]
+fn tap(dump: &[u8]) {
+    crate::raw_tap::write(dump);
+}
+
+#[cfg(not(feature = "raw-tap"))]
+fn tap(_: &[u8]) {}

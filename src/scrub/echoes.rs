@@ -1,0 +1,117 @@
+//! Pieces of a value that was found whole somewhere else.
+//!
+//! Memory holds dead copies: a string that moved, a freed block whose first bytes the allocator has written over, a stack
+//! frame that another has half covered. No rule knows "ilhelmina.quist@corv" for an address, but where the whole address
+//! was found, in memory, in the environment or in an attribute, any eight characters of it in a row are known.
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// The shortest piece, in characters.
+const PIECE: usize = 8;
+/// Pieces that are remembered; a dump has a few hundred.
+const MAX_PIECES: usize = 1 << 16;
+/// A piece of fewer different bytes ("00000000", "11111111") says nothing.
+const DISTINCT: usize = 3;
+
+/// The rule's name in receipts.
+pub(super) const RULE: &str = "echo";
+
+/// Every eight characters in a row of the values found so far.
+#[derive(Debug, Clone)]
+pub(super) struct Echoes {
+    pieces: HashSet<[u8; PIECE]>,
+    /// A bit for each hash that a piece has: nearly all of a dump's text ends here.
+    filter: Box<[u64; 1024]>,
+}
+
+impl Default for Echoes {
+    fn default() -> Self {
+        Self { pieces: HashSet::new(), filter: Box::new([0; 1024]) }
+    }
+}
+
+impl Echoes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Remembers a value, one byte a character.
+    pub(super) fn learn(&mut self, value: &[u8]) {
+        for piece in value.array_windows::<PIECE>() {
+            if self.pieces.len() < MAX_PIECES && says_something(piece) {
+                let (word, bit) = position(piece);
+                self.filter[word] |= 1 << bit;
+                self.pieces.insert(*piece);
+            }
+        }
+    }
+
+    /// Where `line` repeats what was learnt: ascending, disjoint.
+    pub(super) fn find(&self, line: &[u8]) -> Vec<Range<usize>> {
+        let mut found = Vec::<Range<usize>>::new();
+        for (start, piece) in line.array_windows::<PIECE>().enumerate() {
+            let (word, bit) = position(piece);
+            if self.filter[word] & 1 << bit == 0 || !self.pieces.contains(piece) {
+                continue;
+            }
+            match found.last_mut() {
+                Some(last) if start <= last.end => last.end = start + PIECE,
+                _ => found.push(start..start + PIECE),
+            }
+        }
+        found
+    }
+}
+
+fn says_something(piece: &[u8; PIECE]) -> bool {
+    let mut sorted = *piece;
+    sorted.sort_unstable();
+    1 + sorted.windows(2).filter(|pair| pair[0] != pair[1]).count() >= DISTINCT
+}
+
+/// Word and bit in the filter: the upper 16 bits of a multiplicative hash (Knuth, TAOCP 3, section 6.4).
+fn position(piece: &[u8; PIECE]) -> (usize, u32) {
+    let hash = u64::from_le_bytes(*piece).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    ((hash >> 6) as usize, (hash & 63) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_pieces_of_eight_and_more() {
+        let mut echoes = Echoes::default();
+        assert!(echoes.is_empty());
+        echoes.learn(b"wilhelmina.quist@corvid-mail.example.org");
+        echoes.learn(b"short");
+        for (line, expected) in [
+            (&b"xx ina.quist@corvi yy"[..], vec![3..18]),
+            (b"ilhelmin", vec![0..8]),
+            (b"ilhelmi", vec![]),
+            (b"wilhelmina or example.org", vec![0..10, 14..25]),
+            (b"short", vec![]),
+            (b"", vec![]),
+        ] {
+            assert_eq!(echoes.find(line), expected, "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_is_not_learnt() {
+        let mut echoes = Echoes::default();
+        echoes.learn(b"000000000000");
+        echoes.learn(b"1010101010101010");
+        assert!(echoes.is_empty());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut echoes = Echoes::default();
+        let long: Vec<u8> = (0..200_000u32).flat_map(u32::to_be_bytes).collect();
+        echoes.learn(&long);
+        assert_eq!(echoes.pieces.len(), MAX_PIECES);
+    }
+}
