@@ -92,6 +92,9 @@ fn set_up() -> Result<Option<Setup>, Failure> {
     let session = Session::start(&options);
     workload::fill_heap(options.heap_mib);
     let mut payload = Payload::plant(&entries, &session)?;
+    // Dead frames of planting hold pieces of values, and what moves from the stack into the heap takes such bytes along
+    // as its padding.
+    wipe::leftovers();
     let names = std::mem::take(&mut payload.thread_names);
     if names.len() >= options.threads && !names.is_empty() {
         let threads = names.len() + 1;

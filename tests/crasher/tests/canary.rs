@@ -1,0 +1,361 @@
+//! Nothing that was planted leaves, or is written: values of every kind, in every place and encoding that can hold them,
+//! are searched for in every byte that the processes wrote and that the collector received.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+
+#[path = "support/cells.rs"]
+mod cells;
+#[path = "support/kinds.rs"]
+mod kinds;
+#[path = "support/needles.rs"]
+mod needles;
+#[path = "../src/plant.rs"]
+#[allow(dead_code, reason = "the program's own")]
+mod plant;
+#[path = "support/processes.rs"]
+mod processes;
+#[path = "support/scene.rs"]
+mod scene;
+mod support;
+#[path = "support/tap.rs"]
+mod tap;
+#[path = "support/written.rs"]
+mod written;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cells::Cell;
+use cenotaph::dump::Layout;
+use cenotaph::spool::container;
+use cenotaph::spool::key::LocalKey;
+use needles::Needles;
+use plant::Place;
+use scene::{Collector, Live, Scene, attachment_of, dump_of, wait_for};
+use serde_json::Value;
+use tap::Tap;
+use written::{Watch, Written};
+
+/// What a victim had planted, and its memory before scrubbing.
+struct Crash {
+    /// The report's id.
+    id: String,
+    cells: Vec<Cell>,
+    raw: Vec<u8>,
+}
+
+/// One test's place, with its watch: everything that is written is kept.
+struct Stage {
+    scene: Scene,
+    collector: Collector,
+    watch: Option<Watch>,
+    plants: usize,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let scene = Scene::new();
+        fs::create_dir(scene.path("work")).unwrap();
+        let collector = scene.collector("collected");
+        let watch = Watch::start(&[scene.path("work"), scene.path("tmp"), scene.path("home")]);
+        println!("files are watched by {}", watch.way);
+        Self { scene, collector, watch: Some(watch), plants: 0 }
+    }
+
+    /// A victim with everything that a known value is known from, in the watched folder.
+    fn victim(&self, options: &[&str], way: &str) -> Command {
+        let mut command = self.scene.bare(way);
+        let work = self.scene.path("work");
+        command.arg("--spool").arg(work.join("spool")).arg("--log").arg(work.join("log"));
+        command.args(["--secret", kinds::SECRET]).args(options);
+        command.env("USER", kinds::USER).env("HOME", kinds::HOME).env("HOSTNAME", kinds::HOST);
+        command
+    }
+
+    /// Lets a victim with planted values make a report.
+    fn crash(&mut self, cells: Vec<Cell>, options: &[&str], way: &str) -> Crash {
+        let before = self.spooled().len();
+        self.plants += 1;
+        let file = self.scene.path(&format!("plant-{}.json", self.plants));
+        fs::write(&file, cells::plant_file(&cells)).unwrap();
+        let threads = 2 + cells.iter().filter(|cell| cell.place == Place::ThreadName).count();
+        let mut command = self.victim(options, way);
+        command.arg("--plant").arg(&file).args(["--threads", &threads.to_string()]);
+        let tap = Tap::on(&mut command);
+        let (_, said) = self.scene.run(command);
+        let mut complaints = said.lines().filter(|line| line.starts_with("crasher: "));
+        assert!(complaints.all(|line| line == "crasher: a panic was asked for"), "{way}: {said}");
+        let raw = tap.read();
+        self.scene.wait_end();
+        let spooled = self.spooled();
+        assert_eq!(spooled.len(), before + 1, "{way}: {:?}", self.log());
+        Crash { id: spooled.last().unwrap().clone(), cells, raw }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.scene.path("work").join("log")).unwrap_or_default()
+    }
+
+    /// The ids of the reports that were committed, in that order.
+    fn spooled(&self) -> Vec<String> {
+        let lines = self.log();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let spooled = lines.filter(|line| line["event"] == "spooled");
+        spooled.map(|line| line["report"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Agrees, and has everything that is held delivered.
+    fn deliver(&self, kind: &str, reports: u64) {
+        let options = self.collector.options(kind);
+        let mut command = self.victim(&["--consent", "granted"], "none");
+        command.args(options);
+        let mut live = Live::start(command);
+        wait_for("all reports", || (self.collector.server().seen().accepted >= reports).then_some(()));
+        live.say("exit");
+        live.end();
+        self.scene.wait_end();
+    }
+
+    /// Everything that was written or received, by name, with the containers opened.
+    fn everything(&mut self) -> Vec<(String, Vec<u8>)> {
+        let mut written = self.watch.take().unwrap().end();
+        // Written by this process; but a child that another test's thread was starting meanwhile may have closed it last.
+        written.retain(|file| !file.path.to_string_lossy().contains("/plant-"));
+        let names: BTreeSet<&Path> = written.iter().map(|file| file.path.as_path()).collect();
+        for name in &names {
+            println!("written: {}", name.strip_prefix(self.scene.path("")).unwrap_or(name).display());
+        }
+        let has = |text: &str| names.iter().any(|name| name.to_string_lossy().contains(text));
+        assert!(has("/spool/pending/") && has("/work/log"), "the watch saw: {names:?}");
+        let mut all = self.opened(&written);
+        all.extend(written.into_iter().map(|file| (file.path.display().to_string(), file.bytes)));
+        all.extend(received(&self.collector.dir));
+        all
+    }
+
+    /// The parts of every container that is among the files.
+    fn opened(&self, written: &BTreeSet<Written>) -> Vec<(String, Vec<u8>)> {
+        let key = LocalKey::from_file(&self.scene.path("work").join("spool/key")).unwrap();
+        let mut parts = BTreeMap::new();
+        for file in written.iter().filter(|file| file.bytes.starts_with(b"CENOTAPH")) {
+            // A copy that was taken while it was being written is no container yet.
+            let Ok(header) = container::header(&file.bytes) else { continue };
+            for part in container::open(&file.bytes, &key).unwrap() {
+                parts.insert(format!("container {} {:?}", header.id, part.kind), part.bytes);
+            }
+        }
+        let containers = parts.keys().filter(|name| name.ends_with("Receipt")).count();
+        assert_eq!(containers, self.spooled().len(), "every container was seen whole, and opened");
+        parts.into_iter().collect()
+    }
+}
+
+/// Every file in the collector's folder (headers, raw and decoded bodies, parts), and the raw bodies once more, decompressed
+/// here.
+fn received(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.push((format!("name of {}", path.display()), path.as_os_str().as_encoded_bytes().to_vec()));
+            all.extend(received(&path));
+            continue;
+        }
+        let bytes = fs::read(&path).unwrap();
+        if path.file_name().is_some_and(|name| name == "body") {
+            let mut plain = Vec::new();
+            flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut plain).unwrap();
+            assert!(plain.len() > bytes.len(), "the body was compressed");
+            all.push((format!("{}, decompressed", path.display()), plain));
+        }
+        all.push((path.display().to_string(), bytes));
+    }
+    all
+}
+
+/// Every window of every value, in every encoding.
+fn needles() -> Needles {
+    Needles::new(kinds::all().into_iter().flat_map(|kind| {
+        let secrets: BTreeSet<String> = kind.forms.into_iter().map(|form| form.secret).collect();
+        secrets.into_iter().flat_map(move |secret| {
+            cells::ENCODINGS.map(|(encoding, name, _)| {
+                let bytes = cells::encode(&secret, encoding);
+                let unit = bytes.len() / secret.len();
+                (format!("{} {name}", kind.name), bytes, unit)
+            })
+        })
+    }))
+}
+
+fn search(needles: &Needles, all: &[(String, Vec<u8>)]) -> usize {
+    let (mut leaks, mut bytes) = (Vec::new(), 0);
+    for (name, content) in all {
+        bytes += content.len();
+        for found in needles.find(content) {
+            let piece = String::from_utf8_lossy(&content[found.offset..found.offset + needles::WINDOW]);
+            let place = place_in_dump(content, found.offset).unwrap_or_default();
+            leaks.push(format!("{} at {:#x} of {name}{place}: {piece:?}", found.label, found.offset));
+        }
+    }
+    println!("searched {} files and parts, {bytes} bytes, for {} windows", all.len(), needles.count());
+    leaks.truncate(20);
+    assert!(leaks.is_empty(), "{leaks:#?}");
+    bytes
+}
+
+/// What lies at that offset, if the bytes are a dump.
+fn place_in_dump(bytes: &[u8], offset: usize) -> Option<String> {
+    let layout = Layout::parse(bytes).ok()?;
+    let memory = layout.memory.iter().find(|memory| memory.bytes.contains(&offset));
+    let stack = |address| layout.threads.iter().any(|thread| thread.stack.address == address);
+    let memory = memory.map(|memory| {
+        let kind = if stack(memory.address) { "stack" } else { "memory" };
+        format!(" ({kind} from {:#x}, byte {:#x})", memory.address, offset - memory.bytes.start)
+    });
+    let context = || layout.threads.iter().find(|thread| thread.context.contains(&offset));
+    memory.or_else(|| context().map(|thread| format!(" (registers of thread {})", thread.id)))
+}
+
+/// The receipt of each crash's report, as it arrived, against the memory before scrubbing.
+fn check_receipts(crashes: &[Crash], requests: &[PathBuf], needles: &Needles) {
+    let mut missing = Vec::new();
+    for Crash { id, cells, raw } in crashes {
+        let of_this = |request: &&PathBuf| request.to_string_lossy().ends_with(id);
+        let request = requests.iter().find(of_this).expect("each report arrived");
+        let attachment = attachment_of(request);
+        assert_eq!(attachment["report"]["detail"], "minidump", "{}", attachment["report"]["notes"]);
+        assert_eq!(dump_of(request).len(), raw.len());
+        assert!(!needles.find(raw).is_empty(), "the search finds what was not scrubbed");
+        cells::check(cells, raw, &attachment, needles, &mut missing);
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// Pseudo-random numbers (xorshift64*) from a seed that is printed and can be set.
+fn random() -> impl FnMut() -> u64 {
+    let seed = std::env::var("CENOTAPH_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        u64::from(since.subsec_nanos())
+    });
+    println!("CENOTAPH_TEST_SEED={seed}");
+    let mut state = seed.wrapping_mul(2) | 1;
+    move || {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32
+    }
+}
+
+fn in_registers(cell: &Cell) -> bool {
+    matches!(cell.place, Place::Register | Place::HeapRegister)
+}
+
+#[test]
+fn values_can_be_told_from_everything_else() {
+    let needles = needles();
+    for kind in kinds::all() {
+        for form in &kind.forms {
+            for (encoding, ..) in cells::ENCODINGS {
+                for text in [&form.before, &form.after] {
+                    let text = cells::encode(text, encoding);
+                    assert_eq!(needles.find(&text), [], "{} {encoding:?}", kind.name);
+                }
+                let found = needles.find(&cells::encode(&form.text(), encoding));
+                let characters = form.secret.len() - needles::WINDOW + 1;
+                assert!(found.len() >= characters, "{} {encoding:?}", kind.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_and_texts() {
+    let (cells, not) = cells::table(&mut random());
+    let kinds: BTreeSet<&str> = cells.iter().map(|cell| cell.kind).collect();
+    assert!(kinds.len() >= 15, "{kinds:?}");
+    println!("{} kinds, {} cells; these cannot be planted:", kinds.len(), cells.len());
+    not.iter().for_each(|(cell, kinds)| println!("  n/a {cell}: {}", kinds.join(", ")));
+    let cells: Vec<Cell> = cells.into_iter().filter(|cell| !in_registers(cell)).collect();
+    let needles = needles();
+    let mut stage = Stage::new();
+    let mut crashes = Vec::new();
+    let options = stage.collector.options("crashpad");
+    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+    options.extend(["--consent", "granted"]);
+    for way in ["null", "abort", "panic", "capture"] {
+        // A way that ends peacefully does so at once: its monitor goes on alone, as after a crash.
+        crashes.push(stage.crash(cells.clone(), &options, way));
+    }
+    let requests = stage.collector.wait_accepted(4);
+    let all = stage.everything();
+    search(&needles, &all);
+    check_receipts(&crashes, &requests, &needles);
+}
+
+#[test]
+fn registers() {
+    let (cells, _) = cells::table(&mut random());
+    let cells: Vec<Cell> = cells.into_iter().filter(in_registers).collect();
+    let needles = needles();
+    let mut stage = Stage::new();
+    let mut crashes = Vec::new();
+    for batch in cells::register_batches(cells) {
+        // Nobody has agreed yet: reports are held, sealed, and sent together afterwards.
+        crashes.push(stage.crash(batch, &[], "null"));
+        if crashes.len() % 20 == 0 {
+            // Before the spool's quota takes the oldest.
+            stage.deliver("backtrace", crashes.len() as u64);
+        }
+    }
+    println!("{} victims", crashes.len());
+    stage.deliver("backtrace", crashes.len() as u64);
+    let requests = stage.collector.requests();
+    let all = stage.everything();
+    search(&needles, &all);
+    check_receipts(&crashes, &requests, &needles);
+}
+
+#[test]
+fn for_children() {
+    let (cells, _) = cells::table(&mut random());
+    let cells: Vec<Cell> = cells.into_iter().filter(|cell| !in_registers(cell)).collect();
+    let needles = needles();
+    let mut stage = Stage::new();
+    let mut options = stage.collector.options("crashpad");
+    options.extend(["--audience", "child", "--consent", "granted"].map(str::to_owned));
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let crash = stage.crash(cells, &options, "null");
+    assert!(!needles.find(&crash.raw).is_empty());
+    let requests = stage.collector.wait_accepted(1);
+    let report = &attachment_of(&requests[0])["report"];
+    assert_eq!(report["detail"], "pointers");
+    let crumbs = report["breadcrumbs"].as_array().unwrap();
+    assert!(crumbs.iter().all(|crumb| crumb["message"] == ""), "{crumbs:?}");
+    search(&needles, &stage.everything());
+}
+
+#[test]
+fn the_watch_sees_what_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let watch = Watch::start(&[folder.path().to_path_buf()]);
+    let root = watch.way.starts_with("fanotify");
+    let run = |script: &str| {
+        let status = Command::new("/bin/sh").args(["-c", script]).current_dir(folder.path()).status();
+        assert!(status.unwrap().success());
+    };
+    run("mkdir new; printf kept > new/kept");
+    if root {
+        run("printf removed > removed; rm removed");
+    } else {
+        // Removed when it has been seen: that it may be missed otherwise is what the other way is for.
+        run("printf removed > removed");
+    }
+    let written = watch.end();
+    for text in ["kept", "removed"] {
+        assert!(written.iter().any(|file| file.bytes == text.as_bytes()), "{text}: {written:?}");
+    }
+}

@@ -1,0 +1,68 @@
+//! Finding Cenotaph's processes. They belong to nobody, but they keep the victim's `argv[0]`, and anybody may read
+//! that, even where the processes are not dumpable (proc_pid_cmdline(5)).
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
+use std::fs;
+
+/// A process as /proc shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    /// Its short name: "crasher" for victims, "cenotaph" for Cenotaph's once they have begun.
+    pub(crate) comm: String,
+    /// When it started, in clock ticks since boot.
+    pub(crate) started: u64,
+}
+
+/// The processes whose `argv[0]` is `name`, oldest first. Zombies have no arguments any more, and are not in it.
+pub(crate) fn named(name: &str) -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let mut found: Vec<Process> = pids.filter_map(|pid| look(pid, name)).collect();
+    found.sort_by_key(|process| (process.started, process.pid));
+    found
+}
+
+/// kill -9. It may have ended by itself meanwhile.
+pub(crate) fn kill(pid: i32) {
+    // SAFETY: plain values. The number comes from a look at /proc just before.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// The parts that Cenotaph's processes of one victim play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Supervisor,
+    Worker,
+    Uploader,
+}
+
+/// The processes of `part`. `supervisor` is known from before the crash; workers are its children (or were: then
+/// they are not forked copies of anybody alive), the uploader is a program of its own.
+pub(crate) fn playing(all: &[Process], part: Part, supervisor: i32, victim: i32) -> Vec<i32> {
+    let others = all.iter().filter(|process| process.pid != victim && process.comm == "cenotaph");
+    others
+        .filter(|process| match part {
+            Part::Supervisor => process.pid == supervisor,
+            Part::Worker => process.parent == supervisor,
+            Part::Uploader => process.pid != supervisor && process.parent != supervisor,
+        })
+        .map(|process| process.pid)
+        .collect()
+}
+
+fn look(pid: i32, name: &str) -> Option<Process> {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    if arguments.split(|&byte| byte == 0).next()? != name.as_bytes() {
+        return None;
+    }
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (head, fields) = stat.rsplit_once(") ")?;
+    let comm = head.split_once('(')?.1.to_owned();
+    // Field 3 is the first behind the name (proc_pid_stat(5)).
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let ended = matches!(*fields.first()?, "Z" | "X");
+    let (parent, started) = (fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?);
+    (!ended).then_some(Process { pid, parent, comm, started })
+}

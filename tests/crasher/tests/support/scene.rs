@@ -1,0 +1,305 @@
+//! A place for one test: a folder with a spool, a log and a collector, victims that can be told from everyone else's
+//! on the machine, and waiting with a deadline.
+#![allow(dead_code, reason = "each test program uses a part of this")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use cenotaph_cli::collect::{Fail, Options, Server};
+use serde_json::Value;
+
+use super::processes::{self, Process};
+
+/// No wait of any test is longer. Nothing is concluded from how long something took.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
+const POLL: Duration = Duration::from_millis(5);
+
+/// Calls `probe` until it has something.
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// How a victim ended. Core files are none of the victim's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// By this signal.
+    Signal(i32),
+    /// With this exit code.
+    Code(i32),
+}
+
+impl From<ExitStatus> for Ending {
+    fn from(status: ExitStatus) -> Self {
+        status.signal().map_or_else(|| Self::Code(status.code().unwrap()), Self::Signal)
+    }
+}
+
+/// One test's place. Dropping it ends every process of its victims.
+pub(crate) struct Scene {
+    folder: tempfile::TempDir,
+    /// `argv[0]` of the victims, and so of their monitors.
+    name: String,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = tempfile::Builder::new().prefix("cnt-").tempdir().unwrap();
+        for name in ["tmp", "home"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        Self { folder, name: format!("victim-{}-{number}", std::process::id()) }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.path("spool")
+    }
+
+    /// A collector in this process, that keeps what it gets in `folder`.
+    pub(crate) fn collector(&self, folder: &str) -> Collector {
+        self.collector_at(folder, "127.0.0.1:0", None)
+    }
+
+    /// The same at a certain address, or with failing answers first.
+    pub(crate) fn collector_at(&self, folder: &str, address: &str, fail: Option<Fail>) -> Collector {
+        let dir = self.path(folder);
+        let options = Options { listen: address.parse().unwrap(), dir: dir.clone(), fail };
+        Collector { server: Some(Server::start(&options, |_| {}).unwrap()), dir }
+    }
+
+    /// A victim with this scene's spool and log. `options` come before `way`.
+    pub(crate) fn victim(&self, options: &[&str], way: &str) -> Command {
+        let mut command = self.bare(way);
+        command.arg("--spool").arg(self.spool()).arg("--log").arg(self.path("log")).args(options);
+        command
+    }
+
+    /// A victim without any option.
+    pub(crate) fn bare(&self, way: &str) -> Command {
+        let mut command = Command::new(super::support::crasher());
+        command.arg0(&self.name).arg(way).env_clear().current_dir("/").stdin(Stdio::null());
+        command.env("TMPDIR", self.path("tmp")).env("HOME", self.path("home"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        no_core(&mut command);
+        command
+    }
+
+    /// Runs a victim to its end and returns how it ended and what it said on standard error.
+    pub(crate) fn run(&self, mut command: Command) -> (Ending, String) {
+        let output = command.output().unwrap();
+        (output.status.into(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Every process that runs under this scene's name: victims and all of Cenotaph's.
+    pub(crate) fn processes(&self) -> Vec<Process> {
+        processes::named(&self.name)
+    }
+
+    /// Waits until nothing of Cenotaph's runs any more.
+    pub(crate) fn wait_end(&self) {
+        wait_for("the end of all processes", || self.processes().is_empty().then_some(()));
+    }
+
+    /// Ends everything that still runs under this scene's name.
+    pub(crate) fn end(&self) {
+        wait_for("all processes to be ended", || {
+            let left = self.processes();
+            left.iter().for_each(|process| processes::kill(process.pid));
+            left.is_empty().then_some(())
+        });
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("log")).unwrap_or_default();
+        // The last line may be half there.
+        text.split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Waits for a line of the log.
+    pub(crate) fn wait_log(&self, what: &str, accept: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(line) = self.log().into_iter().find(|line| accept(line)) {
+                return line;
+            }
+            assert!(Instant::now() < deadline, "no line about {what} in the log: {:#?}", self.log());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Waits for a line whose event has this name.
+    pub(crate) fn wait_event(&self, event: &str) -> Value {
+        self.wait_log(event, |line| line["event"] == event)
+    }
+
+    /// The report files of a state of the spool ("pending"), half-written ones too.
+    pub(crate) fn reports(&self, state: &str) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.spool().join(state)) else { return Vec::new() };
+        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+    }
+
+    /// Those of all states.
+    pub(crate) fn all_reports(&self) -> Vec<PathBuf> {
+        ["pending", "sending", "rejected"].iter().flat_map(|state| self.reports(state)).collect()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.processes().iter().for_each(|process| processes::kill(process.pid));
+    }
+}
+
+/// No core file, whatever the machine's settings.
+pub(crate) fn no_core(command: &mut Command) {
+    // SAFETY: setrlimit(2) is async-signal-safe and reads a value on the stack.
+    unsafe {
+        command.pre_exec(|| {
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            if libc::setrlimit(libc::RLIMIT_CORE, &raw const none) < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+}
+
+/// A running collector and its folder.
+pub(crate) struct Collector {
+    server: Option<Server>,
+    /// Where it keeps what it gets.
+    pub(crate) dir: PathBuf,
+}
+
+impl Collector {
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
+    /// `--ca` and `--destination` for a victim.
+    pub(crate) fn options(&self, kind: &str) -> Vec<String> {
+        let url = format!("https://{}/submit", self.server().address());
+        let url = if kind == "backtrace" {
+            format!("https://{}/u/t/minidump", self.server().address())
+        } else {
+            url
+        };
+        let ca = self.server().authority().to_str().unwrap().to_owned();
+        vec!["--ca".to_owned(), ca, "--destination".to_owned(), format!("{kind}={url}")]
+    }
+
+    /// One folder for each request, in the order of arrival.
+    pub(crate) fn requests(&self) -> Vec<PathBuf> {
+        requests(&self.dir)
+    }
+
+    /// Waits until `count` requests have been accepted, and returns their folders.
+    pub(crate) fn wait_accepted(&self, count: u64) -> Vec<PathBuf> {
+        wait_for("an accepted report", || (self.server().seen().accepted >= count).then_some(()));
+        self.requests()
+    }
+
+    /// Closes the port.
+    pub(crate) fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop();
+        }
+    }
+}
+
+/// The request folders in a collector's folder.
+pub(crate) fn requests(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    folders.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'));
+    folders.sort();
+    folders
+}
+
+/// The one file of a request's folder that ends in `.dmp`.
+pub(crate) fn dump_of(request: &Path) -> Vec<u8> {
+    let dumps: Vec<PathBuf> = fs::read_dir(request)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "dmp"))
+        .collect();
+    assert_eq!(dumps.len(), 1, "{dumps:?}");
+    fs::read(&dumps[0]).unwrap()
+}
+
+/// A request's `cenotaph.json`.
+pub(crate) fn attachment_of(request: &Path) -> Value {
+    serde_json::from_slice(&fs::read(request.join("cenotaph.json")).unwrap()).unwrap()
+}
+
+/// A victim that takes commands (the way `none`).
+pub(crate) struct Live {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    errors: ChildStderr,
+}
+
+impl Live {
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let errors = child.stderr.take().unwrap();
+        let mut live = Self { child, input, output, errors };
+        assert_eq!(live.line(), "ready");
+        live
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Gives a command and returns the answer.
+    pub(crate) fn say(&mut self, command: &str) -> String {
+        self.input.as_mut().unwrap().write_all(format!("{command}\n").as_bytes()).unwrap();
+        self.line()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> (Ending, String) {
+        self.input = None;
+        let mut said = String::new();
+        self.errors.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().into(), said)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let mut said = String::new();
+            self.errors.read_to_string(&mut said).unwrap();
+            panic!("the victim said nothing more on standard output; on standard error: {said}");
+        }
+        line.trim_end().to_owned()
+    }
+}
