@@ -35,7 +35,12 @@ pub fn blackbox(patches: &[(u64, &[u8])]) -> Option<usize> {
     }
     let (_, _) = (blackbox.mirror(), blackbox.monitor_state());
     let snapshot = blackbox.snapshot();
-    Some(snapshot.attributes.len() + snapshot.breadcrumbs.len() + snapshot.secrets.len() + snapshot.torn as usize)
+    Some(
+        snapshot.attributes.len()
+            + snapshot.breadcrumbs.len()
+            + snapshot.secrets.len()
+            + snapshot.torn as usize,
+    )
 }
 
 /// Reads a report's file name and writes it anew.
