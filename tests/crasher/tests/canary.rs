@@ -13,6 +13,8 @@ mod needles;
 mod plant;
 #[path = "support/processes.rs"]
 mod processes;
+#[path = "support/random.rs"]
+mod random;
 #[path = "support/scene.rs"]
 mod scene;
 mod support;
@@ -33,6 +35,7 @@ use cenotaph::spool::container;
 use cenotaph::spool::key::LocalKey;
 use needles::Needles;
 use plant::Place;
+use random::random;
 use scene::{Collector, Live, Scene, attachment_of, dump_of, wait_for};
 use serde_json::Value;
 use tap::Tap;
@@ -231,23 +234,6 @@ fn check_receipts(crashes: &[Crash], requests: &[PathBuf], needles: &Needles) {
         cells::check(cells, raw, &attachment, needles, &mut missing);
     }
     assert!(missing.is_empty(), "{missing:#?}");
-}
-
-/// Pseudo-random numbers (xorshift64*) from a seed that is printed and can be set.
-fn random() -> impl FnMut() -> u64 {
-    let seed = std::env::var("CENOTAPH_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        u64::from(since.subsec_nanos())
-    });
-    println!("CENOTAPH_TEST_SEED={seed}");
-    let mut state = seed.wrapping_mul(2) | 1;
-    move || {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32
-    }
 }
 
 fn in_registers(cell: &Cell) -> bool {

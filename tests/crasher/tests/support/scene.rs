@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use cenotaph_cli::collect::{Fail, Options, Server};
 use serde_json::Value;
 
-use super::processes::{self, Process};
+use super::processes::{self, Part, Process};
 
 /// No wait of any test is longer. Nothing is concluded from how long something took.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -111,6 +111,11 @@ impl Scene {
     /// Every process that runs under this scene's name: victims and all of Cenotaph's.
     pub(crate) fn processes(&self) -> Vec<Process> {
         processes::named(&self.name)
+    }
+
+    /// The processes of Cenotaph's that play `part`.
+    pub(crate) fn playing(&self, part: Part, supervisor: i32, victim: i32) -> Vec<i32> {
+        processes::playing(&self.processes(), part, supervisor, victim)
     }
 
     /// Waits until nothing of Cenotaph's runs any more.
