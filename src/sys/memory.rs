@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
+use super::kept::Kept;
 use crate::error::{Error, Result};
 
 const SIZE_SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
@@ -11,7 +12,7 @@ const SIZE_SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::
 /// A shared mapping of a memfd of fixed size.
 #[derive(Debug)]
 pub(crate) struct SharedMemory {
-    fd: OwnedFd,
+    fd: Kept<OwnedFd>,
     start: NonNull<AtomicU64>,
     words: usize,
 }
@@ -81,7 +82,7 @@ impl SharedMemory {
         // SAFETY: exactly the range mapped above.
         unsafe { libc::madvise(start, words * 8, libc::MADV_DONTDUMP) };
         let start = NonNull::new(start.cast()).ok_or_else(|| Error::last_os("mmap"))?;
-        Ok(Self { fd, start, words })
+        Ok(Self { fd: Kept::new(fd), start, words })
     }
 
     /// The memory as atomics: another process may write it at any time.
@@ -94,7 +95,7 @@ impl SharedMemory {
 
 impl AsFd for SharedMemory {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.assumed().as_fd()
     }
 }
 
