@@ -128,8 +128,15 @@ impl Config {
         check_authorities(&config)?;
         getrandom::fill(&mut config.session)
             .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
-        let blackbox = Blackbox::create()?;
-        let link = monitor::launch(&config, &blackbox, entered)?;
+        if process::is_init() {
+            // Nothing outlives us here, so a report has to be on disk before we end.
+            config.release_at = ReleaseAt::Spooled;
+        }
+        let (blackbox, link) = process::without_file_size_signal(|| {
+            let blackbox = Blackbox::create()?;
+            let link = monitor::launch(&config, &blackbox, entered)?;
+            Ok::<_, Error>((blackbox, link))
+        })?;
         handlers::arm(Armament {
             socket: link.crash.as_raw(),
             monitor: link.monitor,
