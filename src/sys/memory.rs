@@ -31,10 +31,13 @@ impl SharedMemory {
         }
         // SAFETY: the call above returned this descriptor and nobody else knows it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: a descriptor and a length; the length is checked by the kernel.
-        if unsafe { libc::ftruncate(fd.as_raw_fd(), (words * 8) as libc::off_t) } < 0 {
-            return Err(Error::last_os("ftruncate"));
-        }
+        within_file_limit(|| {
+            // SAFETY: a descriptor and a length; the length is checked by the kernel.
+            match unsafe { libc::ftruncate(fd.as_raw_fd(), (words * 8) as libc::off_t) } {
+                0 => Ok(()),
+                _ => Err(Error::last_os("ftruncate")),
+            }
+        })?;
         // SAFETY: F_ADD_SEALS takes an int (fcntl(2)).
         if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, SIZE_SEALS) } < 0 {
             return Err(Error::last_os("fcntl(F_ADD_SEALS)"));
@@ -115,10 +118,33 @@ pub(crate) fn memfd_with(name: &std::ffi::CStr, parts: &[&[u8]]) -> Result<Owned
     }
     // SAFETY: the call above returned this descriptor and nobody else knows it.
     let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    for part in parts {
-        file.write_all(part).map_err(|source| Error::System { call: "write(memfd)", source })?;
-    }
+    within_file_limit(|| {
+        let failed = |source| Error::System { call: "write(memfd)", source };
+        parts.iter().try_for_each(|part| file.write_all(part).map_err(failed))
+    })?;
     Ok(file.into())
+}
+
+/// Runs `act` so that passing the limit on file sizes, which holds for memfds too, is an error (EFBIG) and not the end
+/// of the application (SIGXFSZ, setrlimit(2)).
+fn within_file_limit<T>(act: impl FnOnce() -> T) -> T {
+    // SAFETY: the sets are locals, initialised by sigemptyset or the kernel. The signal is sent to the thread that
+    // passes the limit, so blocking it in this thread is enough; one that was pending before is left pending.
+    unsafe {
+        let mut limit: libc::sigset_t = std::mem::zeroed();
+        let (mut before, mut pending) = (limit, limit);
+        libc::sigemptyset(&raw mut limit);
+        libc::sigaddset(&raw mut limit, libc::SIGXFSZ);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const limit, &raw mut before);
+        libc::sigpending(&raw mut pending);
+        let result = act();
+        if libc::sigismember(&raw const pending, libc::SIGXFSZ) == 0 {
+            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::sigtimedwait(&raw const limit, std::ptr::null_mut(), &raw const now);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        result
+    }
 }
 
 /// Reads a memfd from its start, whatever its file position; at most `limit` bytes.

@@ -103,7 +103,8 @@ pub(crate) fn harden() {
         libc::setsid();
         libc::chdir(c"/".as_ptr());
         libc::umask(0o077);
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE] {
+        // SIGXFSZ: a limit on file sizes is an error of the write that meets it.
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ] {
             libc::signal(signal, libc::SIG_IGN);
         }
     }
