@@ -72,6 +72,9 @@ mod config;
 mod consent_record;
 pub mod dump;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod monitor;
 pub mod privacy;
 mod private_file;

@@ -52,3 +52,9 @@ impl PartKind {
         kinds.into_iter().find(|kind| *kind as u8 == number)
     }
 }
+
+/// For fuzz targets: a file name, read and written anew.
+#[cfg(fuzzing)]
+pub(crate) fn rewritten_name(text: &str) -> Option<String> {
+    text.parse::<name::Name>().ok().map(|name| name.to_string())
+}

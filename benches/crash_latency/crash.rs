@@ -1,0 +1,132 @@
+//! One crash of one victim, measured.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::clock::{Clock, Stamp};
+use crate::options::{Options, Sdk};
+use crate::processes::{self, Role};
+use crate::victim::Orders;
+use crate::watch::{Completion, Watch};
+use crate::{Failure, peer, subject};
+
+/// The argument that makes this program a victim.
+pub(crate) const VICTIM: &str = "--victim";
+/// The argument that makes this program minidumper's monitor.
+pub(crate) const SERVER: &str = "--minidumper-server";
+
+/// The name under which [`Sample::stages_ms`] keeps when the harness saw the report's rename.
+pub(crate) const RENAMED: &str = "renamed";
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+const CRASH_LIMIT: Duration = Duration::from_secs(60);
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Milliseconds from the crash on, and bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Sample {
+    pub(crate) released_ms: f64,
+    pub(crate) complete_ms: f64,
+    pub(crate) gone_ms: f64,
+    /// The raw dump's.
+    pub(crate) dump_bytes: f64,
+    /// Cenotaph's stages, by its own log.
+    pub(crate) stages_ms: BTreeMap<String, f64>,
+}
+
+/// Crashes one victim. Leaves no process and no file.
+pub(crate) fn measure(sdk: Sdk, threads: usize, options: &Options, clock: &Clock) -> Result<Sample, Failure> {
+    let dir = tempfile::Builder::new().prefix("crash-latency-").tempdir_in(&options.dir)?;
+    let sample = crash(sdk, threads, options, clock, dir.path());
+    // All roles have been dropped, so that only what Cenotaph started is left.
+    processes::collect_orphans(END_LIMIT)?;
+    let sample = sample?.finish(dir.path());
+    dir.close()?;
+    sample
+}
+
+/// A sample without what is known only after the monitor's end.
+struct Unfinished {
+    sdk: Sdk,
+    sample: Sample,
+}
+
+fn crash(
+    sdk: Sdk,
+    threads: usize,
+    options: &Options,
+    clock: &Clock,
+    dir: &Path,
+) -> Result<Unfinished, Failure> {
+    clock.reset();
+    let (watch, server) = match sdk {
+        Sdk::Cenotaph => {
+            // As after an earlier crash; the watch needs it.
+            let pending = subject::pending(dir);
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&pending)?;
+            (Watch::new(&pending, Completion::Moved)?, None)
+        }
+        Sdk::Minidumper => {
+            let watch = Watch::new(dir, Completion::Closed)?;
+            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let server = Role::start(SERVER, &[name.clone(), dir.display().to_string()], START_LIMIT)?;
+            (watch, Some((server, name)))
+        }
+    };
+    let address =
+        server.as_ref().map(|(server, name)| peer::Address { socket: name.clone(), pid: server.id() });
+    let orders = Orders {
+        sdk,
+        threads,
+        heap_mib: options.heap_mib,
+        clock: clock.path(),
+        dir: dir.to_owned(),
+        server: address.unwrap_or_default(),
+    };
+    let mut victim = Role::start(VICTIM, &orders.to_arguments(), START_LIMIT)?;
+    std::thread::sleep(options.settle);
+    victim.go()?;
+    let seen = watch.wait(victim.pidfd(), CRASH_LIMIT)?;
+    let status = victim.join(END_LIMIT)?;
+    if status.signal() != Some(libc::SIGSEGV) {
+        return Err(format!("the victim ended otherwise than by its fault: {status}").into());
+    }
+    if let Some((server, _)) = server {
+        server.join(END_LIMIT)?;
+    }
+    let missing = || format!("the victim of {} did not stamp its way", sdk.name());
+    let crash_ns = clock.read(Stamp::Crash).ok_or_else(missing)?;
+    let released_ns = clock.read(Stamp::Released).ok_or_else(missing)?;
+    let since_crash = |ns: u64| ns.saturating_sub(crash_ns) as f64 / 1e6;
+    let sample = Sample {
+        released_ms: since_crash(released_ns),
+        complete_ms: since_crash(seen.complete_ns),
+        gone_ms: since_crash(seen.gone_ns),
+        dump_bytes: 0.0,
+        stages_ms: BTreeMap::new(),
+    };
+    Ok(Unfinished { sdk, sample })
+}
+
+impl Unfinished {
+    fn finish(self, dir: &Path) -> Result<Sample, Failure> {
+        let mut sample = self.sample;
+        match self.sdk {
+            Sdk::Minidumper => sample.dump_bytes = std::fs::metadata(dir.join(peer::DUMP))?.len() as f64,
+            Sdk::Cenotaph => {
+                let spooled = subject::spooled(dir)?;
+                sample.dump_bytes = spooled.stages_bytes.get("dump").copied().unwrap_or_default() as f64;
+                // What was renamed is committed when the directory is synced, which inotify does not tell.
+                let durable_ms =
+                    spooled.stages_ms.get("spool").copied().ok_or("the log has no stage spool")?;
+                sample.stages_ms = spooled.stages_ms;
+                sample.stages_ms.insert(RENAMED.to_owned(), sample.complete_ms);
+                sample.complete_ms = sample.complete_ms.max(durable_ms);
+            }
+        }
+        Ok(sample)
+    }
+}

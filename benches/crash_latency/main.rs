@@ -1,0 +1,43 @@
+//! From a crash to the victim's release and to the committed report, for Cenotaph and for the `minidumper` crate on
+//! the same victim.
+//!
+//! ```text
+//! cargo bench --bench crash_latency -- [--runs N] [--threads 1,16,128,512] [--heap-mib M] [--seed S]
+//!                                      [--settle-ms N] [--dir DIR] [--json FILE]
+//! ```
+//!
+//! This program runs itself again as the victim, as minidumper's monitor and (through Cenotaph) as Cenotaph's. Each
+//! victim has T threads and a touched heap, and reads through a null pointer some ten frames deep. The two SDKs take
+//! turns in random order within each repetition. All times are CLOCK_MONOTONIC and begin at the victim's own stamp,
+//! its last instruction before the fault:
+//!
+//! - *released*: a handler of the victim's, installed before the SDK and therefore run after it, stamps the end of the
+//!   SDK's handler.
+//! - *complete*: for Cenotaph the durable commit of the scrubbed and sealed report; for minidumper the close of the raw
+//!   dump's file, without fsync. The harness sees the rename and the close itself, by inotify(7); Cenotaph's own stamp,
+//!   taken after the directory's fsync, counts if it is later.
+//! - *gone*: the victim's pidfd becomes readable. Most of it is the kernel's teardown.
+//!
+//! Without `--bench` in its arguments (under `cargo test --benches`) it crashes one small victim of each kind, to show
+//! that it works. No figure decides whether it succeeds.
+
+mod clock;
+mod crash;
+mod options;
+mod peer;
+mod processes;
+mod run;
+mod statistics;
+mod subject;
+mod table;
+mod victim;
+mod watch;
+
+/// Whatever went wrong, in a sentence.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> std::process::ExitCode {
+    // First: in Cenotaph's own processes it does not return.
+    cenotaph::monitor_entry();
+    run::main()
+}

@@ -1,0 +1,49 @@
+//! Doors for the fuzz targets (`fuzz/`) to readers that are no part of the public face. Compiled with `--cfg fuzzing`
+//! only, as cargo-fuzz does.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
+use crate::blackbox::Blackbox;
+use crate::protocol::{self, ClientMessage};
+
+/// Reads a message as the monitor does, and one as the application does. Returns the message written anew, if it was one.
+pub fn message(bytes: &[u8]) -> Option<Vec<u8>> {
+    if let Some(answer) = protocol::parse_answer(bytes) {
+        return Some(protocol::answer(answer));
+    }
+    Some(match protocol::parse(bytes).ok()? {
+        ClientMessage::Capture(request) => {
+            protocol::capture_request(request.sequence, request.monotonic_ns, request.context, &request.cause)
+        }
+        ClientMessage::Hello(nonce) => protocol::hello(&nonce),
+        ClientMessage::Flush { sequence } => protocol::flush(sequence),
+        ClientMessage::ConsentChanged => protocol::consent_changed(),
+    })
+}
+
+/// A blackbox whose bytes a dying process has overwritten, `(offset, bytes)` each. Returns how many entries its
+/// reader found, torn ones included; `None` if the system refuses the memory.
+pub fn blackbox(patches: &[(u64, &[u8])]) -> Option<usize> {
+    let blackbox = Blackbox::create().ok()?;
+    let memory = File::from(blackbox.as_fd().try_clone_to_owned().ok()?);
+    for (offset, bytes) in patches {
+        // Beyond the sealed end nothing can be written.
+        let _ = memory.write_all_at(bytes, *offset);
+    }
+    let (_, _) = (blackbox.mirror(), blackbox.monitor_state());
+    let snapshot = blackbox.snapshot();
+    Some(
+        snapshot.attributes.len()
+            + snapshot.breadcrumbs.len()
+            + snapshot.secrets.len()
+            + snapshot.torn as usize,
+    )
+}
+
+/// Reads a report's file name and writes it anew.
+pub fn spool_name(text: &str) -> Option<String> {
+    crate::spool::rewritten_name(text)
+}
