@@ -141,6 +141,7 @@ pub(crate) fn harden() {
                 libc::setrlimit(resource, &raw const limit);
             }
         }
+        // SIGXFSZ: a limit on file sizes is an error of the write that meets it.
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ] {
             libc::signal(signal, libc::SIG_IGN);
         }

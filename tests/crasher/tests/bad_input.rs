@@ -1,5 +1,11 @@
 //! What the SDK cannot work with is said, by a typed error or in the log, and the application never suffers from it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/processes.rs"]
 mod processes;
@@ -195,12 +201,12 @@ fn an_authority_that_is_none_is_logged_and_the_report_stays() {
     if said.contains("crasher: install: ") {
         assert!(said.contains("ca.pem"), "{said}");
     } else {
+        scene.wait_end();
         let line = scene.wait_event("no-transport");
         assert!(line["message"].as_str().unwrap().contains("ca.pem"), "{line}");
         assert_eq!(scene.all_reports().len(), 1);
     }
     assert_eq!(ending, SEGFAULT);
-    scene.wait_end();
 }
 
 #[test]
@@ -282,31 +288,57 @@ fn a_full_disk_loses_the_new_report_only_and_says_so() {
         die(&scene);
         check_full(&scene, &spool, &first, "No space left");
     } else {
-        println!("an ordinary user cannot mount a small disk: a limit on the size of files stands in");
-        die(&scene);
-        let first = scene.reports("pending");
-        let mut command = scene.victim(&["--consent-policy", "ask"], "null");
-        // SAFETY: setrlimit(2) is async-signal-safe and reads a value on the stack.
-        unsafe {
-            command.pre_exec(|| limit(libc::RLIMIT_FSIZE, 4096));
-        }
-        assert_eq!(scene.run(command).0, SEGFAULT);
-        scene.wait_end();
-        check_full(&scene, &spool, &first, "too large");
+        println!("an ordinary user cannot mount a small disk; a limit on the size of files is the next test");
     }
 }
 
 #[test]
-fn a_limit_on_file_sizes_is_an_error_not_a_death() {
+fn a_report_that_is_larger_than_the_user_may_write_becomes_a_smaller_one() {
+    let scene = Scene::new();
+    scene.run(scene.victim(&["--consent-policy", "ask"], "null"));
+    scene.wait_end();
+    let first = scene.reports("pending");
+    assert_eq!(first.len(), 1, "{:?}", scene.log());
+    let mut live = Live::start(scene.victim(&["--consent-policy", "ask"], "none"));
+    let monitors = scene::wait_for("the supervisor and its worker", || {
+        let all: Vec<_> = scene.processes().into_iter().filter(|process| process.pid != live.pid()).collect();
+        (all.len() == 2 && all.iter().all(|process| process.comm == "cenotaph")).then_some(all)
+    });
+    for process in monitors {
+        let most = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+        // SAFETY: reads a value on the stack; the process is our own.
+        checked(unsafe {
+            libc::prlimit(process.pid, libc::RLIMIT_FSIZE, &raw const most, std::ptr::null_mut())
+        })
+        .unwrap();
+    }
+    live.say("die null");
+    assert_eq!(live.end().0, SEGFAULT);
+    scene.wait_end();
+    let line = scene.wait_log("the smaller report", |line| line["detail"] == "stack-trace");
+    let why = line["notes"].to_string();
+    assert!(
+        why.contains("stepped down") && why.contains("too large") && why.contains("free some space"),
+        "{why}"
+    );
+    let reports = scene.all_reports();
+    assert!(reports.len() == 2 && reports.contains(&first[0]), "{reports:?}");
+    let key = LocalKey::from_file(&scene.spool().join("key")).unwrap();
+    for report in reports {
+        assert!(container::open(&fs::read(&report).unwrap(), &key).is_ok(), "{}", report.display());
+    }
+}
+
+#[test]
+fn a_limit_on_file_sizes_does_not_end_the_victim() {
     let scene = Scene::new();
     let mut command = scene.victim(&["--consent-policy", "ask"], "null");
+    // Less than the memory that is shared with the monitor, which counts as a file.
     // SAFETY: setrlimit(2) is async-signal-safe and reads a value on the stack.
     unsafe {
         command.pre_exec(|| limit(libc::RLIMIT_FSIZE, 4096));
     }
-    assert_eq!(scene.run(command).0, SEGFAULT);
-    scene.wait_end();
-    check_full(&scene, &scene.spool(), &[], "too large");
+    refused(&scene, command, &["File too large"]);
 }
 
 /// The log names the cause and the way out, nothing half-written is left, and what was there before can be opened.

@@ -1,6 +1,12 @@
 //! Nothing that was planted leaves, or is written: values of every kind, in every place and encoding that can hold them,
 //! are searched for in every byte that the processes wrote and that the collector received.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/cells.rs"]
 mod cells;
