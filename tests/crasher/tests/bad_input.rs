@@ -1,5 +1,11 @@
 //! What the SDK cannot work with is said, by a typed error or in the log, and the application never suffers from it.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/processes.rs"]
 mod processes;

@@ -1,5 +1,11 @@
 //! A report that was made arrives: whatever the server does, and whoever of Cenotaph's processes is killed.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/processes.rs"]
 mod processes;

@@ -1,5 +1,5 @@
 //! Each way to die becomes exactly one report, true and whole, and the victim ends as it would without Cenotaph.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "support/oracle.rs"]
 mod oracle;

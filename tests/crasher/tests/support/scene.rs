@@ -1,7 +1,7 @@
 //! A place for one test: a folder with a spool, a log and a collector, victims that can be told from everyone else's
 //! on the machine, and waiting with a deadline.
 #![allow(dead_code, reason = "each test program uses a part of this")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
