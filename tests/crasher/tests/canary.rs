@@ -351,6 +351,36 @@ fn for_children() {
     search(&needles, &stage.everything());
 }
 
+/// A program that lies in a person's folder: its path is in the module list, the link map, the memory map, the
+/// auxiliary vector.
+#[test]
+fn the_programs_own_path() {
+    let needles = needles();
+    let mut stage = Stage::new();
+    let secret =
+        kinds::all().into_iter().find(|kind| kind.name == "user-path").unwrap().forms[0].secret.clone();
+    let folder = stage.scene.path("home").join(&secret).join("bin");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(support::crasher(), folder.join("crasher")).unwrap();
+    let plain = stage.victim(&["--consent", "granted"], "null");
+    let mut command = Command::new(folder.join("crasher"));
+    command.args(plain.get_args()).env_clear();
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.args(stage.collector.options("crashpad")).stderr(std::process::Stdio::piped());
+    stage.scene.named(&mut command);
+    let tap = Tap::on(&mut command);
+    stage.scene.run(command);
+    let raw = tap.read();
+    let requests = stage.collector.wait_accepted(1);
+    stage.scene.wait_end();
+    let attachment = attachment_of(&requests[0]);
+    let entries = attachment["receipt"]["entries"].as_array().unwrap();
+    let said = |place: &str| entries.iter().any(|e| e["place"] == place && e["rule"] == "user-path");
+    assert!(said("module-path") && said("text-stream"), "{entries:?}");
+    assert!(!needles.find(&raw).is_empty());
+    search(&needles, &stage.everything());
+}
+
 #[test]
 fn the_watch_sees_what_is_written() {
     let folder = tempfile::tempdir().unwrap();

@@ -102,6 +102,12 @@ impl Scene {
         command
     }
 
+    /// Makes another program one of this scene's victims.
+    pub(crate) fn named(&self, command: &mut Command) {
+        command.arg0(&self.name);
+        no_core(command);
+    }
+
     /// Runs a victim to its end and returns how it ended and what it said on standard error.
     pub(crate) fn run(&self, mut command: Command) -> (Ending, String) {
         let output = command.output().unwrap();
