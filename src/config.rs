@@ -21,7 +21,8 @@ pub enum ReleaseAt {
     #[default]
     Read,
     /// When the report is committed to the spool. Needed where the monitor dies with the application: in a
-    /// service's control group, under a die-with-parent sandbox, as pid 1 of a namespace.
+    /// service's control group, under a die-with-parent sandbox, as pid 1 of a namespace
+    /// (there it is in force whatever is set).
     Spooled,
 }
 

@@ -104,6 +104,12 @@ pub(super) extern "C" fn on_signal(
     context: *mut libc::c_void,
 ) {
     let _errno = Errno::save();
+    // SAFETY: the kernel's siginfo.
+    let sent = unsafe { (*info).si_code } <= 0;
+    // What the application ignores ends nothing. (Except abort(), which cannot be told from raise() and does end it.)
+    if sent && signal != libc::SIGABRT && signals::was_ignored(signal) {
+        return;
+    }
     // A child made by vfork or clone(CLONE_VM) shares our memory but not our process id.
     if is_armed() && PID.load(Ordering::Relaxed) == signal_safe::getpid() {
         let doomed = DOOMED.load(Ordering::Relaxed) == signal_safe::gettid() as u32;

@@ -39,7 +39,13 @@ pub(crate) fn arm(armament: Armament) -> Result<()> {
             // No signal may interrupt the handler; a fault inside it then ends the process at once.
             libc::sigfillset(&raw mut action.sa_mask);
             let previous = PREVIOUS.0.get().cast::<libc::sigaction>().add(index);
-            if libc::sigaction(signal, &raw const action, previous) != 0 {
+            let mut found: libc::sigaction = std::mem::zeroed();
+            let result = libc::sigaction(signal, &raw const action, &raw mut found);
+            // Ours from an earlier time is not what was there before us.
+            if result == 0 && found.sa_sigaction != action.sa_sigaction {
+                *previous = found;
+            }
+            if result != 0 {
                 let error = Error::last_os("sigaction");
                 for (undo, signal) in SIGNALS.into_iter().enumerate().take(index) {
                     let previous = PREVIOUS.0.get().cast::<libc::sigaction>().add(undo);
@@ -68,7 +74,9 @@ pub(crate) fn disarm() {
 /// Puts back the earlier actions before `signal` is met again; signal-safe.
 ///
 /// The first call restores those that are still ours. A further call comes from a handler that was installed after
-/// ours and calls it: then its turn is over too, and `signal` gets the action from before us.
+/// ours and calls it: then its turn is over too, and `signal` gets the action from before us. If that is the very one
+/// that is in force, it calls us in a ring (it was installed over an earlier installation of ours), and the default
+/// ends the process.
 pub(super) fn restore(signal: libc::c_int) {
     if INSTALLED.swap(false, Ordering::AcqRel) {
         restore_ours();
@@ -76,9 +84,22 @@ pub(super) fn restore(signal: libc::c_int) {
         // SAFETY: `PREVIOUS` was written before any handler was installed.
         unsafe {
             let previous = PREVIOUS.0.get().cast::<libc::sigaction>().add(index);
-            libc::sigaction(signal, previous, std::ptr::null_mut());
+            let mut current: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, previous, &raw mut current);
+            if current.sa_sigaction == (*previous).sa_sigaction {
+                current.sa_sigaction = libc::SIG_DFL;
+                libc::sigaction(signal, &raw const current, std::ptr::null_mut());
+            }
         }
     }
+}
+
+/// Whether the application ignored `signal` before we came; signal-safe.
+pub(super) fn was_ignored(signal: libc::c_int) -> bool {
+    SIGNALS.iter().position(|&s| s == signal).is_some_and(|index| {
+        // SAFETY: as in `restore`.
+        unsafe { (*PREVIOUS.0.get())[index].sa_sigaction == libc::SIG_IGN }
+    })
 }
 
 fn restore_ours() {

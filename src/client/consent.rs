@@ -9,6 +9,7 @@ use crate::privacy::consent::{Basis, Consent};
 use crate::privacy::{Mirror, identity};
 use crate::protocol;
 use crate::spool::file::Spool;
+use crate::sys::process;
 
 /// Reads and changes the consent of the person at the device.
 pub struct ConsentHandle(Arc<Client>);
@@ -28,7 +29,9 @@ impl ConsentHandle {
     /// # Errors
     /// If the record cannot be written; then nothing has changed.
     pub fn grant(&self, basis: Basis) -> Result<()> {
-        consent_record::write(&self.0.config.spool, Consent::Granted, Some(basis))?;
+        process::without_file_size_signal(|| {
+            consent_record::write(&self.0.config.spool, Consent::Granted, Some(basis))
+        })?;
         self.0.blackbox.set_mirror(Mirror::Silent);
         self.tell_monitor();
         Ok(())
@@ -55,10 +58,10 @@ impl ConsentHandle {
         let spool = &self.0.config.spool;
         // The mirror first: it is in force at the next gate, whatever the disk does.
         self.0.blackbox.set_mirror(Mirror::Refuses);
-        let written = consent_record::write(spool, said, None);
+        let written = process::without_file_size_signal(|| consent_record::write(spool, said, None));
         self.tell_monitor();
         let purged = Spool::new(spool).purge();
-        identity::forget(&spool.join(consent_record::IDENTITY_FILE))?;
+        process::without_file_size_signal(|| identity::forget(&spool.join(consent_record::IDENTITY_FILE)))?;
         written?;
         purged
     }

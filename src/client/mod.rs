@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::monitor;
 use crate::privacy::Audience;
 use crate::report::{Level, ValueRef};
+use crate::sys::kept::Kept;
 use crate::sys::process;
 use crate::sys::socket::{Received, Socket};
 
@@ -30,17 +31,38 @@ pub(crate) struct Client {
     pub(crate) config: ValidConfig,
     pub(crate) blackbox: Blackbox,
     /// For one request and its answer at a time.
-    control: Mutex<Socket>,
+    control: Mutex<Control>,
     /// The handler's, kept open here.
-    _crash: Socket,
+    _crash: Kept<Socket>,
     /// Numbers requests, so that a late answer is not taken for another's.
     sequence: AtomicU64,
+}
+
+/// The socket for requests, and answers that came while another request was waited for.
+pub(crate) struct Control {
+    socket: Kept<Socket>,
+    /// Sequence numbers of flushes that were answered. A flush waits in short turns, so that a dying thread gets the
+    /// socket in between.
+    flushed: Vec<u64>,
+}
+
+impl Control {
+    fn socket(&self) -> Result<&Socket> {
+        self.socket.get().ok_or_else(|| {
+            Error::MonitorUnavailable(
+                "the application has closed Cenotaph's descriptors; install it again".into(),
+            )
+        })
+    }
 }
 
 /// Keeps Cenotaph installed. Dropping it shuts down: handlers are put back, the monitor finishes what it has.
 #[must_use = "dropping the guard shuts Cenotaph down"]
 #[derive(Debug)]
-pub struct Guard(());
+pub struct Guard {
+    /// A forked child has a copy of its parent's guard; the child's own installation is not that guard's.
+    process: u32,
+}
 
 /// What happened so far, counted by the monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,14 +117,26 @@ impl Config {
         let entered = monitor::become_role();
         let mut slot = CLIENT.write().unwrap_or_else(PoisonError::into_inner);
         if slot.is_some() {
-            return Err(Error::AlreadyInstalled);
+            if handlers::is_armed() {
+                return Err(Error::AlreadyInstalled);
+            }
+            // Forked from the process that installed: what was copied serves the parent alone.
+            handlers::disarm();
+            slot.take();
         }
         check_spool(&config.spool)?;
         check_authorities(&config)?;
         getrandom::fill(&mut config.session)
             .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
-        let blackbox = Blackbox::create()?;
-        let link = monitor::launch(&config, &blackbox, entered)?;
+        if process::is_init() {
+            // Nothing outlives us here, so a report has to be on disk before we end.
+            config.release_at = ReleaseAt::Spooled;
+        }
+        let (blackbox, link) = process::without_file_size_signal(|| {
+            let blackbox = Blackbox::create()?;
+            let link = monitor::launch(&config, &blackbox, entered)?;
+            Ok::<_, Error>((blackbox, link))
+        })?;
         handlers::arm(Armament {
             socket: link.crash.as_raw(),
             monitor: link.monitor,
@@ -116,11 +150,11 @@ impl Config {
         *slot = Some(Arc::new(Client {
             config,
             blackbox,
-            control: Mutex::new(link.control),
-            _crash: link.crash,
+            control: Mutex::new(Control { socket: Kept::new(link.control), flushed: Vec::new() }),
+            _crash: Kept::new(link.crash),
             sequence: AtomicU64::new(1),
         }));
-        Ok(Guard(()))
+        Ok(Guard { process: std::process::id() })
     }
 }
 
@@ -138,7 +172,7 @@ impl Client {
     /// Tells the monitor something that has no answer.
     pub(crate) fn tell(&self, message: &[u8]) -> Result<()> {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        control.send(message, &[]).map_err(monitor_gone)
+        control.socket()?.send(message, &[]).map_err(monitor_gone)
     }
 }
 
@@ -176,7 +210,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if !handlers::is_armed() {
+        if !handlers::is_armed() || self.process != std::process::id() {
             // A forked child drops its copy: the handlers and the monitor are its parent's.
             return;
         }
@@ -194,7 +228,7 @@ pub fn status() -> Result<Status> {
     let counted = |counter| client.blackbox.counted(counter);
     let gone = {
         let control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
-        control.is_at_end()
+        control.socket().map_or(true, Socket::is_at_end)
     };
     Ok(Status {
         monitor: match client.blackbox.monitor_state() {
@@ -299,18 +333,26 @@ fn check_authorities(config: &ValidConfig) -> Result<()> {
     Ok(())
 }
 
+/// Answers kept for flushes that wait.
+const MAX_FLUSHED: usize = 64;
+
 /// What a request for an answer came to.
 pub(crate) fn await_answer(
-    control: &Socket,
+    control: &mut Control,
     sequence: u64,
     until: std::time::Instant,
     mut is_final: impl FnMut(crate::protocol::AnswerKind) -> bool,
 ) -> Result<crate::protocol::Answer> {
     loop {
         let left = until.saturating_duration_since(std::time::Instant::now());
-        match control.receive(crate::protocol::ANSWER, left)? {
+        match control.socket()?.receive(crate::protocol::ANSWER, left)? {
             Received::Message(message) => match crate::protocol::parse_answer(&message.bytes) {
                 Some(answer) if answer.sequence == sequence && is_final(answer.kind) => return Ok(answer),
+                Some(answer) if answer.kind == crate::protocol::AnswerKind::Flushed => {
+                    // Nobody collects the answers of flushes that gave up.
+                    control.flushed.truncate(MAX_FLUSHED - 1);
+                    control.flushed.insert(0, answer.sequence);
+                }
                 _ => {}
             },
             Received::Nothing => return Err(Error::Timeout("the monitor")),

@@ -11,6 +11,11 @@ use crate::protocol::{self, AnswerKind, Cause};
 use crate::report::ReportId;
 use crate::sys::process::monotonic_ns;
 
+/// How long a flush keeps the socket at a time: a delivery may take a minute, and a thread that panics, or a person who
+/// withdraws consent, must not wait for it.
+const TURN: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Makes a report of the process as it is and lives on. Returns when its memory is read (with
 /// [`ReleaseAt::Spooled`], when the report is committed).
 ///
@@ -43,11 +48,11 @@ fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause)
     let until = Instant::now() + Duration::from_millis(client.config.deadline_ms);
     let message = protocol::capture_request(sequence, monotonic_ns(), context, cause);
     allow_monitor();
-    let control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
-    control.send(&message, &[]).map_err(monitor_gone)?;
+    let mut control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
+    control.socket()?.send(&message, &[]).map_err(monitor_gone)?;
     let until_spooled = client.config.release_at == ReleaseAt::Spooled;
     let answer =
-        await_answer(&control, sequence, until, |kind| kind != AnswerKind::Released || !until_spooled)?;
+        await_answer(&mut control, sequence, until, |kind| kind != AnswerKind::Released || !until_spooled)?;
     match answer.kind {
         AnswerKind::Released | AnswerKind::Spooled => Ok(answer.report),
         AnswerKind::Refused => Err(Error::ConsentRefused("a report")),
@@ -63,7 +68,22 @@ pub(super) fn flush(wait: Duration) -> Result<()> {
     let until = Instant::now() + wait.min(Duration::from_secs(u64::from(u32::MAX)));
     let client = client()?;
     let sequence = client.next_sequence();
-    let control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
-    control.send(&protocol::flush(sequence), &[]).map_err(monitor_gone)?;
-    await_answer(&control, sequence, until, |kind| kind == AnswerKind::Flushed).map(|_| ())
+    client.tell(&protocol::flush(sequence))?;
+    loop {
+        {
+            let mut control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(index) = control.flushed.iter().position(|&flushed| flushed == sequence) {
+                control.flushed.swap_remove(index);
+                return Ok(());
+            }
+            let turn = until.min(Instant::now() + TURN);
+            match await_answer(&mut control, sequence, turn, |kind| kind == AnswerKind::Flushed) {
+                Ok(_) => return Ok(()),
+                Err(Error::Timeout(_)) if Instant::now() < until => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // The lock is not fair: without a pause a thread that waits for it might never get it.
+        std::thread::sleep(PAUSE);
+    }
 }

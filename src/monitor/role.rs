@@ -37,6 +37,11 @@ pub(super) fn entered() -> bool {
 /// Does not return if this process was started as a monitor or uploader. Returns whether `main` begins with
 /// [`monitor_entry`].
 pub(crate) fn become_role() -> bool {
+    // Whoever starts a set-user-id program chooses its environment and descriptors, and would choose our settings: files
+    // written and processes read with the program's privileges. No launcher of ours starts one.
+    if process::is_privileged() {
+        return entered();
+    }
     let Some(value) = std::env::var_os(ROLE_VARIABLE) else { return entered() };
     let Some((role, nonce)) = value.to_str().and_then(parse_role) else { return entered() };
     let threads = procfs::own_threads();

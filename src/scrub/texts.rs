@@ -29,7 +29,15 @@ pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt
                     log(receipt, Place::Attribute, finding.rule, 0..text.len());
                 }
             }
-            AttributeValue::Bool(_) | AttributeValue::Float(_) => {}
+            // Languages with one type of number hand everything over as this one, exact up to 2^53.
+            AttributeValue::Float(value) => {
+                let text = value.to_string();
+                if let Some(finding) = finder::in_utf8(&text, known, echoes).first() {
+                    *value = 0.0;
+                    log(receipt, Place::Attribute, finding.rule, 0..text.len());
+                }
+            }
+            AttributeValue::Bool(_) => {}
         }
     }
     for breadcrumb in &mut report.breadcrumbs {
@@ -155,6 +163,8 @@ mod tests {
                 attribute("card", 4_111_111_111_111_111_i64.into(), false),
                 attribute("time", 1_700_000_000_000_000_i64.into(), false),
                 attribute("level", "dark forest 3".into(), false),
+                attribute("card as number", AttributeValue::Float(4_111_111_111_111_111.0), false),
+                attribute("speed", AttributeValue::Float(0.25), false),
             ],
             breadcrumbs: vec![Breadcrumb {
                 time_ms: 0,
@@ -189,6 +199,7 @@ mod tests {
         expected.attributes[0].value = "ip ***********".into();
         expected.attributes[1].value = "level 7 *******".into();
         expected.attributes[2].value = AttributeValue::Integer(0);
+        expected.attributes[5].value = AttributeValue::Float(0.0);
         expected.breadcrumbs[0].message = "GET https://***@host/".into();
         expected.stack_trace.threads[0].name = Some("*".repeat(15));
         expected.stack_trace.threads[2].name = Some("*".repeat("Jürgen Müller".len()));
@@ -196,7 +207,7 @@ mod tests {
         let count = |place| receipt.entries.iter().filter(|entry| entry.place == place).count();
         assert_eq!(
             [Place::Attribute, Place::Breadcrumb, Place::Reason, Place::ThreadName].map(count),
-            [3, 1, 3, 2]
+            [4, 1, 3, 2]
         );
         let again = receipt.entries.len();
         scrub(&mut scrubbed, &known, &Echoes::default(), &mut receipt);

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
+use super::kept::Kept;
 use crate::error::{Error, Result};
 
 const SIZE_SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
@@ -11,7 +12,7 @@ const SIZE_SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::
 /// A shared mapping of a memfd of fixed size.
 #[derive(Debug)]
 pub(crate) struct SharedMemory {
-    fd: OwnedFd,
+    fd: Kept<OwnedFd>,
     start: NonNull<AtomicU64>,
     words: usize,
 }
@@ -31,13 +32,10 @@ impl SharedMemory {
         }
         // SAFETY: the call above returned this descriptor and nobody else knows it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        within_file_limit(|| {
-            // SAFETY: a descriptor and a length; the length is checked by the kernel.
-            match unsafe { libc::ftruncate(fd.as_raw_fd(), (words * 8) as libc::off_t) } {
-                0 => Ok(()),
-                _ => Err(Error::last_os("ftruncate")),
-            }
-        })?;
+        // SAFETY: a descriptor and a length; the length is checked by the kernel.
+        if unsafe { libc::ftruncate(fd.as_raw_fd(), (words * 8) as libc::off_t) } < 0 {
+            return Err(Error::last_os("ftruncate"));
+        }
         // SAFETY: F_ADD_SEALS takes an int (fcntl(2)).
         if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, SIZE_SEALS) } < 0 {
             return Err(Error::last_os("fcntl(F_ADD_SEALS)"));
@@ -84,7 +82,7 @@ impl SharedMemory {
         // SAFETY: exactly the range mapped above.
         unsafe { libc::madvise(start, words * 8, libc::MADV_DONTDUMP) };
         let start = NonNull::new(start.cast()).ok_or_else(|| Error::last_os("mmap"))?;
-        Ok(Self { fd, start, words })
+        Ok(Self { fd: Kept::new(fd), start, words })
     }
 
     /// The memory as atomics: another process may write it at any time.
@@ -97,7 +95,7 @@ impl SharedMemory {
 
 impl AsFd for SharedMemory {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.assumed().as_fd()
     }
 }
 
@@ -118,33 +116,10 @@ pub(crate) fn memfd_with(name: &std::ffi::CStr, parts: &[&[u8]]) -> Result<Owned
     }
     // SAFETY: the call above returned this descriptor and nobody else knows it.
     let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    within_file_limit(|| {
-        let failed = |source| Error::System { call: "write(memfd)", source };
-        parts.iter().try_for_each(|part| file.write_all(part).map_err(failed))
-    })?;
-    Ok(file.into())
-}
-
-/// Runs `act` so that passing the limit on file sizes, which holds for memfds too, is an error (EFBIG) and not the end
-/// of the application (SIGXFSZ, setrlimit(2)).
-fn within_file_limit<T>(act: impl FnOnce() -> T) -> T {
-    // SAFETY: the sets are locals, initialised by sigemptyset or the kernel. The signal is sent to the thread that
-    // passes the limit, so blocking it in this thread is enough; one that was pending before is left pending.
-    unsafe {
-        let mut limit: libc::sigset_t = std::mem::zeroed();
-        let (mut before, mut pending) = (limit, limit);
-        libc::sigemptyset(&raw mut limit);
-        libc::sigaddset(&raw mut limit, libc::SIGXFSZ);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const limit, &raw mut before);
-        libc::sigpending(&raw mut pending);
-        let result = act();
-        if libc::sigismember(&raw const pending, libc::SIGXFSZ) == 0 {
-            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            libc::sigtimedwait(&raw const limit, std::ptr::null_mut(), &raw const now);
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        result
+    for part in parts {
+        file.write_all(part).map_err(|source| Error::System { call: "write(memfd)", source })?;
     }
+    Ok(file.into())
 }
 
 /// Reads a memfd from its start, whatever its file position; at most `limit` bytes.

@@ -91,6 +91,36 @@ pub(crate) fn cancel_start_alarm() {
     unsafe { libc::alarm(0) };
 }
 
+/// Runs `write` so that a file longer than RLIMIT_FSIZE allows is an error (EFBIG) and not a signal that ends the
+/// application (setrlimit(2)). The limit counts for memory files too.
+pub(crate) fn without_file_size_signal<T>(write: impl FnOnce() -> T) -> T {
+    // SAFETY: the sets are locals that sigemptyset initialises; only this thread's mask and pending signals change. The
+    // kernel sends SIGXFSZ to the thread that writes, so one that became pending meanwhile is the one to take away.
+    unsafe {
+        let mut only: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        let mut pending: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut only);
+        libc::sigaddset(&raw mut only, libc::SIGXFSZ);
+        libc::sigpending(&raw mut pending);
+        let was_pending = libc::sigismember(&raw const pending, libc::SIGXFSZ) == 1;
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const only, &raw mut before);
+        let result = write();
+        if !was_pending {
+            let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::sigtimedwait(&raw const only, std::ptr::null_mut(), &raw const at_once);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        result
+    }
+}
+
+/// Whether this process is the first of its pid namespace, with whose end the kernel ends every other process in it,
+/// the monitor too (pid_namespaces(7)): an application in a container often is.
+pub(crate) fn is_init() -> bool {
+    std::process::id() == 1
+}
+
 /// What every process of the monitor does first: no core file, not readable by others, no terminal, no
 /// working directory, not ended by the signals that end its application's session.
 pub(crate) fn harden() {
@@ -103,6 +133,14 @@ pub(crate) fn harden() {
         libc::setsid();
         libc::chdir(c"/".as_ptr());
         libc::umask(0o077);
+        // The application's own soft limits (a small stack, short files) are no concern of its report.
+        for resource in [libc::RLIMIT_FSIZE, libc::RLIMIT_STACK, libc::RLIMIT_NOFILE, libc::RLIMIT_CPU] {
+            let mut limit: libc::rlimit = std::mem::zeroed();
+            if libc::getrlimit(resource, &raw mut limit) == 0 {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(resource, &raw const limit);
+            }
+        }
         // SIGXFSZ: a limit on file sizes is an error of the write that meets it.
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ] {
             libc::signal(signal, libc::SIG_IGN);

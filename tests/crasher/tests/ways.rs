@@ -1,5 +1,5 @@
 //! Each way to die ends as it says, without Cenotaph: the standard that the other tests compare with.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 

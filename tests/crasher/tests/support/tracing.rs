@@ -31,6 +31,7 @@ pub(crate) fn run(mut command: Command) -> (Vec<Met>, Ending) {
     unsafe {
         command.pre_exec(|| checked(libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0)));
     }
+    #[allow(clippy::zombie_processes, reason = "`wait` below waits for every child")]
     let child = command.spawn().unwrap();
     let main = libc::pid_t::try_from(child.id()).unwrap();
     let (first, status) = wait();
