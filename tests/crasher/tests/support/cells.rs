@@ -1,5 +1,5 @@
 //! The table of what is planted: kind of value, place, encoding; and what a receipt must say of each cell.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -181,7 +181,9 @@ pub(crate) fn check(
         }
         // Minidumps hold thread names in UTF-16.
         let stored = if cell.place == Place::ThreadName { Encoding::Utf16Le } else { cell.encoding };
-        let secret = encode(&cell.form.secret, stored);
+        // A dump holds 1 KiB around a pointer: of a long value the end may not be there.
+        let begin: String = cell.form.secret.chars().take(16).collect();
+        let secret = encode(&begin, stored);
         let places: Vec<usize> = memchr::memmem::find_iter(raw, &secret).collect();
         if places.is_empty() {
             missing.push(format!("{name}: not in the raw dump"));

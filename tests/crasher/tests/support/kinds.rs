@@ -1,5 +1,5 @@
 //! Kinds of personal data and secrets, and values of them that occur nowhere else.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 /// A kind, and how a receipt calls it.
 pub(crate) struct Kind {

@@ -8,7 +8,7 @@
 //! such as the size of a heap block (0x61, `a`) behind somebody's last byte. [`length`] says where a window is longer
 //! for that reason; every character of every value is still in windows.
 #![allow(dead_code, reason = "each test program uses a part of this")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
 //! What rust-minidump, an independent reader and stackwalker, finds in a dump.
 #![allow(dead_code, reason = "each test program uses a part of this")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,7 +1,7 @@
 //! A place for one test: a folder with a spool, a log and a collector, victims that can be told from everyone else's
 //! on the machine, and waiting with a deadline.
 #![allow(dead_code, reason = "each test program uses a part of this")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -100,6 +100,12 @@ impl Scene {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         no_core(&mut command);
         command
+    }
+
+    /// Makes another program one of this scene's victims.
+    pub(crate) fn named(&self, command: &mut Command) {
+        command.arg0(&self.name);
+        no_core(command);
     }
 
     /// Runs a victim to its end and returns how it ended and what it said on standard error.

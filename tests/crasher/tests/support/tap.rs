@@ -1,5 +1,5 @@
 //! The dump before scrubbing, as the library's feature `raw-tap` lets it out: through an inherited pipe.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -1,5 +1,5 @@
 //! A victim watched by ptrace(2) from its start to its end: every signal that it meets, with its cause.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -24,6 +24,7 @@ pub(crate) struct Met {
 /// Runs `command` to its end. Returns the fatal signals that its threads met, in order, and its ending.
 ///
 /// While it is traced nobody else can trace it: Cenotaph makes no report then, but ends the process in the same way.
+#[allow(clippy::zombie_processes, reason = "waited for by `wait`")]
 pub(crate) fn run(mut command: Command) -> (Vec<Met>, Ending) {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: ptrace(2) with TRACEME takes no pointers and is a plain system call.

@@ -5,7 +5,7 @@
 //! neither use fanotify in this way nor trace Cenotaph's processes (they are not dumpable): inotify(7) on the folders
 //! where this user can make files; what was written and removed before it could be read is missed. [`Watch::way`]
 //! says which it was. Either way a content that was overwritten before it could be read is missed.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -30,6 +30,8 @@ pub(crate) struct Written {
 pub(crate) struct Watch {
     /// How it watches, for the test's output.
     pub(crate) way: &'static str,
+    /// Whether no file can have been missed.
+    pub(crate) is_certain: bool,
     stop: Arc<AtomicBool>,
     reader: JoinHandle<BTreeSet<Written>>,
 }
@@ -43,6 +45,7 @@ impl Watch {
         match fanotify() {
             Ok(events) => Self {
                 way: "fanotify on all mounts of the victim's own mount namespace",
+                is_certain: true,
                 stop,
                 reader: std::thread::spawn(move || read_fanotify(&events, &stopped)),
             },
@@ -51,6 +54,7 @@ impl Watch {
                 println!("fanotify cannot be used ({why})");
                 Self {
                     way: "inotify on the folders that this user can write to",
+                    is_certain: false,
                     stop,
                     reader: std::thread::spawn(move || inotify.read(&stopped)),
                 }
