@@ -398,7 +398,7 @@ cenotaph_status cenotaph_options_set_spool(struct cenotaph_options *options,
  * `options` is NULL or live, `pem` NULL or NUL-terminated.
  */
 CENOTAPH_API
-cenotaph_status cenotaph_options_set_certificate_authority(struct cenotaph_options *options,
+cenotaph_status cenotaph_options_add_certificate_authority(struct cenotaph_options *options,
                                                            const char *pem);
 
 /**

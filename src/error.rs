@@ -11,7 +11,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// A message names the thing, the cause and the way out. It never holds attribute values, report
 /// contents or key material, so it may be logged as it is.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting cannot be used. `field` is the name of the [`Config`](crate::Config) setter.
@@ -109,6 +108,13 @@ impl fmt::Display for Error {
     }
 }
 
+/// The same words: `main` may return this error, and prints it so.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// A hint for the causes that a user can do something about.
 fn way_out(source: &io::Error) -> &'static str {
     match source.kind() {
@@ -117,6 +123,7 @@ fn way_out(source: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             " (free some space; reports already committed are safe)"
         }
+        io::ErrorKind::NotADirectory => " (choose another path)",
         io::ErrorKind::ReadOnlyFilesystem => " (choose a path on a writable file system)",
         _ => "",
     }

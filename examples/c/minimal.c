@@ -37,7 +37,7 @@ int main(int argc, char **argv)
     if (argc > 2)
         check("destination", cenotaph_options_add_destination(options, argv[2]));
     if (argc > 3)
-        check("certificate authority", cenotaph_options_set_certificate_authority(options, argv[3]));
+        check("certificate authority", cenotaph_options_add_certificate_authority(options, argv[3]));
     check("install", cenotaph_install(options)); /* takes the options, whatever comes of it */
 
     /* When the person has said yes. Until then reports are held sealed and nothing is sent. */

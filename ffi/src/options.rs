@@ -146,7 +146,7 @@ pub unsafe extern "C" fn cenotaph_options_set_spool(
 /// # Safety
 /// `options` is NULL or live, `pem` NULL or NUL-terminated.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cenotaph_options_set_certificate_authority(
+pub unsafe extern "C" fn cenotaph_options_add_certificate_authority(
     options: *mut cenotaph_options,
     pem: *const c_char,
 ) -> cenotaph_status {

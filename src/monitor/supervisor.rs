@@ -28,6 +28,12 @@ struct Client {
     control: Option<Socket>,
 }
 
+impl Client {
+    fn is_there(&self) -> bool {
+        self.crash.is_some() || self.control.is_some()
+    }
+}
+
 /// A crash that has no report yet.
 struct Case {
     pid: libc::pid_t,
@@ -114,8 +120,9 @@ impl Supervisor {
     }
 
     fn is_finished(&self) -> bool {
-        let gone = self.client.crash.is_none() && self.client.control.is_none();
-        gone && self.busy.is_empty() && self.delivery.may_end(Duration::from_millis(self.config.linger_ms))
+        !self.client.is_there()
+            && self.busy.is_empty()
+            && self.delivery.may_end(Duration::from_millis(self.config.linger_ms))
     }
 
     fn poll_set(&self) -> (Vec<libc::pollfd>, Vec<Source>) {
@@ -202,7 +209,7 @@ impl Supervisor {
         self.give(Case { pid, request, client, bundle: None, deaths: 0 }, Effort::Full);
     }
 
-    /// Hands a crash to the idle worker, or to a new one, and has the next idle worker made.
+    /// Hands a crash to the idle worker, or to a new one.
     fn give(&mut self, case: Case, effort: Effort) {
         let worker = match self.idle.take().map_or_else(|| Handle::start(&self.config), Ok) {
             Ok(worker) => worker,
@@ -236,8 +243,9 @@ impl Supervisor {
         if let Err(error) = sent {
             self.log.event("supervisor", "worker-lost", error);
         }
+        // The next idle worker is made when this one is done: forking now would take the processor from it while the
+        // application waits.
         self.busy.push(Busy { worker, case, deadline: Instant::now() + time });
-        self.idle = Handle::start(&self.config).ok();
     }
 
     fn handle_worker(&mut self, index: usize) {
@@ -249,6 +257,9 @@ impl Supervisor {
             }
             Progress::Done(outcome) => {
                 drop(self.busy.swap_remove(index));
+                if self.idle.is_none() && self.client.is_there() {
+                    self.idle = Handle::start(&self.config).ok();
+                }
                 count(&self.blackbox, &outcome);
                 if matches!(outcome, Outcome::Spooled { .. }) {
                     self.delivery.start(&self.blackbox);
@@ -268,7 +279,7 @@ impl Supervisor {
         }
         case.deaths += 1;
         let deaths = case.deaths;
-        let waits = self.client.crash.is_some() || self.client.control.is_some();
+        let waits = self.client.is_there();
         match after_death(deaths, case.bundle.is_some(), waits) {
             Next::Retry(effort) => {
                 self.log.event(

@@ -38,6 +38,7 @@ fn pass(start: &Start, log: &Log) -> Result<Pass> {
         Err(error) => {
             // Nothing can be sent before someone mends this; it is no reason to start us again and again.
             log.event("uploader", "no-transport", error);
+            blackbox.count(Count::Deferred, 1);
             return Ok(Pass::default());
         }
     };

@@ -304,7 +304,7 @@ fn seal_part(
 }
 
 /// Deflate level.
-const LEVEL: u32 = 6;
+const LEVEL: u32 = 3;
 
 fn fixed_header(id: ReportId, time_ms: u64, count: usize) -> [u8; FIXED] {
     let mut fixed = [0; FIXED];

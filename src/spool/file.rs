@@ -150,9 +150,8 @@ impl Spool {
         if !still_allowed() {
             return Err(Error::ConsentRefused("storing a report"));
         }
-        for state in State::ALL {
-            private_file::create_dir(&self.state_dir(state))?;
-        }
+        // The other states' directories are made by who moves a report there: each is a sync, and a dying process may wait.
+        private_file::create_dir(&self.state_dir(State::Pending))?;
         steps::at("commit: locked");
         self.recover_locked()?;
         if let Some(there) = self.scan_all()?.into_iter().find(|item| item.id == id) {

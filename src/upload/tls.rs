@@ -50,6 +50,14 @@ fn client_config_with(
     Ok(config)
 }
 
+/// Whether the PEM files can be used, without looking at the system's authorities.
+///
+/// # Errors
+/// As [`client_config`] for each file.
+pub fn check_authorities(extra: &[PathBuf]) -> Result<()> {
+    extra.iter().try_for_each(|path| add_file(&mut RootCertStore::empty(), path))
+}
+
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<()> {
     let pem = std::fs::read(path).map_err(|e| Error::file(path, "read certificate authorities from", e))?;
     let invalid = |why: String| Error::InvalidConfig {

@@ -69,7 +69,9 @@ pub(super) fn story(story: &Story) -> Result<()> {
     line("")?;
     line(bold("The report"))?;
     line(story.folder.display())?;
-    line(format_args!("cenotaph inspect {}", story.dump.display()))?;
+    let program = std::env::current_exe().map_or_else(|_| "cenotaph".to_owned(), |p| p.display().to_string());
+    line(format_args!("{program} inspect {}", story.dump.display()))?;
+    line("(this folder stays; delete it when you are done)")?;
     line("")?;
     search(story)
 }
@@ -78,8 +80,9 @@ fn search(story: &Story) -> Result<()> {
     let bytes: usize = story.searched.iter().map(|source| source.bytes.len()).sum();
     line(bold("Search"))?;
     line(format_args!(
-        "{} files and opened parts ({bytes} bytes: all that was written or received) for {} planted values, \
-         and for every 8 characters in a row of each, as UTF-8, UTF-16 and UTF-32:",
+        "{} files, among them the sealed report while it was held, and its opened parts ({bytes} bytes: all that was \
+         written or received) for {} planted values, and for every 8 characters in a row of each, as UTF-8, UTF-16 \
+         and UTF-32:",
         story.searched.len(),
         planted::ALL.len(),
     ))?;
@@ -111,9 +114,12 @@ fn search(story: &Story) -> Result<()> {
 /// The figures, for machines.
 pub(super) fn json(story: &Story, path: &Path) -> Result<()> {
     let receipt: Vec<_> = story.receipt.summary();
-    let found: BTreeMap<&str, usize> = planted::ALL
+    let found: BTreeMap<String, usize> = planted::ALL
         .iter()
-        .map(|p| (p.kind, story.leaks.iter().filter(|leak| leak.planted.kind == p.kind).count()))
+        .map(|p| {
+            let count = story.leaks.iter().filter(|leak| std::ptr::eq(leak.planted, *p)).count();
+            (format!("{} in {}", p.kind, p.place), count)
+        })
         .collect();
     let value = serde_json::json!({
         "report": story.report.id,

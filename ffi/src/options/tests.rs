@@ -30,7 +30,7 @@ fn every_setter_sets() {
             cenotaph_options_set_spool(options, c"/s".as_ptr()),
             cenotaph_options_add_destination(options, c"crashpad=https://a/b".as_ptr()),
             cenotaph_options_add_destination(options, c"backtrace=https://c/d".as_ptr()),
-            cenotaph_options_set_certificate_authority(options, c"/ca.pem".as_ptr()),
+            cenotaph_options_add_certificate_authority(options, c"/ca.pem".as_ptr()),
             cenotaph_options_set_audience(options, cenotaph_audience::General as i32),
             cenotaph_options_set_consent_policy(options, cenotaph_consent_policy::NotRequired as i32),
             cenotaph_options_set_detail(options, cenotaph_detail::Pointers as i32),

@@ -62,13 +62,17 @@ fn nothing_is_touched_before_the_first_commit() {
 
     commit(&spool, 1);
     for (path, mode) in
-        [("", 0o700), ("pending", 0o700), ("sending", 0o700), ("rejected", 0o700), ("lock", 0o600)]
+        [("", 0o700), ("pending", 0o700), ("lock", 0o600)]
     {
         assert_eq!(spool.dir().join(path).metadata().unwrap().mode() & 0o777, mode, "{path}");
     }
     let item = spool.list().unwrap().remove(0);
     assert_eq!(item.path.metadata().unwrap().mode() & 0o777, 0o600);
     assert_eq!((item.id, item.state, item.attempts, item.size), (id(1), State::Pending, 0, 100));
+    spool.claim(0).unwrap().unwrap().rejected().unwrap();
+    for path in ["sending", "rejected"] {
+        assert_eq!(spool.dir().join(path).metadata().unwrap().mode() & 0o777, 0o700, "{path}");
+    }
 }
 
 #[test]
