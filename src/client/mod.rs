@@ -160,8 +160,11 @@ impl Config {
 
 /// The installed client, unless this is a forked child of the process that installed it.
 pub(crate) fn client() -> Result<Arc<Client>> {
-    let slot = CLIENT.read().unwrap_or_else(PoisonError::into_inner);
-    slot.clone().filter(|_| handlers::is_armed()).ok_or(Error::NotInstalled)
+    // Before the lock: in a forked child another thread of the parent may have left it taken.
+    if !handlers::is_armed() {
+        return Err(Error::NotInstalled);
+    }
+    CLIENT.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::NotInstalled)
 }
 
 impl Client {

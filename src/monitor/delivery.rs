@@ -18,6 +18,8 @@ use crate::sys::socket::{Received, Socket};
 
 /// An uploader that keeps dying is not started again before the application's next start.
 const MAX_DEATHS: u32 = 5;
+/// How long after the lingering an uploader that does not end is waited for: a request has a time limit of 60 s.
+const STUCK: Duration = Duration::from_secs(90);
 /// The wait before an uploader that died is replaced.
 const AFTER_DEATH: Duration = Duration::from_millis(500);
 
@@ -80,9 +82,10 @@ impl Delivery {
     pub(super) fn next_time(&self) -> Option<Instant> {
         let linger = self.gone.map(|gone| gone + Duration::from_millis(self.config.linger_ms));
         match (self.next, linger) {
-            (Some(next), Some(linger)) if !self.is_running() => Some(next.min(linger)),
-            (next, _) if !self.is_running() => next,
-            _ => None,
+            (_, Some(linger)) if self.is_running() => Some(linger + STUCK),
+            (_, None) if self.is_running() => None,
+            (Some(next), Some(linger)) => Some(next.min(linger)),
+            (next, _) => next,
         }
     }
 
@@ -98,7 +101,16 @@ impl Delivery {
             && self.next.is_none_or(|next| limit.is_some_and(|limit| next > limit))
     }
 
+    /// Starts an uploader that is due; ends one that has been stuck for long after the application has gone.
     pub(super) fn start_if_due(&mut self, blackbox: &Blackbox) {
+        let linger = Duration::from_millis(self.config.linger_ms);
+        let stuck = self.gone.is_some_and(|gone| gone.elapsed() >= linger + STUCK);
+        if stuck && let Some(uploader) = self.uploader.take() {
+            self.log.event("supervisor", "uploader-stuck", "ended; its report goes back to pending");
+            process::kill_pidfd(uploader.pidfd.as_fd());
+            self.again = false;
+            self.next = None;
+        }
         if !self.is_running() && self.next.is_some_and(|at| at <= Instant::now()) {
             self.start(blackbox);
         }

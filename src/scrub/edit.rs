@@ -53,6 +53,13 @@ pub(super) struct Finding {
     pub(super) rule: &'static str,
 }
 
+impl From<super::rules::Hit> for Finding {
+    /// In UTF-8, where characters and bytes of a rule's line are the same.
+    fn from(hit: super::rules::Hit) -> Self {
+        Self { range: hit.range, encoding: Encoding::Utf8, rule: hit.rule }
+    }
+}
+
 /// A sorted set of addresses.
 #[derive(Debug, Default)]
 pub(super) struct Addresses(Vec<Range<u64>>);

@@ -7,12 +7,16 @@ use super::finder;
 use super::known::Known;
 use super::places::THREAD_NAME;
 use super::receipt::{Entry, Place, Receipt};
+use super::rules;
 use crate::error::Error;
 use crate::report::{AttributeValue, Reason, Report};
 
-/// Scrubs attributes (values, not keys: those are the developer's words), breadcrumbs, the reason and thread names.
+/// Scrubs attributes (keys by rules alone: they are the developer's words, but one may have been made of a value), breadcrumbs, the reason and thread names.
 pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
     for attribute in &mut report.attributes {
+        let mut hits = Vec::new();
+        rules::find(attribute.key.as_bytes(), &mut hits);
+        blank(&mut attribute.key, hits.into_iter().map(Finding::from).collect(), Place::Attribute, receipt);
         match &mut attribute.value {
             AttributeValue::String(value) => {
                 let mut findings = finder::in_utf8(value, known, echoes);
@@ -186,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_scrubbed_and_keys_and_notes_stay() {
+    fn texts_are_scrubbed_and_notes_stay() {
         let (mut scrubbed, mut receipt) = (report(), Receipt::default());
         let known = Known::new(&["Jürgen Müller".to_owned()]).unwrap();
         scrub(&mut scrubbed, &known, &Echoes::default(), &mut receipt);
@@ -196,6 +200,7 @@ mod tests {
             location: "/home/*******/src/main.rs:1:2".into(),
             thread: "main".into(),
         };
+        expected.attributes[0].key = "*****************".into();
         expected.attributes[0].value = "ip ***********".into();
         expected.attributes[1].value = "level 7 *******".into();
         expected.attributes[2].value = AttributeValue::Integer(0);
@@ -207,7 +212,7 @@ mod tests {
         let count = |place| receipt.entries.iter().filter(|entry| entry.place == place).count();
         assert_eq!(
             [Place::Attribute, Place::Breadcrumb, Place::Reason, Place::ThreadName].map(count),
-            [4, 1, 3, 2]
+            [5, 1, 3, 2]
         );
         let again = receipt.entries.len();
         scrub(&mut scrubbed, &known, &Echoes::default(), &mut receipt);

@@ -81,14 +81,16 @@ pub fn classify(protocol: Protocol, reply: &Reply, now_ms: u64) -> Outcome {
             Scope::Destination,
             format!("status {status}: redirects are not followed; configure the final https URL"),
         ),
-        408 | 425 | 500 => later(Scope::Report, format!("status {status}{}", quoted(&reply.body))),
+        408 | 425 => later(Scope::Report, format!("status {status}{}", quoted(&reply.body))),
         429 => later(Scope::Destination, "status 429: the server's rate limit is reached".to_owned()),
         503 if protocol == Protocol::Backtrace => later(
             Scope::Destination,
             "status 503: busy, or the URL's universe or format is wrong (Backtrace answers both alike)"
                 .to_owned(),
         ),
-        501..=599 => later(Scope::Destination, format!("status {status}{}", quoted(&reply.body))),
+        // 500 may be about this report alone. But where it is not, every report would ask a server in trouble at once;
+        // and where it is, the report waits longer each time while the others go ahead.
+        500..=599 => later(Scope::Destination, format!("status {status}{}", quoted(&reply.body))),
         400 => rejected(status, "the server finds the report malformed", reply),
         401 | 403 => {
             rejected(status, "the server does not know the token; check the destination's URL", reply)

@@ -7,6 +7,8 @@ mod open;
 mod scrub;
 mod spool;
 
+use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -38,8 +40,22 @@ fn take(into: &mut Option<PathBuf>, value: std::ffi::OsString) -> Result<()> {
     }
 }
 
+/// The longest file that is read: what is meant is a dump, not a device.
+const MAX_FILE: u64 = 4 << 30;
+
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Failure::file(path, "read", e))
+    let failed = |e: std::io::Error| Failure::file(path, "read", e);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() || metadata.file_type().is_char_device() {
+        return Err(Failure::file(path, "read", "not a file with an end"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Failure::file(path, "read", format_args!("longer than {MAX_FILE} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Writes `value` as JSON into a file, or to standard output for `-`.

@@ -265,10 +265,33 @@ fn a_servers_wish_holds_for_all_reports_of_the_destination() {
 }
 
 #[test]
-fn a_500_is_about_one_report() {
+fn a_server_in_trouble_is_not_asked_for_every_report() {
     let mut bench = Bench::new(3, &["a.test"], |_, _| reply(500, ""));
     assert_eq!(bench.drain().held, 3);
+    assert_eq!(bench.sent().len(), 1);
+}
+
+#[test]
+fn a_408_is_about_one_report() {
+    let mut bench = Bench::new(3, &["a.test"], |_, _| reply(408, ""));
+    assert_eq!(bench.drain().held, 3);
     assert_eq!(bench.sent().len(), 3);
+}
+
+#[test]
+fn a_report_that_a_server_chokes_on_does_not_hold_up_the_others() {
+    let first = std::cell::Cell::new(true);
+    let mut bench =
+        Bench::new(
+            3,
+            &["a.test"],
+            move |_, _| {
+                if first.replace(false) { reply(500, "") } else { reply(200, ACCEPTED) }
+            },
+        );
+    bench.drain();
+    bench.now.set(NOW + 60_000);
+    assert_eq!(bench.drain().delivered, 3);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn statuses() {
         (422, None),
         (425, Some(Report)),
         (429, Some(Destination)),
-        (500, Some(Report)),
+        (500, Some(Destination)),
         (502, Some(Destination)),
         (503, Some(Destination)),
         (504, Some(Destination)),
