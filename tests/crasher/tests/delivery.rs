@@ -156,7 +156,7 @@ fn kill_often(part: Part) {
                     let running = scene.playing(part, supervisor, victim);
                     (!running.is_empty() || collector.server().seen().accepted > 0).then_some(running)
                 });
-                at(delay / 8, || still(&scene, &seen))
+                at(delay / 16, || still(&scene, &seen))
             }
         };
         missed += usize::from(killed == 0);
