@@ -61,9 +61,7 @@ fn nothing_is_touched_before_the_first_commit() {
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
 
     commit(&spool, 1);
-    for (path, mode) in
-        [("", 0o700), ("pending", 0o700), ("lock", 0o600)]
-    {
+    for (path, mode) in [("", 0o700), ("pending", 0o700), ("lock", 0o600)] {
         assert_eq!(spool.dir().join(path).metadata().unwrap().mode() & 0o777, mode, "{path}");
     }
     let item = spool.list().unwrap().remove(0);
