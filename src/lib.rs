@@ -82,6 +82,7 @@ pub mod report;
 pub mod scrub;
 pub mod spool;
 mod sys;
+pub mod target;
 #[cfg(feature = "upload")]
 pub mod upload;
 
