@@ -87,6 +87,6 @@ mod tests {
         assert_eq!(read, [source.clone(), vec![], vec![], source[1..9].to_vec(), vec![]]);
         assert_eq!(own.read(at, 3), source[..3]);
         let nobody = Live::new(libc::pid_t::MAX);
-        assert_eq!(nobody.read_ranges(&[at..at + 8]), [vec![]]);
+        assert_eq!(nobody.read_ranges(&[at..at + 8]), [Vec::<u8>::new()]);
     }
 }
