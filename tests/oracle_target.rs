@@ -135,12 +135,16 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 #[test]
 fn all_threads_stand_still_and_then_go_on() {
     let mut subject = Subject::start("threads");
+    let parked = |target: &Target| {
+        target.threads.iter().filter(|thread| thread.name.as_deref().unwrap().starts_with("parked")).count()
+    };
+    // Threads name themselves.
+    until("all have names", || parked(&subject.stop()) == 7);
     let mut target = subject.stop();
     assert_eq!(target.notes, [] as [String; 0]);
     assert!(subject.states().iter().all(|&state| state == 't'), "{:?}", subject.states());
     assert!(target.threads.len() >= 9, "main, test, seven more");
     assert!(target.threads.iter().all(|thread| thread.registers.is_some() && thread.signal.is_none()));
-    assert_eq!(target.threads.iter().filter(|t| t.name.as_deref().unwrap().starts_with("parked")).count(), 7);
     assert_eq!(target.crashed().map(|thread| thread.id), Some(subject.pid()));
     let header = target.modules[0].range.start;
     assert_eq!(target.memory().read(header, 4), b"\x7fELF");

@@ -70,6 +70,11 @@ impl Drop for Strings {
     }
 }
 
+/// Reads what all dumps of this process's life say about the machine, so that no target waits for it.
+pub fn prepare() {
+    system::get();
+}
+
 /// Reads what a dump needs from `target`, lets it go on, and makes the dump.
 ///
 /// # Errors
@@ -77,7 +82,7 @@ impl Drop for Strings {
 pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
     let (memory, start_up) = read(&mut target, limits);
     target.release();
-    let dump = layout::lay_out(&target, &memory, &system::read());
+    let dump = layout::lay_out(&target, &memory, system::get());
     let notes = std::mem::take(&mut target.notes);
     Ok(Taken { dump: dump?, start_up, notes })
 }

@@ -1,6 +1,8 @@
 //! What a dump says about the machine: processor and operating system, nothing that tells one machine from another.
 #![forbid(unsafe_code)]
 
+use std::sync::OnceLock;
+
 use minidump_common::format::{CPU_INFORMATION, MINIDUMP_SYSTEM_INFO, PlatformId, ProcessorArchitecture};
 
 /// The lines of `/proc/cpuinfo` that may go into a dump. Others may name the machine: Arm's `Serial` does.
@@ -42,8 +44,14 @@ pub(super) struct System {
     vendor: String,
 }
 
+/// This machine, read once.
+pub(super) fn get() -> &'static System {
+    static SYSTEM: OnceLock<System> = OnceLock::new();
+    SYSTEM.get_or_init(read)
+}
+
 /// Reads about this machine. What cannot be read is empty.
-pub(super) fn read() -> System {
+fn read() -> System {
     let kernel = |name: &str| {
         let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
         text.trim_end().to_owned()
