@@ -7,8 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cenotaph::dump::Layout;
-use cenotaph::dump::linux_writer::{self, Limits};
+use cenotaph::dump::binaries::FileBinaries;
+use cenotaph::dump::layout::utf16;
+use cenotaph::dump::linux_writer::{self, END, Limits};
+use cenotaph::dump::{Layout, unwind, writer};
 use cenotaph::target::{Request, Target};
 
 /// In the environment of a subject: what it does.
@@ -108,6 +110,16 @@ fn subject() {
                 std::thread::spawn(heir);
             }
         }
+        "deep" => {
+            let (ready, there) = std::sync::mpsc::channel();
+            let body = move || {
+                let here = 0u8;
+                descend(&raw const here as usize - (5 << 20), &ready)
+            };
+            std::thread::Builder::new().name("deep".into()).stack_size(8 << 20).spawn(body).unwrap();
+            there.recv().unwrap();
+        }
+        "libraries" => libraries(),
         other => panic!("{other}"),
     }
     println!("SUBJECT");
@@ -121,6 +133,61 @@ fn subject() {
         std::io::stdout().flush().unwrap();
     }
     std::process::exit(0);
+}
+
+/// Frames of more than 512 bytes each down to the address `floor`, then waits.
+#[inline(never)]
+fn descend(floor: usize, ready: &std::sync::mpsc::Sender<()>) {
+    let room = std::hint::black_box([floor as u8; 512]);
+    if room.as_ptr() as usize > floor {
+        descend(floor, ready);
+    } else {
+        ready.send(()).unwrap();
+        loop {
+            std::thread::park();
+        }
+    }
+    std::hint::black_box(room);
+}
+
+/// Loads one library three times: from a file that is deleted then, from a file without a name, and with a header that is
+/// overwritten then.
+fn libraries() {
+    let own = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let libm = own.lines().find_map(|line| line.split_whitespace().nth(5).filter(|p| p.contains("libc.so")));
+    let libm = std::fs::read(libm.unwrap().replace("libc.so", "libm.so")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let load = |path: &std::path::Path| {
+        let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: a string; the library's constructors are those of the C library's own.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+        assert!(!handle.is_null());
+        // SAFETY: a library that is loaded and a name.
+        unsafe { libc::dlsym(handle, c"cos".as_ptr()) }
+    };
+    for name in ["deleted.so", "broken.so"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, &libm).unwrap();
+        let function = load(&path);
+        if name == "broken.so" {
+            // SAFETY: all-zero is a value of this structure of pointers.
+            let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+            // SAFETY: an address and a place for the answer.
+            assert_ne!(unsafe { libc::dladdr(function, &mut found) }, 0);
+            let base = found.dli_fbase;
+            // SAFETY: the first page of a library of which nobody reads the header any more.
+            unsafe {
+                assert_eq!(libc::mprotect(base, 4096, libc::PROT_READ | libc::PROT_WRITE), 0);
+                // Behind the magic number: sizes, counts and offsets.
+                base.cast::<u8>().add(16).write_bytes(0xff, 4000);
+            }
+        }
+    }
+    // SAFETY: a string and no flags.
+    let memory = unsafe { libc::memfd_create(c"nameless".as_ptr(), 0) };
+    let path = format!("/proc/self/fd/{memory}");
+    std::fs::write(&path, &libm).unwrap();
+    load(path.as_ref());
 }
 
 /// Waits for something that comes by itself.
@@ -287,4 +354,54 @@ fn another_tracer_leaves_what_can_be_read() {
     assert!(layout.threads.iter().all(|thread| thread.context.is_empty()));
     go.0.send(()).unwrap();
     other.join().unwrap();
+}
+
+#[test]
+fn a_long_stack_keeps_its_two_ends() {
+    let subject = Subject::start("deep");
+    let is_deep = |thread: &&cenotaph::target::Thread| thread.name.as_deref() == Some("deep");
+    until("it has its name", || subject.stop().threads.iter().any(|thread| is_deep(&thread)));
+    let pid = subject.pid();
+    let tid = subject.stop().threads.iter().find(is_deep).unwrap().id;
+    let target = Target::stop(Request::new(pid, tid, None)).unwrap();
+    let pointer = target.crashed().unwrap().registers.as_ref().unwrap().rsp;
+    let top = cenotaph::target::find(&target.maps, pointer).unwrap().range.end;
+    assert!(top - pointer > 5 << 20);
+    let dump = linux_writer::write(target, Limits::default()).unwrap().dump;
+    assert!(dump.len() < 1 << 20, "{}", dump.len());
+    let layout = Layout::parse(&dump).unwrap();
+    let stack = &layout.threads.iter().find(|thread| thread.id == tid as u32).unwrap().stack;
+    assert_eq!(stack.bytes.len() as u64, END);
+    assert!(stack.addresses().contains(&pointer));
+    assert!(layout.memory.iter().any(|memory| memory.addresses() == (top - END..top)), "the outer end");
+    let trace = unwind::stack_trace(&dump, &layout, &FileBinaries::new()).unwrap();
+    let frames = &trace.threads[0].frames;
+    // The innermost frames are all there.
+    assert!(trace.threads[0].id == tid as u32 && frames.len() > 20, "{}", frames.len());
+    assert!(frames[10..20].windows(2).all(|pair| pair[0].instruction == pair[1].instruction), "{frames:x?}");
+
+    let theirs = writer::write(writer::Request::new(pid, tid, None)).unwrap();
+    assert!(theirs.len() > 5 << 20, "it keeps all");
+}
+
+#[test]
+fn libraries_without_a_file_and_with_a_broken_header() {
+    let mut subject = Subject::start("libraries");
+    let target = subject.stop();
+    let find = |name: &str| target.modules.iter().find(|module| module.path.contains(name));
+    let (deleted, nameless) = (find("/deleted.so").unwrap(), find("/memfd:nameless").unwrap());
+    assert!(deleted.deleted && nameless.deleted);
+    assert!(!deleted.build_id.is_empty() && deleted.build_id == nameless.build_id);
+    assert!(deleted.name.ends_with("/libm.so.6") && nameless.name == "/libm.so.6");
+    // What still looks like a binary is listed; what its header says is not believed.
+    assert!(find("/broken.so").is_none_or(|module| module.build_id.is_empty()));
+    let ours = linux_writer::write(target, Limits::default()).unwrap().dump;
+    let theirs = writer::write(writer::Request::new(subject.pid(), subject.pid(), None)).unwrap();
+    let modules = |dump: &[u8]| -> Vec<_> {
+        let layout = Layout::parse(dump).unwrap();
+        let all = layout.modules.into_iter().filter(|module| !module.build_id.is_empty());
+        all.map(|m| (m.base, m.size, utf16(&dump[m.name]), dump[m.build_id].to_vec())).collect()
+    };
+    assert_eq!(modules(&ours), modules(&theirs));
+    subject.lives();
 }
