@@ -111,7 +111,7 @@ mod tests {
         let note =
             memchr::memmem::find(&file, b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0").expect("a SHA-1 build id");
         assert_eq!(id.as_deref(), Some(&file[note + 16..note + 36]));
-        for (i, byte) in file[..256].to_vec().into_iter().enumerate() {
+        for (i, byte) in file[..256].iter().enumerate() {
             let mut damaged = file[..HEAD as usize].to_vec();
             damaged[i] = !byte;
             if let Some(head) = super::head(&damaged, &addresses) {

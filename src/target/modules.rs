@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn what_belongs_together() {
-        let cases: &[(&[&str], &[(u64, u64, &str)])] = &[
+        type Case<'a> = (&'a [&'a str], &'a [(u64, u64, &'a str)]);
+        let cases: &[Case<'_>] = &[
             (
                 &[
                     "1000-2000 r--p 0 /a",
