@@ -85,6 +85,7 @@ pub mod report;
 pub mod scrub;
 pub mod spool;
 mod sys;
+pub mod target;
 #[cfg(feature = "upload")]
 pub mod upload;
 

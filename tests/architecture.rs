@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 /// What each stage may use of this crate. `client` and `monitor` wire everything and may use anything.
 const BORDERS: &[(&str, &[&str])] = &[
     ("sys", &["error"]),
+    ("target", &["error", "sys"]),
     ("private_file", &["error"]),
     ("privacy", &["error", "private_file"]),
     ("blackbox", &["error", "privacy", "report", "sys"]),
     ("capture", &["error", "protocol", "sys"]),
-    ("dump", &["error", "report"]),
+    ("dump", &["error", "report", "target"]),
     ("scrub", &["dump", "error", "report"]),
     ("spool", &["error", "private_file", "report"]),
     ("upload", &["config", "error", "privacy", "report", "scrub", "spool"]),

@@ -83,7 +83,12 @@ impl Victim {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let field = |number: usize| fields[number - 3].parse::<u64>().unwrap();
-        Policy { level, known: vec![USER.to_owned()], arguments: Some(field(48)..field(51)) }
+        Policy {
+            level,
+            known: vec![USER.to_owned()],
+            arguments: Some(field(48)..field(51)),
+            ..Policy::default()
+        }
     }
 }
 

@@ -103,6 +103,16 @@ fn open_regular(path: &Path) -> Option<File> {
     file.metadata().ok()?.is_file().then_some(file)
 }
 
+/// The build id of a binary by its file alone; Breakpad's stand-in for one that has none. `None` if it is no regular file
+/// or no 64-bit ELF binary.
+pub(super) fn file_id(path: &Path) -> Option<Vec<u8>> {
+    let cache = ReadCache::new(BufReader::new(open_regular(path)?));
+    let data = &cache;
+    let header = FileHeader64::<LittleEndian>::parse(data).ok()?;
+    let id = noted_id(header, data).map(<[u8]>::to_vec);
+    id.or_else(|| text_fold(header, data).map(Vec::from)).filter(|id| id.iter().any(|&byte| byte != 0))
+}
+
 fn read_sections(file: File, build_id: &[u8]) -> Option<UnwindSections> {
     // A cache of blocks that were asked for, not of the file: binaries with debug information have gigabytes.
     let cache = ReadCache::new(BufReader::new(file));
@@ -155,17 +165,24 @@ fn has_build_id<'data, R: ReadRef<'data>>(
     data: R,
     build_id: &[u8],
 ) -> bool {
+    match noted_id(header, data) {
+        Some(noted) => noted == build_id,
+        None => text_fold(header, data).is_some_and(|fold| fold == build_id),
+    }
+}
+
+fn noted_id<'data, R: ReadRef<'data>>(header: &FileHeader64<LittleEndian>, data: R) -> Option<&'data [u8]> {
     let endian = LittleEndian;
-    let Ok(segments) = header.program_headers(endian, data) else { return false };
+    let segments = header.program_headers(endian, data).ok()?;
     for segment in segments.iter().filter(|segment| segment.p_filesz(endian) <= MAX_NOTES) {
         let Ok(Some(mut notes)) = segment.notes(endian, data) else { continue };
         while let Ok(Some(note)) = notes.next() {
             if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
-                return note.desc() == build_id;
+                return Some(note.desc());
             }
         }
     }
-    text_fold(header, data).is_some_and(|fold| fold == build_id)
+    None
 }
 
 /// The most bytes of notes looked at; they are some dozens.

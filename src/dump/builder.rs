@@ -27,6 +27,11 @@ impl Builder {
         Self { bytes: vec![0; start], directory: Vec::new(), streams }
     }
 
+    /// Makes room for `more` bytes.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.bytes.reserve(more);
+    }
+
     /// Appends bytes.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<MINIDUMP_LOCATION_DESCRIPTOR> {
         let location = location(self.bytes.len(), bytes.len())?;

@@ -24,32 +24,69 @@ pub const AROUND: u64 = 1024;
 ///
 /// Threads whose context is not amd64's contribute nothing.
 pub fn wanted(dump: &[u8], layout: &Layout, readable: &[Range<u64>], budget: u64) -> Vec<Range<u64>> {
+    let crashed = layout.exception.as_ref().map(|exception| exception.thread_id);
+    let (first, others): (Vec<_>, Vec<_>) =
+        layout.threads.iter().partition(|thread| Some(thread.id) == crashed);
+    let pointers = first.into_iter().chain(others).filter_map(|thread| pointers(dump, layout, thread));
     let held = layout.memory.iter().map(|entry| entry.addresses());
+    let modules = layout.modules.iter().map(|module| module.addresses());
+    choose(pointers, held, modules, readable, budget, dump.len() / 8)
+}
+
+/// What of a thread may point to memory worth keeping.
+#[derive(Debug, Clone)]
+pub struct Pointers<'a> {
+    /// General registers, the program counter included (jitted code lies in no module).
+    pub registers: [u64; 17],
+    /// Words below it are dead.
+    pub stack_pointer: u64,
+    /// Address and bytes of the stack, as far as it is kept.
+    pub stack: (u64, &'a [u8]),
+}
+
+/// As [`wanted`], from `threads` in their order. At most `words` words of stacks are looked at in all.
+pub fn choose<'a>(
+    threads: impl IntoIterator<Item = Pointers<'a>>,
+    held: impl IntoIterator<Item = Range<u64>>,
+    modules: impl IntoIterator<Item = Range<u64>>,
+    readable: &[Range<u64>],
+    budget: u64,
+    words: usize,
+) -> Vec<Range<u64>> {
     let mut choice = Choice {
         readable: Index::new(readable.iter().map(|range| (range.clone(), ()))),
-        modules: Index::new(layout.modules.iter().map(|module| (module.addresses(), ()))),
+        modules: Index::new(modules.into_iter().map(|module| (module, ()))),
         left: budget,
-        words: dump.len() / 8,
+        words,
         taken: BTreeMap::new(),
         chosen: Vec::new(),
     };
     // What the dump and the modules hold counts as taken, so that only what is new is chosen.
-    for (range, ()) in Index::new(held.map(|range| (range, ()))).iter() {
+    for (range, ()) in Index::new(held.into_iter().map(|range| (range, ()))).iter() {
         choice.take(range.clone());
     }
     for (range, ()) in choice.modules.clone().iter() {
         choice.take(range.clone());
     }
-    let crashed = layout.exception.as_ref().map(|exception| exception.thread_id);
-    let (first, others): (Vec<_>, Vec<_>) =
-        layout.threads.iter().partition(|thread| Some(thread.id) == crashed);
-    for thread in first.into_iter().chain(others) {
-        choice.thread(dump, layout, thread);
+    for thread in threads {
         if choice.left == 0 {
             break;
         }
+        choice.thread(&thread);
     }
     merged(choice.chosen)
+}
+
+/// From the context with which the thread crashed, or its own.
+fn pointers<'a>(dump: &'a [u8], layout: &Layout, thread: &ThreadEntry) -> Option<Pointers<'a>> {
+    let exception = layout.exception.as_ref().filter(|exception| exception.thread_id == thread.id);
+    let context = match exception {
+        Some(exception) if !exception.context.is_empty() => exception.context.clone(),
+        _ => thread.context.clone(),
+    };
+    let (stack_pointer, registers) = registers(layout.processor, dump.get(context))?;
+    let stack = dump.get(thread.stack.bytes.clone()).unwrap_or_default();
+    Some(Pointers { registers, stack_pointer, stack: (thread.stack.address, stack) })
 }
 
 struct Choice {
@@ -65,18 +102,12 @@ struct Choice {
 }
 
 impl Choice {
-    fn thread(&mut self, dump: &[u8], layout: &Layout, thread: &ThreadEntry) {
-        let exception = layout.exception.as_ref().filter(|exception| exception.thread_id == thread.id);
-        let context = match exception {
-            Some(exception) if !exception.context.is_empty() => exception.context.clone(),
-            _ => thread.context.clone(),
-        };
-        let Some((stack_pointer, registers)) = registers(layout.processor, dump.get(context)) else { return };
-        registers.into_iter().for_each(|register| self.around(register));
-        let dead = stack_pointer.saturating_sub(thread.stack.address).checked_next_multiple_of(8);
+    fn thread(&mut self, thread: &Pointers<'_>) {
+        thread.registers.into_iter().for_each(|register| self.around(register));
+        let (address, stack) = thread.stack;
+        let dead = thread.stack_pointer.saturating_sub(address).checked_next_multiple_of(8);
         let dead = dead.and_then(|dead| usize::try_from(dead).ok()).unwrap_or(usize::MAX);
-        let live = dump.get(thread.stack.bytes.clone()).and_then(|stack| stack.get(dead..));
-        for word in live.unwrap_or_default().as_chunks().0 {
+        for word in stack.get(dead..).unwrap_or_default().as_chunks().0 {
             if self.left == 0 || self.words == 0 {
                 return;
             }

@@ -7,6 +7,7 @@ mod claims;
 pub mod fingerprint;
 pub mod indirect;
 pub mod layout;
+pub mod linux_writer;
 pub mod memory;
 #[cfg(test)]
 mod oracle;

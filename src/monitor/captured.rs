@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
+use crash_context::CrashContext;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -12,12 +13,14 @@ use super::stages::{STEPPED_DOWN, ask};
 use crate::blackbox::{Blackbox, Snapshot};
 use crate::capture::context::is_fault;
 use crate::config::ValidConfig;
-use crate::dump;
+use crate::dump::linux_writer::{self, Limits, Strings};
+use crate::dump::writer;
 use crate::error::{Error, Result};
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{CaptureRequest, Cause};
-use crate::report::{Reason, ReportId};
+use crate::report::{Detail, Reason, ReportId};
 use crate::sys::{memory, process, procfs, remote};
+use crate::target::{self, Target};
 
 /// A process's memory and notes, copied; it may die now.
 pub(super) struct Captured {
@@ -38,6 +41,9 @@ pub(super) struct Meta {
     pub(super) reason: Reason,
     pub(super) snapshot: Snapshot,
     pub(super) arguments: Option<Range<u64>>,
+    /// For the scrubber, as [`Policy`](crate::scrub::Policy) has them.
+    pub(super) argument_strings: String,
+    pub(super) environment_strings: String,
     pub(super) notes: Vec<String>,
     pub(super) stages_ms: BTreeMap<String, f64>,
     pub(super) stages_bytes: BTreeMap<String, u64>,
@@ -63,17 +69,9 @@ pub(super) fn capture(
     let reason = reason(&request.cause, &context.siginfo);
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
     let mut notes = Vec::new();
-    let dump = dump::writer::write(dump::writer::Request::new(pid, thread, Some(context)));
-    let dump = dump.and_then(|dump| {
-        let readable: Vec<Range<u64>> =
-            procfs::mappings(pid).into_iter().filter(|m| m.readable && !m.device).map(|m| m.range).collect();
-        dump::writer::with_indirect(dump, config.indirect_budget, &readable, &mut |address, buffer| {
-            remote::read_memory(pid, address, buffer)
-        })
-    });
-    let dump = dump.unwrap_or_else(|error| {
+    let (dump, strings) = take(pid, thread, context, config, &mut notes).unwrap_or_else(|error| {
         notes.push(format!("{STEPPED_DOWN} to stack-trace: no dump: {error}"));
-        Vec::new()
+        Default::default()
     });
     process::lock_memory(&dump);
     tap(&dump);
@@ -90,13 +88,50 @@ pub(super) fn capture(
         instruction,
         reason,
         snapshot,
-        arguments: procfs::arguments(pid),
+        arguments: strings.as_ref().map(|s| s.addresses.clone()).or_else(|| procfs::arguments(pid)),
+        argument_strings: text(strings.as_ref().map(|strings| &strings.arguments)),
+        environment_strings: text(strings.as_ref().map(|strings| &strings.environment)),
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
     Ok(Some(Captured { meta, dump }))
+}
+
+/// The dump by our own writer, with the strings that it leaves out; by `minidump-writer`, which leaves them in, should
+/// that fail.
+fn take(
+    pid: libc::pid_t,
+    tid: libc::pid_t,
+    context: CrashContext,
+    config: &ValidConfig,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<u8>, Option<Strings>)> {
+    // Only a dump with memory in it has use for what stacks point to.
+    let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
+    let limits = Limits { indirect, ..Limits::default() };
+    let request = target::Request::new(pid, tid, Some(context.clone()));
+    match Target::stop(request).and_then(|target| linux_writer::write(target, limits)) {
+        Ok(taken) => {
+            notes.extend(taken.notes);
+            Ok((taken.dump, taken.start_up))
+        }
+        Err(error) => {
+            notes.push(format!("the dump is one of minidump-writer: {error}"));
+            let dump = writer::write(writer::Request::new(pid, tid, Some(context)))?;
+            let mappings = procfs::mappings(pid).into_iter().filter(|m| m.readable && !m.device);
+            let readable: Vec<Range<u64>> = mappings.map(|mapping| mapping.range).collect();
+            let dump = writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
+                remote::read_memory(pid, address, buffer)
+            })?;
+            Ok((dump, None))
+        }
+    }
+}
+
+fn text(bytes: Option<&Vec<u8>>) -> String {
+    bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
 }
 
 impl Meta {
@@ -133,6 +168,8 @@ impl Captured {
 impl Drop for Captured {
     fn drop(&mut self) {
         self.dump.zeroize();
+        self.meta.argument_strings.zeroize();
+        self.meta.environment_strings.zeroize();
     }
 }
 

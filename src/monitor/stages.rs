@@ -189,7 +189,13 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
     known.sort();
     known.dedup();
     let level = if detail == Detail::Pointers { Level::Pointers } else { Level::Pattern };
-    scrub::Policy { level, known, arguments: meta.arguments.clone() }
+    scrub::Policy {
+        level,
+        known,
+        arguments: meta.arguments.clone(),
+        argument_strings: meta.argument_strings.clone(),
+        environment_strings: meta.environment_strings.clone(),
+    }
 }
 
 fn report(meta: &Meta, detail: Detail, stack_trace: StackTrace, config: &ValidConfig) -> Report {

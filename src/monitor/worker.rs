@@ -10,6 +10,7 @@ use super::outcome::{Effort, Outcome};
 use super::stages;
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
+use crate::dump;
 use crate::error::Result;
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage};
 use crate::report::ReportId;
@@ -52,6 +53,8 @@ impl Drop for Handle {
 }
 
 fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
+    // What can be read before anybody waits for it.
+    dump::linux_writer::prepare();
     let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
     let log = Log::new(config.log.clone());
     let (outcome, blackbox) = perform(job, supervisor, config, &log);

@@ -34,6 +34,11 @@ pub struct Policy {
     /// Addresses of the argv and envp strings at the top of the main thread's stack
     /// (`arg_start`..`env_end` of `/proc/PID/stat`), when known.
     pub arguments: Option<Range<u64>>,
+    /// The argv strings themselves, each with a zero character behind, if the dump has no stream of them. They may be
+    /// anywhere: programs copy them about.
+    pub argument_strings: String,
+    /// The same for the envp strings.
+    pub environment_strings: String,
 }
 
 /// What happens to memory.

@@ -69,7 +69,7 @@ pub(super) fn scrub(
     echoes: &mut Echoes,
 ) -> Result<()> {
     let cpu = Cpu::new(layout.processor)?;
-    let copies = copies(editor.bytes(), layout)?;
+    let copies = copies(editor.bytes(), layout, policy)?;
     unclaimed(editor, layout);
     arguments(editor, layout, policy, known, echoes);
     if policy.level == Level::Pointers {
@@ -90,13 +90,17 @@ pub(super) fn scrub(
     Ok(())
 }
 
-/// What the environment and the command line hold may stand elsewhere too.
-fn copies(bytes: &[u8], layout: &Layout) -> Result<Known> {
-    let stream = |kind: u32| {
+/// What the environment and the command line hold may stand elsewhere too, whether the dump has streams of them or not.
+fn copies(bytes: &[u8], layout: &Layout, policy: &Policy) -> Result<Known> {
+    let stream = |kind: u32, beside: &str| {
         let stream = layout.streams.iter().find(|stream| stream.kind == kind);
-        stream.map_or(&[][..], |stream| &bytes[stream.bytes.clone()])
+        let stream = stream.map_or(&[][..], |stream| &bytes[stream.bytes.clone()]);
+        [stream, beside.as_bytes()].join(&0)
     };
-    Known::copies(stream(ENVIRONMENT), stream(COMMAND_LINE))
+    Known::copies(
+        &stream(ENVIRONMENT, &policy.environment_strings),
+        &stream(COMMAND_LINE, &policy.argument_strings),
+    )
 }
 
 /// Everything that a pointer of the process may point to.
@@ -133,6 +137,10 @@ fn treatment(kind: u32) -> Option<Stream> {
 ///
 /// They go whole, but the values that are found in them are remembered: a program copies its environment about.
 fn arguments(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy, known: &Known, echoes: &mut Echoes) {
+    for strings in [&policy.argument_strings, &policy.environment_strings] {
+        let bytes = strings.as_bytes();
+        finder::learn(echoes, bytes, &finder::in_memory(bytes, Edges::Whole, known));
+    }
     let Some(arguments) = &policy.arguments else { return };
     for entry in &layout.memory {
         let span = span(entry.address, &entry.bytes);

@@ -5,6 +5,7 @@ pub(crate) mod kept;
 pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod procfs;
+pub(crate) mod ptrace;
 pub(crate) mod remote;
 pub(crate) mod socket;
 pub(crate) mod spawn;

@@ -6,16 +6,20 @@ use std::ops::Range;
 /// The addresses of the argument and environment strings: `arg_start` to `env_end`, fields 48 to 51 of
 /// `/proc/PID/stat` (proc(5)). `None` when the kernel hides them (they read as 0).
 pub(crate) fn arguments(pid: libc::pid_t) -> Option<Range<u64>> {
-    parse_arguments(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let (arguments, environment) =
+        parse_strings(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    (arguments.start < environment.end).then_some(arguments.start..environment.end)
 }
 
-fn parse_arguments(stat: &str) -> Option<Range<u64>> {
+/// The addresses of the argument strings and of the environment strings, from the text of `/proc/PID/stat`. `None` when
+/// the kernel hides them.
+pub(crate) fn parse_strings(stat: &str) -> Option<(Range<u64>, Range<u64>)> {
     // The second field is the program's name in parentheses and may itself hold spaces and parentheses.
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
     // `fields[0]` is field 3, the state.
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    let (start, end) = (field(48)?, field(51)?);
-    (start != 0 && start < end).then_some(start..end)
+    let (arguments, environment) = (field(48)?..field(49)?, field(50)?..field(51)?);
+    (arguments.start != 0).then_some((arguments, environment))
 }
 
 /// One line of `/proc/PID/maps`.
@@ -78,8 +82,9 @@ mod tests {
     fn finds_the_arguments_of_a_process_with_an_odd_name() {
         let numbers: Vec<String> = (3..=52).map(|n| n.to_string()).collect();
         let stat = format!("17 (a) (b c) {}\n", numbers.join(" "));
-        assert_eq!(parse_arguments(&stat), Some(48..51));
-        assert_eq!(parse_arguments("17 (x"), None);
+        assert_eq!(parse_strings(&stat), Some((48..49, 50..51)));
+        assert_eq!(parse_strings("17 (x"), None);
+        assert_eq!(parse_strings(&stat.replace(" 48 ", " 0 ")), None, "hidden");
         assert!(arguments(std::process::id() as libc::pid_t).is_some());
     }
 

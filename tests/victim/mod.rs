@@ -1,4 +1,5 @@
 //! A process to be dumped.
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::ffi::c_void;
 use std::io::{BufRead, BufReader, Read};
@@ -8,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use cenotaph::dump::writer::{self, Request};
 use crash_context::CrashContext;
 
-/// In the environment of a victim.
+/// In the environment of a victim: how many worker threads it has.
 pub(crate) const ROLE: &str = "CENOTAPH_DUMP_VICTIM";
 /// On its heap, with a pointer to it on the noted thread's stack.
 pub(crate) const HEAP_TEXT: &[u8] = b"pointed to by the victim's stack";
@@ -27,9 +28,13 @@ pub(crate) struct Victim {
 
 impl Victim {
     pub(crate) fn start() -> Self {
+        Self::with_workers(2)
+    }
+
+    pub(crate) fn with_workers(workers: usize) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "victim::run", "--nocapture", "--test-threads=1"])
-            .env(ROLE, "1")
+            .env(ROLE, workers.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -53,14 +58,16 @@ impl Victim {
 
     /// With `crash`, from the context that the victim noted, as if it had crashed there.
     pub(crate) fn dump(&self, crash: bool) -> Vec<u8> {
-        let context = crash.then(|| {
-            let mut context = CrashContext::from_bytes(&self.context).unwrap();
-            context.siginfo.ssi_signo = libc::SIGSEGV as u32;
-            context.siginfo.ssi_code = 1;
-            context.siginfo.ssi_addr = FAULT;
-            context
-        });
+        let context = crash.then(|| self.context());
         writer::write(Request::new(self.child.id() as i32, self.tid, context)).unwrap()
+    }
+
+    pub(crate) fn context(&self) -> CrashContext {
+        let mut context = CrashContext::from_bytes(&self.context).unwrap();
+        context.siginfo.ssi_signo = libc::SIGSEGV as u32;
+        context.siginfo.ssi_code = 1;
+        context.siginfo.ssi_addr = FAULT;
+        context
     }
 
     pub(crate) fn readable(&self) -> Vec<Range<u64>> {
@@ -89,11 +96,10 @@ impl Drop for Victim {
 /// Not a test of its own: what a victim runs.
 #[test]
 fn run() {
-    if std::env::var_os(ROLE).is_none() {
-        return;
-    }
-    let barrier = std::sync::Arc::new(std::sync::Barrier::new(3));
-    for i in 0..2 {
+    let Ok(workers) = std::env::var(ROLE) else { return };
+    let workers: usize = workers.parse().unwrap();
+    let barrier = std::sync::Arc::new(std::sync::Barrier::new(workers + 1));
+    for i in 0..workers {
         let barrier = barrier.clone();
         let worker = move || {
             barrier.wait();

@@ -1,0 +1,234 @@
+//! A stopped process as an object: threads with their registers, memory, mappings, modules.
+//!
+//! Everything is read while all threads stand still, once; what is kept here stays when they go on. Whatever cannot be
+//! read is left out and named in [`Target::notes`]: a target that dies in the middle is no error, as long as something
+//! of it was there.
+//!
+//! The views know nothing of where they came from but [`Memory`], so that a core file can give the same.
+#![forbid(unsafe_code)]
+
+mod elf;
+mod maps;
+mod memory;
+mod modules;
+mod registers;
+mod stop;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::time::Duration;
+
+use crash_context::CrashContext;
+
+pub use maps::{Mapping, find};
+pub use memory::Memory;
+pub use modules::{Module, VDSO};
+pub use registers::{FLOAT_LEN, Float, GENERAL_LEN, Registers, Traced};
+
+use crate::error::{Error, Result};
+use crate::sys::procfs;
+use memory::Live;
+use stop::{State, Stopped};
+
+/// How long stopping all threads may take, unless [`Request::stop_timeout`] says otherwise.
+pub const STOP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What to stop.
+pub struct Request {
+    /// The process. It may not be the caller's own.
+    pub pid: i32,
+    /// The thread that crashed or asked.
+    pub tid: i32,
+    /// Its context, for a crash: the thread itself sits in a signal handler.
+    pub context: Option<CrashContext>,
+    /// How long to wait for all threads to stop.
+    pub stop_timeout: Duration,
+}
+
+impl Request {
+    /// With the usual patience.
+    pub fn new(pid: i32, tid: i32, context: Option<CrashContext>) -> Self {
+        Self { pid, tid, context, stop_timeout: STOP_TIMEOUT }
+    }
+}
+
+/// A process that stands still.
+///
+/// Dropping it, or [`release`](Self::release), lets every thread go on as it was: with the signal that it was about to
+/// take, or in the stop that job control had put it in. If this process is killed the kernel does that.
+///
+/// Stays on the thread that made it, since tracing belongs to a thread.
+pub struct Target {
+    /// The process.
+    pub pid: i32,
+    /// The thread that crashed or asked.
+    pub tid: i32,
+    /// The signal and where it happened; `None` if the target did not crash.
+    pub crash: Option<CrashContext>,
+    /// In the kernel's order.
+    pub threads: Vec<Thread>,
+    /// Ascending.
+    pub maps: Vec<Mapping>,
+    /// The program first.
+    pub modules: Vec<Module>,
+    /// `/proc/PID/maps`.
+    pub maps_text: Vec<u8>,
+    /// `/proc/PID/auxv`: pairs of 8-byte words.
+    pub auxv: Vec<u8>,
+    /// `/proc/PID/status`.
+    pub status: Vec<u8>,
+    /// Where the strings that it was started with lie, unless the kernel hides that.
+    pub start_up: Option<StartUp>,
+    /// What could not be had.
+    pub notes: Vec<String>,
+    memory: Box<dyn Memory>,
+    stopped: Option<Stopped>,
+}
+
+/// A thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thread {
+    /// Its id, as we see it.
+    pub id: i32,
+    /// Its name; the kernel keeps 15 bytes.
+    pub name: Option<String>,
+    /// Its registers: where it crashed, for the thread that did. `None` if it could not be stopped.
+    pub registers: Option<Registers>,
+    /// The signal that it was about to take.
+    pub signal: Option<i32>,
+}
+
+/// Addresses of the strings that a process was started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartUp {
+    /// Arguments, each with a zero byte behind.
+    pub arguments: Range<u64>,
+    /// Environment variables, each with a zero byte behind.
+    pub environment: Range<u64>,
+}
+
+impl Target {
+    /// Stops a process and reads what is read of every process.
+    ///
+    /// # Errors
+    /// [`Error::System`] if nothing of it can be had: it is gone, or none of its threads can be traced and its memory
+    /// cannot be read. The process then runs as before.
+    pub fn stop(request: Request) -> Result<Self> {
+        if request.pid == std::process::id().cast_signed() {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "a process cannot stop itself");
+            return Err(Error::System { call: "ptrace(SEIZE)", source });
+        }
+        let mut notes = Vec::new();
+        let stopped = Stopped::all(request.pid, request.stop_timeout, &mut notes);
+        // The first thread may be a zombie, and with it the process's memory and mappings are hidden under its id.
+        let listed = |tid| stopped.tracees.iter().any(|tracee| tracee.tid == tid);
+        let any = stopped.tracees.first().map_or(request.tid, |tracee| tracee.tid);
+        let via = if listed(request.tid) { request.tid } else { any };
+        let memory = Live::new(via);
+        let maps_text = file(via, "maps", &mut notes);
+        let maps = maps::parse(&maps_text);
+        if maps.is_empty() {
+            let source = io::Error::from_raw_os_error(libc::ESRCH);
+            return Err(Error::System { call: "ptrace(SEIZE)", source });
+        }
+        let threads = threads(&stopped, &request, &mut notes);
+        let auxv = file(via, "auxv", &mut notes);
+        let modules =
+            modules::read(&memory, &maps, self::auxv(&auxv, AT_ENTRY), self::auxv(&auxv, AT_SYSINFO_EHDR));
+        if modules.is_empty() {
+            notes.push("no modules could be read".to_owned());
+        }
+        let stat = file(via, "stat", &mut notes);
+        let start_up = procfs::parse_strings(&String::from_utf8_lossy(&stat));
+        Ok(Self {
+            pid: request.pid,
+            tid: request.tid,
+            crash: request.context,
+            threads,
+            modules,
+            maps,
+            maps_text,
+            auxv,
+            status: file(via, "status", &mut notes),
+            start_up: start_up.map(|(arguments, environment)| StartUp { arguments, environment }),
+            notes,
+            memory: Box::new(memory),
+            stopped: Some(stopped),
+        })
+    }
+
+    /// Its memory. After [`release`](Self::release) it changes while it is read, or is gone.
+    pub fn memory(&self) -> &dyn Memory {
+        &*self.memory
+    }
+
+    /// The first value of `key` in the auxiliary vector (getauxval(3)).
+    pub fn auxv(&self, key: u64) -> Option<u64> {
+        auxv(&self.auxv, key)
+    }
+
+    /// The thread that crashed or asked.
+    pub fn crashed(&self) -> Option<&Thread> {
+        self.threads.iter().find(|thread| thread.id == self.tid)
+    }
+
+    /// Lets all threads go on. What was read stays.
+    pub fn release(&mut self) {
+        self.stopped = None;
+    }
+}
+
+/// Entry point of the program (`<linux/auxvec.h>`).
+const AT_ENTRY: u64 = 9;
+/// Address of the vdso.
+const AT_SYSINFO_EHDR: u64 = 33;
+
+/// The first value of `key` in an auxiliary vector.
+fn auxv(bytes: &[u8], key: u64) -> Option<u64> {
+    let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    words.as_chunks().0.iter().find(|[found, _]| *found == key).map(|[_, value]| *value)
+}
+
+/// Names and registers of all threads.
+fn threads(stopped: &Stopped, request: &Request, notes: &mut Vec<String>) -> Vec<Thread> {
+    let mut lost = 0;
+    let mut threads: Vec<Thread> = Vec::with_capacity(stopped.tracees.len());
+    for tracee in &stopped.tracees {
+        let crash = request.context.as_ref().filter(|_| tracee.tid == request.tid);
+        let (registers, signal) = match (crash, tracee.state) {
+            (Some(context), _) => (Some(Registers::from_crash(context)), None),
+            (None, State::Stopped { signal }) => {
+                let registers = Stopped::registers(tracee.tid);
+                lost += usize::from(registers.is_none());
+                (registers, (signal != 0).then_some(signal))
+            }
+            (None, _) => (None, None),
+        };
+        let name = name(request.pid, tracee.tid);
+        threads.push(Thread { id: tracee.tid, name, registers, signal });
+    }
+    if lost > 0 {
+        notes.push(format!("the registers of {lost} threads could not be read"));
+    }
+    threads
+}
+
+/// The kernel's name of a thread, by one read.
+fn name(pid: i32, tid: i32) -> Option<String> {
+    let mut buffer = [0; 64];
+    let mut file = File::open(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+    let length = file.read(&mut buffer).ok()?;
+    Some(String::from_utf8_lossy(buffer.get(..length)?).trim_end().to_owned())
+}
+
+/// A file of `/proc/TID`; empty if it cannot be read.
+fn file(tid: i32, name: &str, notes: &mut Vec<String>) -> Vec<u8> {
+    std::fs::read(format!("/proc/{tid}/{name}")).unwrap_or_else(|error| {
+        notes.push(format!("/proc/PID/{name} could not be read: {error}"));
+        Vec::new()
+    })
+}
+
+#[cfg(test)]
+mod tests;
