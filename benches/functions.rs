@@ -93,7 +93,7 @@ fn scrub(criterion: &mut Criterion, input: &Input) -> Result<()> {
     let policy = |level| Policy {
         level,
         known: ["marguerite", "/home/marguerite", "hostess-7"].map(str::to_owned).to_vec(),
-        arguments: None,
+        ..Policy::default()
     };
     let mut group = criterion.benchmark_group("scrub");
     group.bench_function("compile the policy", |b| b.iter(|| Engine::new(&policy(Level::Pattern))));

@@ -16,7 +16,7 @@ thread_local! {
 fn engine(level: Level) -> Engine {
     let known = ["marguerite", "/home/marguerite", "hostess-7", "ab"].map(str::to_owned).to_vec();
     let arguments = Some(0x7ffd_0000_0000..0x7fff_ffff_f000);
-    Engine::new(&Policy { level, known, arguments }).expect("a policy within the limits")
+    Engine::new(&Policy { level, known, arguments, ..Policy::default() }).expect("a policy within the limits")
 }
 
 fuzz_target!(|bytes: &[u8]| {
