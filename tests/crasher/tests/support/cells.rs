@@ -155,7 +155,8 @@ pub(crate) fn encode(text: &str, encoding: Encoding) -> Vec<u8> {
 }
 
 /// Checks a report against the memory before scrubbing. What is missing is added to `missing`:
-/// - a cell whose value the raw dump does not hold at all (then nothing was tested);
+/// - a cell whose value the raw dump does not hold at all (then nothing was tested), unless it is one of the strings
+///   of argv and envp, which a dump leaves out;
 /// - a cell whose value lies somewhere in the raw dump, but the receipt has no entry of its place there, by its rule;
 /// - a piece of any value in the raw dump where the receipt has no entry at all.
 pub(crate) fn check(
@@ -185,6 +186,10 @@ pub(crate) fn check(
         let begin: String = cell.form.secret.chars().take(16).collect();
         let secret = encode(&begin, stored);
         let places: Vec<usize> = memchr::memmem::find_iter(raw, &secret).collect();
+        if places.is_empty() && in_argument_block(cell) {
+            println!("{name}: the dump stops short of the block, so there is nothing to remove");
+            continue;
+        }
         if places.is_empty() {
             missing.push(format!("{name}: not in the raw dump"));
             continue;
@@ -201,6 +206,11 @@ pub(crate) fn check(
     }
 }
 
+/// Whether the value was planted among the argv and envp strings at the top of the main thread's stack.
+fn in_argument_block(cell: &Cell) -> bool {
+    matches!(cell.place, Place::Env | Place::Arg)
+}
+
 /// Whether an entry is what the receipt should say of a cell.
 fn expected(cell: &Cell, place: &str, rule: &str, encoding: &str) -> bool {
     // Behind a zero byte the same bytes are UTF-16 in both byte orders.
@@ -211,8 +221,11 @@ fn expected(cell: &Cell, place: &str, rule: &str, encoding: &str) -> bool {
         Place::HeapRegister | Place::HeapStack => place == "heap" && rule == cell.rule && own(&encoding),
         // Registers are zeroed for being printable, and vector registers always.
         Place::Register => place == "registers",
-        // The whole block goes, and the streams that repeat it.
-        Place::Env | Place::Arg => place == "environment",
+        // The dump stops short of the block and has no stream that repeats it; what is left are copies that the program
+        // made. (Of a dump by `minidump-writer`, the fallback, the whole block goes.)
+        Place::Env | Place::Arg => {
+            place == "environment" || rule == cell.rule || rule.ends_with("-value") || rule == "echo"
+        }
         // A name of full length may be cut off, so that what it ends in goes for that reason alone.
         Place::ThreadName => {
             let full = cell.form.text().len() == THREAD_NAME_BYTES;

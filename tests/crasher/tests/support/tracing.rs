@@ -58,7 +58,7 @@ pub(crate) fn run(mut command: Command) -> (Vec<Met>, Ending) {
         let signal = status >> 8;
         let is_signal = signal <= 0xff && signal != libc::SIGSTOP;
         if is_signal && FATAL.contains(&signal) {
-            met.push(cause(thread, signal));
+            met.extend(cause(thread, signal));
         }
         let pass_on = if is_signal { usize::try_from(signal).unwrap() } else { 0 };
         // The thread may have been killed meanwhile, with the others.
@@ -67,13 +67,20 @@ pub(crate) fn run(mut command: Command) -> (Vec<Met>, Ending) {
     }
 }
 
-fn cause(thread: libc::pid_t, signal: i32) -> Met {
+/// Why the thread stopped; `None` if it has been killed meanwhile, with the others (ptrace(2), "Death under ptrace").
+fn cause(thread: libc::pid_t, signal: i32) -> Option<Met> {
     // SAFETY: all bytes zero is a siginfo_t.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    ptrace(libc::PTRACE_GETSIGINFO, thread, (&raw mut info) as usize);
+    // SAFETY: the thread is ours, and `info` is of the type that the request fills.
+    let asked =
+        checked(unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, thread, 0, (&raw mut info) as usize) });
+    if asked.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)) {
+        return None;
+    }
+    asked.unwrap();
     // SAFETY: with a positive code the signal is the kernel's, for an instruction, and the address is there.
     let address = if info.si_code > 0 { unsafe { info.si_addr() as u64 } } else { 0 };
-    Met { signal, code: info.si_code, address }
+    Some(Met { signal, code: info.si_code, address })
 }
 
 /// The next change of any thread that this test's thread traces.
