@@ -365,7 +365,8 @@ fn a_long_stack_keeps_its_two_ends() {
     let tid = subject.stop().threads.iter().find(is_deep).unwrap().id;
     let target = Target::stop(Request::new(pid, tid, None)).unwrap();
     let pointer = target.crashed().unwrap().registers.as_ref().unwrap().rsp;
-    let top = cenotaph::target::find(&target.maps, pointer).unwrap().range.end;
+    let top = target.crashed().unwrap().control_block.unwrap();
+    assert!(cenotaph::target::find(&target.maps, pointer).unwrap().range.contains(&top));
     assert!(top - pointer > 5 << 20);
     let dump = linux_writer::write(target, Limits::default()).unwrap().dump;
     assert!(dump.len() < 1 << 20, "{}", dump.len());

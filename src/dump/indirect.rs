@@ -54,6 +54,7 @@ pub fn choose<'a>(
     words: usize,
 ) -> Vec<Range<u64>> {
     let mut choice = Choice {
+        bounds: readable.first().map_or(0, |range| range.start)..readable.last().map_or(0, |range| range.end),
         readable: Index::new(readable.iter().map(|range| (range.clone(), ()))),
         modules: Index::new(modules.into_iter().map(|module| (module, ()))),
         left: budget,
@@ -90,6 +91,8 @@ fn pointers<'a>(dump: &'a [u8], layout: &Layout, thread: &ThreadEntry) -> Option
 }
 
 struct Choice {
+    /// From the first to the last readable address: most words of a stack are zeros and small numbers.
+    bounds: Range<u64>,
     readable: Index<()>,
     modules: Index<()>,
     left: u64,
@@ -118,6 +121,9 @@ impl Choice {
 
     /// Chooses what is new of the bytes around `address`, if that is readable and in no module.
     fn around(&mut self, address: u64) {
+        if !self.bounds.contains(&address) {
+            return;
+        }
         let Some((readable, ())) = self.readable.find(address) else { return };
         if self.modules.contains(address) {
             return;

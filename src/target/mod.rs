@@ -97,6 +97,9 @@ pub struct Thread {
     pub registers: Option<Registers>,
     /// The signal that it was about to take.
     pub signal: Option<i32>,
+    /// Where its control block is (the base of `fs`), if it could be stopped. glibc puts it on top of the thread's stack,
+    /// behind all frames.
+    pub control_block: Option<u64>,
 }
 
 /// Addresses of the strings that a process was started with.
@@ -196,17 +199,18 @@ fn threads(stopped: &Stopped, request: &Request, notes: &mut Vec<String>) -> Vec
     let mut threads: Vec<Thread> = Vec::with_capacity(stopped.tracees.len());
     for tracee in &stopped.tracees {
         let crash = request.context.as_ref().filter(|_| tracee.tid == request.tid);
-        let (registers, signal) = match (crash, tracee.state) {
-            (Some(context), _) => (Some(Registers::from_crash(context)), None),
-            (None, State::Stopped { signal }) => {
-                let registers = Stopped::registers(tracee.tid);
-                lost += usize::from(registers.is_none());
-                (registers, (signal != 0).then_some(signal))
-            }
-            (None, _) => (None, None),
-        };
+        let (mut registers, mut signal) = (None, None);
+        if let State::Stopped { signal: taking } = tracee.state {
+            registers = Stopped::registers(tracee.tid);
+            lost += usize::from(registers.is_none());
+            signal = (taking != 0).then_some(taking);
+        }
+        let control_block = registers.as_ref().and_then(|r| r.traced).map(|traced| traced.fs_base);
+        if let Some(context) = crash {
+            registers = Some(Registers::from_crash(context));
+        }
         let name = name(request.pid, tracee.tid);
-        threads.push(Thread { id: tracee.tid, name, registers, signal });
+        threads.push(Thread { id: tracee.tid, name, registers, signal, control_block });
     }
     if lost > 0 {
         notes.push(format!("the registers of {lost} threads could not be read"));

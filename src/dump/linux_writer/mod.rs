@@ -116,8 +116,9 @@ impl Drop for Memory {
 fn read(target: &mut Target, limits: Limits) -> (Memory, Option<Strings>) {
     let room = limits.total.saturating_sub(layout::fixed_len(target));
     let crashed = target.threads.iter().position(|thread| thread.id == target.tid);
-    let pointers: Vec<_> = target.threads.iter().map(|t| t.registers.as_ref().map(|r| r.rsp)).collect();
-    let mut stacks = stacks::of(&pointers, &target.maps, ceiling(target));
+    let threads: Vec<_> =
+        target.threads.iter().map(|t| (t.registers.as_ref().map(|r| r.rsp), t.control_block)).collect();
+    let mut stacks = stacks::of(&threads, &target.maps, ceiling(target));
     target.notes.extend(stacks::fit(&mut stacks, crashed, room));
 
     let near = stacks.iter().map(|stack| stack.near.clone());

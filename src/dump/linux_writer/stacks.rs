@@ -30,11 +30,17 @@ impl Stack {
     }
 }
 
-/// The stacks of threads with these stack pointers. `ceiling` is where the program's arguments begin: nothing that lies
-/// behind, on the stack that they share a mapping with, belongs to a frame.
-pub(super) fn of(pointers: &[Option<u64>], maps: &[Mapping], ceiling: Option<u64>) -> Vec<Stack> {
-    let mut live: Vec<Range<u64>> =
-        pointers.iter().map(|pointer| pointer.map_or(0..0, |pointer| live(pointer, maps, ceiling))).collect();
+/// The stacks of `threads`: stack pointers, and where their control blocks are. `ceiling` is where the program's arguments
+/// begin. Nothing that lies behind these, in the same mapping, belongs to a frame.
+pub(super) fn of(
+    threads: &[(Option<u64>, Option<u64>)],
+    maps: &[Mapping],
+    ceiling: Option<u64>,
+) -> Vec<Stack> {
+    let live = |&(pointer, block): &(Option<u64>, Option<u64>)| {
+        pointer.map_or(0..0, |pointer| live(pointer, maps, [ceiling, block]))
+    };
+    let mut live: Vec<Range<u64>> = threads.iter().map(live).collect();
     // Stacks that share a mapping (coroutines, no guard between): each ends where the next one begins.
     let mut order: Vec<usize> = (0..live.len()).filter(|&i| !live[i].is_empty()).collect();
     order.sort_by_key(|&i| live[i].start);
@@ -45,8 +51,8 @@ pub(super) fn of(pointers: &[Option<u64>], maps: &[Mapping], ceiling: Option<u64
     live.into_iter().map(ends).collect()
 }
 
-/// From the red zone to the end of the mapping.
-fn live(pointer: u64, maps: &[Mapping], ceiling: Option<u64>) -> Range<u64> {
+/// From the red zone to the end of the mapping, or to the first of `ends` in it that lies above.
+fn live(pointer: u64, maps: &[Mapping], ends: [Option<u64>; 2]) -> Range<u64> {
     let mapping = match find(maps, pointer).filter(|mapping| mapping.is_memory()) {
         Some(mapping) => mapping,
         // It overflowed: the stack begins above.
@@ -59,11 +65,9 @@ fn live(pointer: u64, maps: &[Mapping], ceiling: Option<u64>) -> Range<u64> {
         }
     };
     let start = (pointer.saturating_sub(RED_ZONE) & !0xf).max(mapping.range.start);
-    let end = match ceiling {
-        Some(ceiling) if mapping.range.contains(&ceiling) => ceiling,
-        _ => mapping.range.end,
-    };
-    start..end.max(start)
+    let inside = |end: &u64| *end > pointer && mapping.range.contains(end);
+    let end = ends.into_iter().flatten().filter(inside).min().unwrap_or(mapping.range.end);
+    start..end
 }
 
 fn ends(live: Range<u64>) -> Stack {
@@ -133,11 +137,16 @@ mod tests {
             ("garbage", u64::MAX, None, (0, 0), (0, 0)),
             ("arguments above", 0x1_8000, Some(0x1_9000), (0x1_7f80, 0x1_9000), (0, 0)),
             ("another's arguments", 0x1_8000, Some(0x200_0800), (0x1_7f80, 0x2_0000), (0, 0)),
-            ("below all frames", 0x1_8000, Some(0x1_2000), (0x1_7f80, 0x1_7f80), (0, 0)),
+            ("below all frames, where none can be", 0x1_8000, Some(0x1_2000), (0x1_7f80, 0x2_0000), (0, 0)),
             ("two ends", 0x10_0100, None, (0x10_0080, 0x11_0080), (top - END, top)),
         ];
         for (what, pointer, ceiling, near, far) in cases {
-            let stack = of(&[Some(pointer)], &maps, ceiling).remove(0);
+            let stack = of(&[(Some(pointer), None)], &maps, ceiling).remove(0);
+            assert_eq!(
+                of(&[(Some(pointer), ceiling)], &maps, None).remove(0),
+                stack,
+                "{what}: as a control block"
+            );
             assert_eq!(
                 ((stack.near.start, stack.near.end), (stack.far.start, stack.far.end)),
                 (near, far),
@@ -145,7 +154,7 @@ mod tests {
             );
         }
         // Two threads in one mapping, in any order.
-        let shared = of(&[Some(0x1_9000), None, Some(0x1_8000)], &maps, None);
+        let shared = of(&[(Some(0x1_9000), None), (None, None), (Some(0x1_8000), None)], &maps, None);
         assert_eq!(shared[0].near, 0x1_8f80..0x2_0000);
         assert_eq!(shared[1], Stack::default());
         assert_eq!(shared[2].near, 0x1_7f80..0x1_8f80);
