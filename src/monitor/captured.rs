@@ -13,14 +13,25 @@ use super::stages::{STEPPED_DOWN, ask};
 use crate::blackbox::{Blackbox, Snapshot};
 use crate::capture::context::is_fault;
 use crate::config::ValidConfig;
-use crate::dump::linux_writer::{self, Limits, Strings};
-use crate::dump::writer;
+use crate::dump::{
+    self,
+    linux_writer::{self, Limits, Strings},
+};
 use crate::error::{Error, Result};
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{CaptureRequest, Cause};
 use crate::report::{Detail, Reason, ReportId};
 use crate::sys::{memory, process, procfs, remote};
 use crate::target::{self, Target};
+
+/// Who takes the dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// Our own, over a [`Target`]; `minidump-writer` should it fail.
+    Ours,
+    /// `minidump-writer` at once.
+    Fallback,
+}
 
 /// A process's memory and notes, copied; it may die now.
 pub(super) struct Captured {
@@ -56,6 +67,7 @@ pub(super) struct Meta {
 pub(super) fn capture(
     request: &CaptureRequest,
     pid: libc::pid_t,
+    writer: Writer,
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Result<Option<Captured>> {
@@ -69,7 +81,7 @@ pub(super) fn capture(
     let reason = reason(&request.cause, &context.siginfo);
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
     let mut notes = Vec::new();
-    let (dump, strings) = take(pid, thread, context, config, &mut notes).unwrap_or_else(|error| {
+    let (dump, strings) = take(pid, thread, context, writer, config, &mut notes).unwrap_or_else(|error| {
         notes.push(format!("{STEPPED_DOWN} to stack-trace: no dump: {error}"));
         Default::default()
     });
@@ -105,6 +117,7 @@ fn take(
     pid: libc::pid_t,
     tid: libc::pid_t,
     context: CrashContext,
+    writer: Writer,
     config: &ValidConfig,
     notes: &mut Vec<String>,
 ) -> Result<(Vec<u8>, Option<Strings>)> {
@@ -112,17 +125,21 @@ fn take(
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
     let request = target::Request::new(pid, tid, Some(context.clone()));
-    match Target::stop(request).and_then(|target| linux_writer::write(target, limits)) {
+    let ours = match writer {
+        Writer::Ours => Target::stop(request).and_then(|target| linux_writer::write(target, limits)),
+        Writer::Fallback => Err(Error::malformed("target", "a worker died over it")),
+    };
+    match ours {
         Ok(taken) => {
             notes.extend(taken.notes);
             Ok((taken.dump, taken.start_up))
         }
         Err(error) => {
             notes.push(format!("the dump is one of minidump-writer: {error}"));
-            let dump = writer::write(writer::Request::new(pid, tid, Some(context)))?;
+            let dump = dump::writer::write(dump::writer::Request::new(pid, tid, Some(context)))?;
             let mappings = procfs::mappings(pid).into_iter().filter(|m| m.readable && !m.device);
             let readable: Vec<Range<u64>> = mappings.map(|mapping| mapping.range).collect();
-            let dump = writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
+            let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
                 remote::read_memory(pid, address, buffer)
             })?;
             Ok((dump, None))

@@ -20,6 +20,8 @@ pub(super) enum Job {
     Capture {
         pid: libc::pid_t,
         request: Vec<u8>,
+        /// Workers that died over it before.
+        deaths: u8,
         /// For answering the application directly.
         client: OwnedFd,
         blackbox: OwnedFd,
@@ -47,11 +49,13 @@ pub(super) enum Progress {
 pub(super) fn send_capture(
     worker: &Socket,
     pid: libc::pid_t,
+    deaths: u32,
     request: &[u8],
     client: BorrowedFd<'_>,
     blackbox: BorrowedFd<'_>,
 ) -> std::io::Result<()> {
-    let bytes = [&[CAPTURE], pid.to_ne_bytes().as_slice(), request].concat();
+    let bytes =
+        [&[CAPTURE, u8::try_from(deaths).unwrap_or(u8::MAX)], pid.to_ne_bytes().as_slice(), request].concat();
     worker.send(&bytes, &[client, blackbox])
 }
 
@@ -81,10 +85,16 @@ fn parse(message: Message) -> Result<Job> {
     let mut fds = message.fds.into_iter();
     let mut next = || fds.next().ok_or_else(malformed);
     match message.bytes.split_first().ok_or_else(malformed)? {
-        (&CAPTURE, rest) => {
+        (&CAPTURE, [deaths, rest @ ..]) => {
             let (pid, request) = rest.split_at_checked(4).ok_or_else(malformed)?;
             let pid = libc::pid_t::from_ne_bytes(pid.try_into().map_err(|_| malformed())?);
-            Ok(Job::Capture { pid, request: request.to_vec(), client: next()?, blackbox: next()? })
+            Ok(Job::Capture {
+                pid,
+                deaths: *deaths,
+                request: request.to_vec(),
+                client: next()?,
+                blackbox: next()?,
+            })
         }
         (&RESUME, &[effort]) => {
             let effort = Effort::from_byte(effort);

@@ -222,6 +222,7 @@ impl Supervisor {
             None => job::send_capture(
                 &worker.socket,
                 case.pid,
+                case.deaths,
                 &case.request,
                 case.client.as_fd(),
                 self.blackbox.as_fd(),

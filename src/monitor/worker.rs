@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::captured::{self, Captured};
+use super::captured::{self, Captured, Writer};
 use super::job::{self, Job};
 use super::log::Log;
 use super::outcome::{Effort, Outcome};
@@ -75,13 +75,15 @@ fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
 fn perform(job: Job, supervisor: &Socket, config: &ValidConfig, log: &Log) -> (Outcome, Option<Blackbox>) {
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
-        Job::Capture { pid, request, client, blackbox } => {
+        Job::Capture { pid, request, deaths, client, blackbox } => {
             let client = Socket::from_fd(client);
             let blackbox = Blackbox::from_fd(blackbox);
             let (Ok(client), Ok(blackbox)) = (client, blackbox) else {
                 return (failed(&"the job's descriptors are unusable"), None);
             };
-            let outcome = capture(pid, &request, &client, &blackbox, supervisor, config, log);
+            // What our own writer died over it would die over again.
+            let writer = if deaths == 0 { Writer::Ours } else { Writer::Fallback };
+            let outcome = capture(pid, &request, writer, &client, &blackbox, supervisor, config, log);
             (outcome, Some(blackbox))
         }
         Job::Resume { effort, bundle, blackbox, client } => {
@@ -100,9 +102,11 @@ fn perform(job: Job, supervisor: &Socket, config: &ValidConfig, log: &Log) -> (O
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "a job's parts, each of another kind")]
 fn capture(
     pid: libc::pid_t,
     request: &[u8],
+    writer: Writer,
     client: &Socket,
     blackbox: &Blackbox,
     supervisor: &Socket,
@@ -114,7 +118,7 @@ fn capture(
         _ => return Outcome::Failed { reason: "the request is no capture request".into() },
     };
     let sequence = request.sequence;
-    let captured = match captured::capture(&request, pid, blackbox, config) {
+    let captured = match captured::capture(&request, pid, writer, blackbox, config) {
         Ok(Some(captured)) => captured,
         Ok(None) => {
             answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));
