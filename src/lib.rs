@@ -76,6 +76,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod monitor;
+pub mod pmodule;
 pub mod privacy;
 mod private_file;
 mod protocol;

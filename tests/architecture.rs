@@ -13,6 +13,7 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("blackbox", &["error", "privacy", "report", "sys"]),
     ("capture", &["error", "protocol", "sys"]),
     ("dump", &["error", "report", "target"]),
+    ("pmodule", &["dump", "error", "report", "sys", "target"]),
     ("scrub", &["dump", "error", "report"]),
     ("spool", &["error", "private_file", "report"]),
     ("upload", &["config", "error", "privacy", "report", "scrub", "spool"]),

@@ -96,6 +96,8 @@ fn a_sealed_report_is_listed_opened_and_inspected() {
         stack_trace: trace(),
         fingerprint: Fingerprint::default(),
         device_id: None,
+        annotations: Vec::new(),
+        classifiers: Vec::new(),
         notes: Vec::new(),
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

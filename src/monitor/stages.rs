@@ -217,6 +217,8 @@ fn report(meta: &Meta, detail: Detail, stack_trace: StackTrace, config: &ValidCo
         fingerprint: dump::fingerprint::fingerprint(meta.reason.name(), &stack_trace),
         stack_trace,
         device_id: device_id(meta, config),
+        annotations: Vec::new(),
+        classifiers: Vec::new(),
         notes: meta.notes.clone(),
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

@@ -183,6 +183,8 @@ mod tests {
             },
             fingerprint: Fingerprint::default(),
             device_id: None,
+            annotations: Vec::new(),
+            classifiers: Vec::new(),
             notes: vec!["alice@example.com".into()],
             stages_ms: Default::default(),
             stages_bytes: Default::default(),
