@@ -2,6 +2,8 @@
 //! `capture` (the handler) and the C interface.
 
 pub(crate) mod kept;
+#[cfg(feature = "pmodule-plugins")]
+pub(crate) mod library;
 pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod procfs;
@@ -9,6 +11,7 @@ pub(crate) mod ptrace;
 pub(crate) mod remote;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod trusted;
 
 /// Repeats a system call while a signal interrupts it, and turns -1 into `errno`.
 pub(crate) fn retry(mut call: impl FnMut() -> libc::c_int) -> std::io::Result<libc::c_int> {
