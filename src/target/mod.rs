@@ -7,6 +7,8 @@
 //! The views know nothing of where they came from but [`Memory`], so that a core file can give the same.
 #![forbid(unsafe_code)]
 
+mod binary_file;
+mod core_file;
 mod elf;
 mod maps;
 mod memory;
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use crash_context::CrashContext;
 
+pub use binary_file::{noted_id, open_regular};
 pub use maps::{Mapping, find};
 #[allow(unused_imports, reason = "for what runs in a process of its own")]
 pub(crate) use memory::MemFile;
@@ -202,6 +205,8 @@ impl Target {
 
 /// Entry point of the program (`<linux/auxvec.h>`).
 const AT_ENTRY: u64 = 9;
+/// Random bytes that lie below the program's arguments.
+const AT_RANDOM: u64 = 25;
 /// Address of the vdso.
 const AT_SYSINFO_EHDR: u64 = 33;
 
