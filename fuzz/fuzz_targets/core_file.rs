@@ -28,6 +28,14 @@ fuzz_target!(|bytes: &[u8]| {
             let read = target.memory().read(mapping.range.start, length);
             assert!(read.len() <= length);
         }
+        let (named, pc) =
+            (target.symbol("main"), target.crashed().and_then(|t| t.registers.as_ref()).map(|r| r.rip));
+        for address in named.map(|symbol| symbol.address).into_iter().chain(pc) {
+            if let Some((symbol, offset)) = target.symbolize(address) {
+                assert_eq!(symbol.address + offset, address);
+                assert!(symbol.size == 0 || offset < symbol.size);
+            }
+        }
         let limits = Limits { indirect: 1 << 16, total: 1 << 20 };
         let taken = linux_writer::write(target, limits).expect("a dump");
         Layout::parse(&taken.dump).expect("a dump that can be read");

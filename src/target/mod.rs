@@ -15,6 +15,7 @@ mod memory;
 mod modules;
 mod registers;
 mod stop;
+mod symbols;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -30,6 +31,7 @@ pub(crate) use memory::MemFile;
 pub use memory::Memory;
 pub use modules::{Module, VDSO};
 pub use registers::{FLOAT_LEN, Float, GENERAL_LEN, Registers, Traced};
+pub use symbols::{Symbol, SymbolKind};
 
 use crate::error::{Error, Result};
 use crate::sys::procfs;
@@ -88,6 +90,7 @@ pub struct Target {
     /// What could not be had.
     pub notes: Vec<String>,
     memory: Box<dyn Memory>,
+    symbols: symbols::Cache,
     stopped: Option<Stopped>,
 }
 
@@ -162,6 +165,7 @@ impl Target {
             start_up: start_up.map(|(arguments, environment)| StartUp { arguments, environment }),
             notes,
             memory: Box::new(memory),
+            symbols: symbols::Cache::default(),
             stopped: Some(stopped),
         })
     }

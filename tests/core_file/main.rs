@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use cenotaph::dump::binaries::FileBinaries;
 use cenotaph::dump::linux_writer::{self, Limits};
 use cenotaph::dump::{Layout, unwind};
-use cenotaph::target::{Request, Target};
+use cenotaph::target::{Request, SymbolKind, Target};
 use tempfile::TempDir;
 
 mod hostile;
@@ -59,6 +59,7 @@ impl Program {
                 "-O0",
                 "-w",
                 "-pthread",
+                "-rdynamic",
                 "-fno-omit-frame-pointer",
                 "-fno-optimize-sibling-calls",
                 "-o",
@@ -199,6 +200,20 @@ fn crashed_as_it_did(program: &Program, core: &Path) {
     assert!(memchr::memmem::find(&read(&start_up.environment), b"PATH=").is_some());
     // Code that the core file does not hold is read from the program on disk.
     assert_eq!(target.memory().read(pc, 1).len(), 1);
+
+    let account = target.symbol("account").expect("a global");
+    let text =
+        program.gdb(&["printf \"ACCOUNT %lx\\n\", &account", "info symbol $pc", "info symbol read"], &[core]);
+    assert!(text.contains(&format!("ACCOUNT {:x}\n", account.address)), "{text}");
+    assert_eq!((account.module, account.size, account.kind), (0, 36, SymbolKind::Object));
+    assert_eq!(target.memory().read_string(account.address + 16, 16).as_deref(), Some("correct horse"));
+    assert_eq!(target.memory().read_i32(account.address + 32), Some(7));
+    let (function, offset) = target.symbolize(pc).expect("the function that crashed");
+    assert!(text.contains(&format!("{} + {offset} in section .text", function.name)), "{text}");
+    // Zero-initialized, and of a library.
+    let (environ, environment) = (target.symbol("environ").unwrap(), &start_up.environment);
+    let variables = target.memory().read_pointer(environ.address).unwrap();
+    assert_eq!(target.memory().read_pointer(variables), Some(environment.start));
 
     let taken = linux_writer::write(target, Limits::default()).unwrap();
     let expected = frames_by_gdb(program, core);

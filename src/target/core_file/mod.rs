@@ -89,6 +89,7 @@ fn from_file(file: Source) -> Result<Target> {
         start_up: None,
         notes: remarks,
         memory: Box::new(memory),
+        symbols: super::symbols::Cache::default(),
         stopped: None,
     };
     target.start_up = start_up::find(&target);
