@@ -38,7 +38,8 @@
  * answer is then CENOTAPH_PMODULE_NULL, and nothing happens; where a result is optional NULL means that it is not wanted.
  *
  * Versions. CENOTAPH_PMODULE_ABI changes only when an old module could misread a new host or the other way round; such
- * a pair is refused. Within one ABI, tables and structures only grow at their end, which their size tells.
+ * a pair is refused. Within one ABI, tables and structures only grow at their end, which their size tells: a module sets
+ * `size` before it asks for a structure, the host writes no more than that and sets `size` to what it wrote.
  */
 #ifndef CENOTAPH_PMODULE_H
 #define CENOTAPH_PMODULE_H

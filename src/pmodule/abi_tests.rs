@@ -62,11 +62,7 @@ fn run(compiler: &str, arguments: &[&str], source: &str) -> String {
         .arg(&program)
         .output()
         .unwrap();
-    assert!(
-        built.status.success(),
-        "{compiler} {arguments:?}: {}",
-        String::from_utf8_lossy(&built.stderr)
-    );
+    assert!(built.status.success(), "{compiler} {arguments:?}: {}", String::from_utf8_lossy(&built.stderr));
     let output = Command::new(&program).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -114,9 +110,8 @@ fn numbers_are_alike_in_c_and_in_rust() {
         [("BOOL", kind::BOOL), ("INTEGER", kind::INTEGER), ("NUMBER", kind::NUMBER), ("TEXT", kind::TEXT)];
     cases.extend(kinds.map(|(name, kind)| (name.to_owned(), kind.into())));
     cases.extend(numbers().into_iter().map(|(name, number)| (name, number.into())));
-    let print = |(name, _): &(String, i64)| {
-        format!("printf(\"{name} %ld\\n\", (long)CENOTAPH_PMODULE_{name});\n")
-    };
+    let print =
+        |(name, _): &(String, i64)| format!("printf(\"{name} %ld\\n\", (long)CENOTAPH_PMODULE_{name});\n");
     let lines: String = cases.iter().map(print).collect();
     let source = format!(
         "#include \"cenotaph_pmodule.h\"\n#include <stdio.h>\nint main(void) {{\n{lines}return 0;\n}}\n"
@@ -129,8 +124,11 @@ fn numbers_are_alike_in_c_and_in_rust() {
         let name = line.trim().strip_prefix("CENOTAPH_PMODULE_")?.split_once(" = ")?.0.to_owned();
         Some(name)
     };
-    let missing: Vec<String> =
-        header.lines().filter_map(constant).filter(|name| cases.iter().all(|(known, _)| known != name)).collect();
+    let missing: Vec<String> = header
+        .lines()
+        .filter_map(constant)
+        .filter(|name| cases.iter().all(|(known, _)| known != name))
+        .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
@@ -139,9 +137,11 @@ fn numbers_are_alike_in_c_and_in_rust() {
 fn the_example_of_the_header_compiles_as_strict_c_and_cxx() {
     let header = std::fs::read_to_string(include().join("cenotaph_pmodule.h")).unwrap();
     let code = |line: &str| line.strip_prefix(" *     ").map(str::to_owned);
-    let lines: Vec<String> = header.lines().filter_map(code).filter(|line| !line.starts_with("cc ")).collect();
+    let lines: Vec<String> =
+        header.lines().filter_map(code).filter(|line| !line.starts_with("cc ")).collect();
     assert!(lines.len() > 10);
-    let source = format!("{}\nint main(void) {{ return cenotaph_pmodule_entry(1) == NULL; }}\n", lines.join("\n"));
+    let source =
+        format!("{}\nint main(void) {{ return cenotaph_pmodule_entry(1) == NULL; }}\n", lines.join("\n"));
     run("cc", &["-std=c99"], &source);
     run("c++", &["-x", "c++", "-std=c++11"], &source);
 }

@@ -6,6 +6,7 @@
 use std::ffi::{CStr, CString, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A shared object that stays in this process for good.
 #[derive(Debug)]
@@ -16,13 +17,19 @@ impl Library {
     /// symbols are looked up at once, and its own are not offered to others.
     ///
     /// # Errors
-    /// The dynamic linker's words. They name the file as `/proc/self/fd/N`.
+    /// The dynamic linker's words, with "it" for the file.
     pub(crate) fn open(file: BorrowedFd<'_>) -> Result<Self, String> {
-        let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+        // The linker takes what has a name that it knows for loaded, and a number may stand for another file by now: so
+        // each gets a name of its own.
+        static LOADED: AtomicUsize = AtomicUsize::new(0);
+        let unique = "./".repeat(LOADED.fetch_add(1, Ordering::Relaxed));
+        let path = format!("/proc/self/fd/{unique}{}", file.as_raw_fd());
+        let name = CString::new(path.as_str()).unwrap_or_default();
         // SAFETY: a NUL-terminated path. What the object's constructors do is its owner's affair: whoever calls this has
         // made sure of the owner, and does it in a process that may be lost.
-        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        NonNull::new(handle).map(Self).ok_or_else(last_error)
+        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        let words = || last_error().replace(&format!("{path}: "), "").replace(&path, "it");
+        NonNull::new(handle).map(Self).ok_or_else(words)
     }
 
     /// The address of a symbol.
@@ -56,6 +63,6 @@ mod tests {
         let library = Library::open(File::open(libc).unwrap().as_fd()).unwrap();
         assert!(library.symbol(c"getpid").is_some() && library.symbol(c"no_such_thing").is_none());
         let error = Library::open(File::open("/proc/self/maps").unwrap().as_fd()).unwrap_err();
-        assert!(error.contains("/proc/self/fd/"), "{error}");
+        assert!(!error.is_empty() && !error.contains("/proc/self/fd/"), "{error}");
     }
 }

@@ -37,7 +37,8 @@ fn open_for(path: &Path, user: libc::uid_t) -> Result<File, String> {
     while let Some(name) = rest.pop_front() {
         let there = here.join(&name);
         let error = |error: io::Error| failed(&there, &error);
-        let found = open_at(Some(directory.as_fd()), &name, libc::O_PATH | libc::O_NOFOLLOW).map_err(error)?;
+        let found =
+            open_at(Some(directory.as_fd()), &name, libc::O_PATH | libc::O_NOFOLLOW).map_err(error)?;
         let status = status(found.as_fd()).map_err(error)?;
         match status.st_mode & libc::S_IFMT {
             libc::S_IFLNK => {
@@ -140,9 +141,8 @@ fn status(fd: BorrowedFd<'_>) -> io::Result<libc::stat> {
 fn read_link(link: BorrowedFd<'_>) -> io::Result<PathBuf> {
     let mut text = vec![0u8; libc::PATH_MAX as usize];
     // SAFETY: an open link, an empty name that stands for it (readlinkat(2)), and a buffer with its length.
-    let length = unsafe {
-        libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), text.as_mut_ptr().cast(), text.len())
-    };
+    let length =
+        unsafe { libc::readlinkat(link.as_raw_fd(), c"".as_ptr(), text.as_mut_ptr().cast(), text.len()) };
     text.truncate(usize::try_from(length).map_err(|_| io::Error::last_os_error())?);
     Ok(PathBuf::from(OsString::from_vec(text)))
 }

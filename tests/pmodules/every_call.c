@@ -99,6 +99,24 @@ static int32_t memory(const cenotaph_pmodule_host *host, uint64_t start) {
     return 0;
 }
 
+static int32_t symbols(const cenotaph_pmodule_host *host) {
+    uint64_t address = 0, size = 0, offset = 9;
+    char name[32];
+    size_t length = 0;
+    CHECK(host->symbol(host, text("libc.so"), text("nanosleep"), &address, &size) == 0 && address != 0 && size != 0);
+    CHECK(host->symbol(host, text(""), text("nanosleep"), NULL, NULL) == 0);
+    CHECK(host->symbol(host, text("ld-"), text("nanosleep"), NULL, NULL) == CENOTAPH_PMODULE_NOT_FOUND);
+    CHECK(host->symbol(host, text(""), text("no such symbol"), &address, NULL) == CENOTAPH_PMODULE_NOT_FOUND);
+    CHECK(host->symbol(host, text("libc.so"), text("getpid"), &address, NULL) == 0);
+    CHECK(host->symbolize(host, address + 1, name, sizeof name, &length, &offset) == 0 && offset == 1);
+    CHECK(length == strlen(name) && strstr(name, "getpid") != NULL);
+    CHECK(host->symbolize(host, address, name, 3, &length, NULL) == CENOTAPH_PMODULE_SHORT && length > 3);
+    CHECK(strlen(name) == 2);
+    CHECK(host->symbolize(host, address, NULL, 3, NULL, NULL) == CENOTAPH_PMODULE_NULL);
+    CHECK(host->symbolize(host, 16, name, sizeof name, NULL, NULL) == CENOTAPH_PMODULE_NOT_FOUND);
+    return 0;
+}
+
 static int32_t wishes(const cenotaph_pmodule_host *host) {
     static char large[16385];
     cenotaph_pmodule_text odd = {"caf\351", 4};
@@ -182,7 +200,7 @@ static int32_t attach(const cenotaph_pmodule_host *host, void *user) {
     CHECK(host->map(host, 0, &map) == 0 && map.start < map.end && (map.permissions & CENOTAPH_PMODULE_READABLE));
     CHECK(host->map(host, 100000, &map) == CENOTAPH_PMODULE_NOT_FOUND);
     CHECK(host->crash(host, &crash) == CENOTAPH_PMODULE_NOT_FOUND);
-    if (memory(host, module.start) != 0 || wishes(host) != 0) {
+    if (memory(host, module.start) != 0 || symbols(host) != 0 || wishes(host) != 0) {
         return CENOTAPH_PMODULE_FAILED;
     }
     if (may_not_see_notes(host) != 0 || may_not_see_what_is_finished(host) != 0) {

@@ -36,8 +36,8 @@ pub fn register(path: &Path) -> Result<Registered> {
     let file = trusted::open(path).map_err(invalid)?;
     let path = path.to_path_buf();
     let named = |why: String| format!("{}: {}", path.display(), why);
-    let description =
-        probe::within_time(|| load(&file).map(|table| table.description))?.map_err(|why| invalid(named(why)))?;
+    let description = probe::within_time(|| load(&file).map(|table| table.description))?
+        .map_err(|why| invalid(named(why)))?;
     process::keep_in_children(file.as_raw_fd());
     let expected = description.clone();
     let path = path.clone();
@@ -51,15 +51,16 @@ pub fn register(path: &Path) -> Result<Registered> {
 
 /// What it said when it was probed is what it is run by: the order and whether it fails closed.
 fn agrees(now: &Description, before: &Description) -> std::result::Result<(), Failure> {
-    if now == before { Ok(()) } else { Err(Failure("it describes itself otherwise than when it was probed".to_owned())) }
+    if now == before {
+        Ok(())
+    } else {
+        Err(Failure("it describes itself otherwise than when it was probed".to_owned()))
+    }
 }
 
 /// Loads the object into this process and reads its table.
 fn load(file: &File) -> std::result::Result<Table, String> {
-    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
-    // The linker names what it was given.
-    let library = Library::open(file.as_fd())
-        .map_err(|why| format!("cannot be loaded: {}", why.replace(&format!("{own}: "), "").replace(&own, "it")))?;
+    let library = Library::open(file.as_fd()).map_err(|why| format!("cannot be loaded: {why}"))?;
     Table::of(&library)
 }
 

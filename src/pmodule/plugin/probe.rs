@@ -47,9 +47,10 @@ pub(super) fn within_time(
     let ended = process::wait_end(pid);
     Ok(match received? {
         Received::Message(message) => understood(&message.bytes),
-        Received::Nothing => {
-            Err(format!("did not finish loading within {} s; its constructors should do nothing", DEADLINE.as_secs()))
-        }
+        Received::Nothing => Err(format!(
+            "did not finish loading within {} s; its constructors should do nothing",
+            DEADLINE.as_secs()
+        )),
         Received::Closed => Err(death(ended)),
         Received::Malformed(why) => Err(format!("sent something else than its description: {why}")),
     })

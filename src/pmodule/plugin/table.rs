@@ -39,7 +39,9 @@ impl Table {
     /// the filters in it.
     pub(super) unsafe fn read(table: *const abi::Pmodule) -> Result<Self, String> {
         if table.is_null() {
-            return Err(format!("cannot work with ABI {ABI} of this version: its entry function returned NULL"));
+            return Err(format!(
+                "cannot work with ABI {ABI} of this version: its entry function returned NULL"
+            ));
         }
         let words = table.cast::<u32>();
         // SAFETY: not NULL; every table of any version has at least its size.
@@ -55,7 +57,9 @@ impl Table {
         }
         let needed = size_of::<abi::Pmodule>();
         if size < needed {
-            return Err(format!("its table has {size} bytes, ABI {ABI} has {needed}; set `size` to sizeof(cenotaph_pmodule)"));
+            return Err(format!(
+                "its table has {size} bytes, ABI {ABI} has {needed}; set `size` to sizeof(cenotaph_pmodule)"
+            ));
         }
         // SAFETY: as many bytes as the structure has are there; integers and pointers take any value. Function pointers are
         // NULL or functions of their type, which is the header's contract.
@@ -93,7 +97,13 @@ unsafe fn describe(table: &abi::Pmodule) -> Result<Description, String> {
         };
         frames.push(describe::FrameFilter { module, symbol, faulting: filter.faulting != 0 });
     }
-    Ok(Description { name, priority: table.priority, events: events(table)?, frames, redacts: table.redacts != 0 })
+    Ok(Description {
+        name,
+        priority: table.priority,
+        events: events(table)?,
+        frames,
+        redacts: table.redacts != 0,
+    })
 }
 
 /// The events of the bits, each of which needs its callback.

@@ -127,5 +127,6 @@ pub(super) unsafe extern "C" fn fail(_: HostPointer, why: Text) -> i32 {
 
 pub(super) unsafe extern "C" fn error(_: HostPointer) -> Text {
     // The words stay where they are until the next function of this event refuses something.
-    current(|call| call.error.try_borrow().map_or(Text::EMPTY, |words| Text::lend(&words))).unwrap_or(Text::EMPTY)
+    current(|call| call.error.try_borrow().map_or(Text::EMPTY, |words| Text::lend(&words)))
+        .unwrap_or(Text::EMPTY)
 }

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_void};
 use super::super::super::abi::{self, HostPointer, Status, Text};
 use super::border::{Refusal, fill, guarded, offer, store, text};
 use super::{Call, Sees, lend, no_target};
-use crate::target::{Registers, Target};
+use crate::target::{Module, Registers, Target};
 
 /// Memory is read in pieces of this size, so that a wild length costs nothing.
 const PIECE: usize = 64 << 10;
@@ -130,21 +130,18 @@ pub(super) unsafe extern "C" fn read_string(
     })
 }
 
-pub(super) unsafe extern "C" fn read_register(
-    _: HostPointer,
-    id: i32,
-    name: Text,
-    value: *mut u64,
-) -> i32 {
+pub(super) unsafe extern "C" fn read_register(_: HostPointer, id: i32, name: Text, value: *mut u64) -> i32 {
     guarded(|call| {
         // SAFETY: the header's contract.
         let name = unsafe { text(name, "the register's name") }?;
         let thread = target(call)?.threads.iter().find(|thread| thread.id == id);
         let thread = thread.ok_or_else(|| Refusal::not_found("no thread has this id"))?;
         let registers = thread.registers.as_ref();
-        let registers =
-            registers.ok_or_else(|| Refusal::not_found("the thread could not be stopped, or its registers not be read"))?;
-        let found = register(registers, name).ok_or_else(|| Refusal::not_found("no register has this name"))?;
+        let registers = registers.ok_or_else(|| {
+            Refusal::not_found("the thread could not be stopped, or its registers not be read")
+        })?;
+        let found =
+            register(registers, name).ok_or_else(|| Refusal::not_found("no register has this name"))?;
         // SAFETY: the header's contract: there is room for two.
         unsafe { store(value.cast::<[u64; 2]>(), [found as u64, (found >> 64) as u64], "the value") }
     })
@@ -193,7 +190,13 @@ pub(super) unsafe extern "C" fn thread_at(_: HostPointer, index: usize, out: *mu
             Sees::Dump(dump) => {
                 let id = dump.layout().threads.get(index).ok_or_else(end)?.id;
                 let crashed = dump.layout().exception.as_ref().is_some_and(|crash| crash.thread_id == id);
-                abi::Thread { size: 0, id: id.cast_signed(), crashed: crashed.into(), signal: 0, name: Text::EMPTY }
+                abi::Thread {
+                    size: 0,
+                    id: id.cast_signed(),
+                    crashed: crashed.into(),
+                    signal: 0,
+                    name: Text::EMPTY,
+                }
             }
             Sees::Noted(_) | Sees::Report(_) => return Err(no_target()),
         };
@@ -235,7 +238,9 @@ pub(super) unsafe extern "C" fn map_at(_: HostPointer, index: usize, out: *mut a
         let permissions = bits.into_iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
         let (start, end, offset) = (map.range.start, map.range.end, map.offset);
         // SAFETY: the header's contract.
-        unsafe { fill(out, abi::Map { size: 0, permissions, start, end, offset, name: Text::lend(&map.name) }) }
+        unsafe {
+            fill(out, abi::Map { size: 0, permissions, start, end, offset, name: Text::lend(&map.name) })
+        }
     })
 }
 
@@ -270,9 +275,31 @@ pub(super) unsafe extern "C" fn symbol(
     size: *mut u64,
 ) -> i32 {
     guarded(|call| {
-        let _ = (module, name, address, size, target(call)?);
-        Err(Refusal::not_found("no module exports it"))
+        let target = target(call)?;
+        // SAFETY: the header's contract; so below.
+        let (module, name) =
+            unsafe { (text(module, "the module's name")?, text(name, "the symbol's name")?) };
+        let found = match module {
+            "" => target.symbol(name),
+            _ => (0..target.modules.len())
+                .filter(|&index| is_called(&target.modules[index], module))
+                .find_map(|index| target.symbol_in(index, name)),
+        };
+        let found = found.ok_or_else(|| Refusal::not_found("no such module exports it"))?;
+        // SAFETY: as above.
+        unsafe {
+            offer(address, found.address);
+            offer(size, found.size);
+        }
+        Ok(())
     })
+}
+
+/// Whether a module's file name, or the name that it gives itself, starts with `start`.
+fn is_called(module: &Module, start: &str) -> bool {
+    [&module.path, &module.name]
+        .iter()
+        .any(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(start)))
 }
 
 pub(super) unsafe extern "C" fn symbolize(
@@ -284,7 +311,23 @@ pub(super) unsafe extern "C" fn symbolize(
     offset: *mut u64,
 ) -> i32 {
     guarded(|call| {
-        let _ = (address, buffer, size, length, offset, target(call)?);
-        Err(Refusal::not_found("no module exports it"))
+        let found = target(call)?.symbolize(address);
+        let (symbol, distance) =
+            found.ok_or_else(|| Refusal::not_found("no exported symbol holds the address"))?;
+        let Some(room) = size.checked_sub(1).filter(|_| !buffer.is_null()) else {
+            return Err(Refusal::null("the buffer"));
+        };
+        let cut = symbol.name.floor_char_boundary(room);
+        // SAFETY: the header's contract: the buffer has `size` bytes, and `cut` and the terminator fit into them.
+        unsafe {
+            std::ptr::copy_nonoverlapping(symbol.name.as_ptr(), buffer.cast::<u8>(), cut);
+            buffer.add(cut).write(0);
+            offer(length, symbol.name.len());
+            offer(offset, distance);
+        }
+        if cut < symbol.name.len() {
+            return Err(Refusal(Status::Short, "the symbol's name did not fit".to_owned()));
+        }
+        Ok(())
     })
 }

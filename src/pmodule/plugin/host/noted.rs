@@ -72,11 +72,7 @@ pub(super) unsafe extern "C" fn reason(_: HostPointer, out: *mut abi::Reason) ->
     })
 }
 
-pub(super) unsafe extern "C" fn attribute_at(
-    _: HostPointer,
-    index: usize,
-    out: *mut abi::Attribute,
-) -> i32 {
+pub(super) unsafe extern "C" fn attribute_at(_: HostPointer, index: usize, out: *mut abi::Attribute) -> i32 {
     guarded(|call| {
         let (_, attributes, _) = notes(call)?;
         let attribute = attributes.get(index);
@@ -126,8 +122,10 @@ pub(super) unsafe extern "C" fn frame_at(
         let thread =
             trace.threads.get(thread).ok_or_else(|| Refusal::not_found("there are not as many threads"))?;
         let number = frame;
-        let frame =
-            thread.frames.get(number).ok_or_else(|| Refusal::not_found("the thread has not as many frames"))?;
+        let frame = thread
+            .frames
+            .get(number)
+            .ok_or_else(|| Refusal::not_found("the thread has not as many frames"))?;
         let module = frame.module.and_then(|index| trace.modules.get(index));
         let found = abi::Frame {
             size: 0,

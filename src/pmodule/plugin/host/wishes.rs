@@ -39,7 +39,9 @@ fn range(address: u64, length: u64) -> Result<std::ops::Range<u64>, Refusal> {
 
 fn level(number: u32) -> Result<AnnotationLevel, Refusal> {
     let found = LEVELS.iter().find(|(known, _)| *known == number);
-    found.map(|(_, level)| *level).ok_or_else(|| Refusal::invalid(format!("no level has the number {number}")))
+    found
+        .map(|(_, level)| *level)
+        .ok_or_else(|| Refusal::invalid(format!("no level has the number {number}")))
 }
 
 pub(super) unsafe extern "C" fn annotate(_: HostPointer, number: u32, words: Text) -> i32 {
