@@ -96,7 +96,9 @@ impl Settings {
             return Err(OtherVersion { log, why });
         }
         serde_json::from_slice(bytes).map_err(|error| {
-            let why = format!("the application's settings cannot be read ({error}); install the helper of its version");
+            let why = format!(
+                "the application's settings cannot be read ({error}); install the helper of its version"
+            );
             OtherVersion { log, why }
         })
     }
@@ -160,8 +162,14 @@ fn start(
     // Sent before the program exists: the message waits in the socket.
     ours.send(&protocol::hello(&nonce), &all).map_err(|source| Error::System { call: "sendmsg", source })?;
     let hex: String = nonce.iter().map(|b| format!("{b:02x}")).collect();
-    spawn::spawn_detached(program.executable(), &program.argv, &environment(role, &hex), theirs.as_fd(), tap())
-        .map_err(|e| Error::MonitorUnavailable(format!("{} could not be started: {e}", role.name())))
+    spawn::spawn_detached(
+        program.executable(),
+        &program.argv,
+        &environment(role, &hex),
+        theirs.as_fd(),
+        tap(),
+    )
+    .map_err(|e| Error::MonitorUnavailable(format!("{} could not be started: {e}", role.name())))
 }
 
 fn environment(role: Role, nonce: &str) -> Vec<CString> {
@@ -199,7 +207,11 @@ mod tests {
         newer["config"]["audience"] = "martians".into();
         let other = read(&newer).err().unwrap();
         assert_eq!(other.log.as_deref(), Some(std::path::Path::new("/tmp/log")));
-        assert!(other.why.contains("protocol 99") && other.why.contains("install the helper"), "{}", other.why);
+        assert!(
+            other.why.contains("protocol 99") && other.why.contains("install the helper"),
+            "{}",
+            other.why
+        );
         let mut older = ours.clone();
         older.as_object_mut().unwrap().remove("protocol");
         assert!(read(&older).err().unwrap().why.contains("protocol 0"));

@@ -78,7 +78,9 @@ impl Program {
             return named("not executable; run chmod a+x on it");
         }
         if mode & 0o6000 != 0 {
-            return named("runs with privileges of its file (setuid), and would take no settings; remove that bit");
+            return named(
+                "runs with privileges of its file (setuid), and would take no settings; remove that bit",
+            );
         }
         let mut magic = [0; 4];
         if file.read_exact_at(&mut magic, 0).is_err() || &magic != b"\x7fELF" {

@@ -163,7 +163,14 @@ extern "C" fn inner(argument: *mut c_void) -> c_int {
         restore_signals(&std::mem::zeroed());
         if file >= 0 {
             let flags = libc::AT_EMPTY_PATH;
-            libc::syscall(libc::SYS_execveat, first_free - 1, c"".as_ptr(), (*plan).argv, (*plan).envp, flags);
+            libc::syscall(
+                libc::SYS_execveat,
+                first_free - 1,
+                c"".as_ptr(),
+                (*plan).argv,
+                (*plan).envp,
+                flags,
+            );
         } else {
             libc::execve((*plan).program, (*plan).argv, (*plan).envp);
         }
@@ -242,7 +249,8 @@ mod tests {
     #[test]
     fn a_missing_program_is_an_error() {
         let (_ours, theirs) = Socket::pair().unwrap();
-        let error = spawn_detached(Executable::Path(c"/nonexistent/program"), &[], &[], theirs.as_fd(), None).unwrap_err();
+        let error = spawn_detached(Executable::Path(c"/nonexistent/program"), &[], &[], theirs.as_fd(), None)
+            .unwrap_err();
         assert!(error.to_string().contains("execve"), "{error}");
     }
 }
