@@ -22,6 +22,8 @@ use std::time::Duration;
 use crash_context::CrashContext;
 
 pub use maps::{Mapping, find};
+#[allow(unused_imports, reason = "for what runs in a process of its own")]
+pub(crate) use memory::MemFile;
 pub use memory::Memory;
 pub use modules::{Module, VDSO};
 pub use registers::{FLOAT_LEN, Float, GENERAL_LEN, Registers, Traced};
@@ -164,6 +166,22 @@ impl Target {
     /// Its memory. After [`release`](Self::release) it changes while it is read, or is gone.
     pub fn memory(&self) -> &dyn Memory {
         &*self.memory
+    }
+
+    /// A reader of the same memory for a forked child that may make no system call but `pread`; it is opened now. For a
+    /// live process that is `/proc/PID/mem`, for a core file its files. `None` if opening was refused: reads then have
+    /// to be asked of this process.
+    #[allow(dead_code, reason = "for what runs in a process of its own")]
+    pub(crate) fn memory_by_pread(&self) -> Option<Box<dyn Memory>> {
+        self.memory.by_pread()
+    }
+
+    /// In a forked child: reads `memory` from here on, and leaves the threads to the parent, who stopped them. Dropping
+    /// the child's copy lets nobody go.
+    #[allow(dead_code, reason = "for what runs in a process of its own")]
+    pub(crate) fn with_memory(&mut self, memory: Box<dyn Memory>) {
+        self.memory = memory;
+        std::mem::forget(self.stopped.take());
     }
 
     /// The first value of `key` in the auxiliary vector (getauxval(3)).
