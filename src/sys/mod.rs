@@ -1,6 +1,7 @@
 //! Thin wrappers around system calls, each with its contract. The only other places with `unsafe` are
 //! `capture` (the handler) and the C interface.
 
+pub(crate) mod confine;
 pub(crate) mod kept;
 #[cfg(feature = "pmodule-plugins")]
 pub(crate) mod library;
@@ -9,6 +10,7 @@ pub(crate) mod process;
 pub(crate) mod procfs;
 pub(crate) mod ptrace;
 pub(crate) mod remote;
+mod seccomp;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod trusted;

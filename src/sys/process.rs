@@ -254,6 +254,11 @@ pub(crate) fn keep_in_children(fd: RawFd) {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(fd);
 }
 
+/// What [`keep_in_children`] was told.
+pub(super) fn kept_in_children() -> Vec<RawFd> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
 /// No core file of this process: it may hold what nobody should keep.
 #[cfg(feature = "pmodule-plugins")]
 pub(crate) fn no_core() {
@@ -266,7 +271,7 @@ pub(crate) fn no_core() {
 /// the destructors of what it closes here.
 pub(crate) fn close_all_but(keep: RawFd) {
     let mut kept = vec![0, 1, 2, keep];
-    kept.extend(KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter());
+    kept.extend(kept_in_children());
     if cfg!(feature = "raw-tap") {
         kept.push(super::spawn::CHILD_TAP);
     }
