@@ -3,10 +3,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::BufReader;
 use std::ops::{Deref, Range};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{LittleEndian, ReadRef};
 
 use super::layout::ModuleEntry;
+use crate::target::{noted_id, open_regular};
 
 /// The most bytes taken of one section. Firefox's libxul, among the largest, has 14 MB of `.eh_frame`.
 pub const MAX_SECTION: u64 = 128 << 20;
@@ -93,16 +93,6 @@ impl Binaries for FileBinaries {
     }
 }
 
-/// Opening a device or a pipe may block or have effects, so the look comes first and again after.
-fn open_regular(path: &Path) -> Option<File> {
-    if !path.is_absolute() || !path.metadata().ok()?.is_file() {
-        return None;
-    }
-    let file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
-    file.metadata().ok()?.is_file().then_some(file)
-}
-
 /// The build id of a binary by its file alone; Breakpad's stand-in for one that has none. `None` if it is no regular file
 /// or no 64-bit ELF binary.
 pub(super) fn file_id(path: &Path) -> Option<Vec<u8>> {
@@ -170,23 +160,6 @@ fn has_build_id<'data, R: ReadRef<'data>>(
         None => text_fold(header, data).is_some_and(|fold| fold == build_id),
     }
 }
-
-fn noted_id<'data, R: ReadRef<'data>>(header: &FileHeader64<LittleEndian>, data: R) -> Option<&'data [u8]> {
-    let endian = LittleEndian;
-    let segments = header.program_headers(endian, data).ok()?;
-    for segment in segments.iter().filter(|segment| segment.p_filesz(endian) <= MAX_NOTES) {
-        let Ok(Some(mut notes)) = segment.notes(endian, data) else { continue };
-        while let Ok(Some(note)) = notes.next() {
-            if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
-                return Some(note.desc());
-            }
-        }
-    }
-    None
-}
-
-/// The most bytes of notes looked at; they are some dozens.
-const MAX_NOTES: u64 = 1 << 16;
 
 fn text_fold<'data, R: ReadRef<'data>>(header: &FileHeader64<LittleEndian>, data: R) -> Option<[u8; 16]> {
     let endian = LittleEndian;

@@ -20,6 +20,15 @@ const MOST_DYNAMIC: u64 = 1 << 12;
 /// The longest name of a library that is believed.
 pub(super) const LONGEST_NAME: u64 = 256;
 
+// Tags of a dynamic section (elf(5), `<elf.h>`).
+pub(super) const DT_HASH: u64 = 4;
+pub(super) const DT_STRTAB: u64 = 5;
+pub(super) const DT_SYMTAB: u64 = 6;
+pub(super) const DT_STRSZ: u64 = 10;
+const DT_SONAME: u64 = 14;
+pub(super) const DT_GNU_HASH: u64 = 0x6fff_fef5;
+pub(super) const DT_VERSYM: u64 = 0x6fff_fff0;
+
 /// Where more is to be found, as addresses in the process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Head {
@@ -27,6 +36,10 @@ pub(super) struct Head {
     pub(super) notes: Vec<(Range<u64>, u32)>,
     /// The dynamic section.
     pub(super) dynamic: Option<Range<u64>>,
+    /// What is added to the binary's own addresses. It wraps around where those are higher than the process's.
+    pub(super) bias: u64,
+    /// Where the binary says that it ends, zero-initialized data included. The file's mappings end before.
+    pub(super) end: u64,
 }
 
 /// Reads the beginning of the module at `addresses`. `None` if that is no 64-bit little-endian ELF binary.
@@ -35,7 +48,11 @@ pub(super) fn head(page: &[u8], addresses: &Range<u64>) -> Option<Head> {
     let header = FileHeader64::<LittleEndian>::parse(page).ok()?;
     let Ok(segments) = header.program_headers(endian, page) else { return Some(Head::default()) };
     let loads = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD);
-    let first = loads.map(|segment| segment.p_vaddr(endian)).min().unwrap_or(0) & !0xfff;
+    let first = loads.clone().map(|segment| segment.p_vaddr(endian)).min().unwrap_or(0) & !0xfff;
+    let bias = addresses.start.wrapping_sub(first);
+    let ends = loads.map(|segment| {
+        bias.wrapping_add(segment.p_vaddr(endian)).checked_add(segment.p_memsz(endian)).unwrap_or(0)
+    });
     let place = |segment: &elf::ProgramHeader64<LittleEndian>, most: u64| {
         let start = segment.p_vaddr(endian).checked_sub(first)?.checked_add(addresses.start)?;
         let end = start.checked_add(segment.p_memsz(endian).min(most))?.min(addresses.end);
@@ -47,6 +64,8 @@ pub(super) fn head(page: &[u8], addresses: &Range<u64>) -> Option<Head> {
     Some(Head {
         notes: notes.filter_map(|note| Some((place(note, MOST_NOTES)?, align(note)))).collect(),
         dynamic: dynamics.next().and_then(|dynamic| place(dynamic, MOST_DYNAMIC)),
+        bias,
+        end: ends.max().unwrap_or(0).max(addresses.end),
     })
 }
 
@@ -62,20 +81,24 @@ pub(super) fn build_id(notes: &[u8], align: u32) -> Option<Vec<u8>> {
     None
 }
 
-/// Where the module at `addresses` keeps its own name (DT_SONAME), if it has one.
-pub(super) fn name(dynamic: &[u8], addresses: &Range<u64>) -> Option<Range<u64>> {
+/// Tags and values of a dynamic section up to its end (DT_NULL).
+pub(super) fn entries(dynamic: &[u8]) -> impl Iterator<Item = (u64, u64)> {
     let entries = dynamic.chunks_exact(size_of::<Dyn64<LittleEndian>>());
-    let mut entries = entries.map(|entry| {
+    let entries = entries.map(|entry| {
         let number = |at: usize| entry[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         (number(0), number(8))
     });
+    entries.take_while(|(tag, _)| *tag != 0)
+}
+
+/// Where the module at `addresses` keeps its own name (DT_SONAME), if it has one.
+pub(super) fn name(dynamic: &[u8], addresses: &Range<u64>) -> Option<Range<u64>> {
     let (mut table, mut length, mut offset) = (None, None, None);
-    // DT_NULL, DT_STRTAB, DT_STRSZ, DT_SONAME (elf(5)).
-    for (tag, value) in entries.by_ref().take_while(|(tag, _)| *tag != 0) {
+    for (tag, value) in entries(dynamic) {
         match tag {
-            5 => table = Some(value),
-            10 => length = Some(value),
-            14 => offset = Some(value),
+            DT_STRTAB => table = Some(value),
+            DT_STRSZ => length = Some(value),
+            DT_SONAME => offset = Some(value),
             _ => {}
         }
     }

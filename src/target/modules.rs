@@ -11,9 +11,11 @@ use super::memory::Memory;
 /// How the vdso is called: Breakpad's name for it, since the kernel's is no path.
 pub const VDSO: &str = "linux-gate.so";
 /// What the kernel puts behind the path of a file that is no more.
-const DELETED: &str = " (deleted)";
+pub(super) const DELETED: &str = " (deleted)";
 /// Smaller mappings are no binaries.
 const SMALLEST: u64 = 4096;
+/// The most modules; large programs have some hundred.
+const MOST: usize = 1 << 13;
 
 /// A binary in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,7 @@ pub(super) fn read(
         groups.swap(0, main);
     }
     groups.retain(Group::may_be_module);
+    groups.truncate(MOST);
     let begin = |group: &Group| group.range.start..group.range.end.min(group.range.start + elf::HEAD);
     let pages = memory.read_ranges(&groups.iter().map(begin).collect::<Vec<_>>());
     let found: Vec<(Group, Head)> = groups
