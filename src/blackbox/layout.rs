@@ -56,6 +56,8 @@ pub(crate) enum Counter {
     SteppedDown,
     /// Reports removed to stay within age, count and size limits.
     Expired,
+    /// Crashes of which a pmodule did not want a report.
+    Vetoed,
 }
 
 /// The first words.

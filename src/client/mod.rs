@@ -87,6 +87,8 @@ pub struct Status {
     pub stepped_down: u64,
     /// Reports removed to stay within the limits of age, count and size.
     pub expired: u64,
+    /// Crashes of which a pmodule did not want a report.
+    pub vetoed: u64,
 }
 
 /// The monitor, as far as the application can tell.
@@ -115,8 +117,10 @@ impl Config {
     /// [`Error::MonitorUnavailable`], [`Error::AlreadyInstalled`], [`Error::System`]. The application is then as it was
     /// before and may go on without.
     pub fn install(self) -> Result<Guard> {
+        let registered = self.pmodules.clone();
         let mut config = self.validate()?;
-        let entered = monitor::become_role();
+        let entered = monitor::become_role(registered);
+        entered.check(&config)?;
         let mut slot = CLIENT.write().unwrap_or_else(PoisonError::into_inner);
         if slot.is_some() {
             if handlers::is_armed() {
@@ -136,7 +140,7 @@ impl Config {
         }
         let (blackbox, link) = process::without_file_size_signal(|| {
             let blackbox = Blackbox::create()?;
-            let link = monitor::launch(&config, &blackbox, entered)?;
+            let link = monitor::launch(&config, &blackbox, entered.is_entered())?;
             Ok::<_, Error>((blackbox, link))
         })?;
         handlers::arm(Armament {
@@ -206,6 +210,7 @@ impl Guard {
             failed: 0,
             stepped_down: 0,
             expired: 0,
+            vetoed: 0,
         })
     }
 
@@ -250,6 +255,7 @@ pub fn status() -> Result<Status> {
         failed: counted(Count::Failed),
         stepped_down: counted(Count::SteppedDown),
         expired: counted(Count::Expired),
+        vetoed: counted(Count::Vetoed),
     })
 }
 

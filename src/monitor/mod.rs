@@ -7,17 +7,20 @@
 
 mod captured;
 mod delivery;
+mod inspection;
 mod job;
 mod launch;
 mod log;
 mod outcome;
+mod pmodules;
 mod role;
 mod stages;
 mod supervisor;
 #[cfg(feature = "upload")]
 mod uploader;
+mod wishes;
 mod worker;
 
 pub(crate) use launch::launch;
 pub(crate) use role::become_role;
-pub use role::monitor_entry;
+pub use role::{monitor_entry, monitor_entry_with};

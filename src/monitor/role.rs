@@ -1,6 +1,6 @@
 //! The first moments of a re-executed program: finding out that it is a monitor, and becoming one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::launch::{ROLE_VARIABLE, Role, Settings};
@@ -8,6 +8,7 @@ use super::supervisor;
 use crate::blackbox::{Blackbox, MonitorState};
 use crate::config::ValidConfig;
 use crate::error::{Error, Result};
+use crate::pmodule::Registered;
 use crate::protocol::{self, ClientMessage, MAX_MESSAGE, NONCE};
 use crate::sys::memory::read_memfd;
 use crate::sys::socket::{Received, Socket};
@@ -18,25 +19,62 @@ const MAX_SETTINGS: u64 = 1 << 20;
 /// The launcher sends before it starts us, so this only has to outlast a paused machine.
 const HELLO_WAIT: Duration = Duration::from_secs(2);
 
-static ENTERED: AtomicBool = AtomicBool::new(false);
+/// The names of the pmodules that `main` began with.
+static ENTERED: OnceLock<Vec<String>> = OnceLock::new();
 
 /// Becomes a monitor if this process was started as one, and does not return then. Call it at the very top of
 /// `main`, before the application opens windows, takes locks or starts threads.
 ///
-/// `Config::install` does the same, later; with this line nothing of the application runs twice.
+/// `Config::install` does the same, later; with this line nothing of the application runs twice. A program with
+/// [pmodules](crate::pmodule) calls [`monitor_entry_with`].
 pub fn monitor_entry() {
-    ENTERED.store(true, Ordering::Relaxed);
-    become_role();
+    monitor_entry_with(Vec::new());
+}
+
+/// As [`monitor_entry`], for a program whose configuration names [pmodules](crate::Config::pmodule): the same ones.
+pub fn monitor_entry_with(pmodules: Vec<Registered>) {
+    let names = pmodules.iter().map(|pmodule| pmodule.description.name.clone()).collect();
+    let _ = ENTERED.set(names);
+    become_role(pmodules);
+}
+
+/// Whether `main` begins with [`monitor_entry`], and which pmodules a monitor of this program would have then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entered(Option<&'static [String]>);
+
+impl Entered {
+    /// Whether it does.
+    pub(crate) fn is_entered(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether the monitor will have what `config` names.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] with the way out.
+    pub(crate) fn check(self, config: &ValidConfig) -> Result<()> {
+        let (Some(names), None) = (self.0, &config.helper) else { return Ok(()) };
+        match config.pmodules.iter().find(|pmodule| !names.contains(&pmodule.name)) {
+            None => Ok(()),
+            Some(missing) => Err(Error::InvalidConfig {
+                field: "pmodule",
+                reason: format!(
+                    "the monitor would not have {}: begin main with monitor_entry_with(...) and name it there too, in the \
+                     place of monitor_entry()",
+                    missing.name
+                ),
+            }),
+        }
+    }
 }
 
 /// Whether `main` begins with [`monitor_entry`].
-pub(super) fn entered() -> bool {
-    ENTERED.load(Ordering::Relaxed)
+fn entered() -> Entered {
+    Entered(ENTERED.get().map(Vec::as_slice))
 }
 
-/// Does not return if this process was started as a monitor or uploader. Returns whether `main` begins with
-/// [`monitor_entry`].
-pub(crate) fn become_role() -> bool {
+/// Does not return if this process was started as a monitor or uploader. `pmodules` are those of a monitor.
+pub(crate) fn become_role(pmodules: Vec<Registered>) -> Entered {
     // Whoever starts a set-user-id program chooses its environment and descriptors, and would choose our settings: files
     // written and processes read with the program's privileges. No launcher of ours starts one.
     if process::is_privileged() {
@@ -46,7 +84,7 @@ pub(crate) fn become_role() -> bool {
     let Some((role, nonce)) = value.to_str().and_then(parse_role) else { return entered() };
     let threads = procfs::own_threads();
     process::remove_variable(ROLE_VARIABLE);
-    let Ok(start) = greet(nonce) else {
+    let Ok(start) = greet(nonce, pmodules) else {
         // The variable leaked into an ordinary run of the program, or the launcher died: not a role for us.
         return entered();
     };
@@ -75,13 +113,15 @@ pub(super) struct Start {
     pub(super) crash: Option<Socket>,
     pub(super) blackbox: Blackbox,
     pub(super) config: ValidConfig,
+    /// In Rust.
+    pub(super) pmodules: Vec<Registered>,
     /// From the uploader before this one.
     #[cfg_attr(not(feature = "upload"), expect(dead_code, reason = "only uploaders read it"))]
     pub(super) learnt: serde_json::Value,
 }
 
 /// Receives the launcher's first message.
-fn greet(nonce: [u8; NONCE]) -> Result<Start> {
+fn greet(nonce: [u8; NONCE], pmodules: Vec<Registered>) -> Result<Start> {
     // Checked through a copy first: in a program that is no monitor the number belongs to someone else.
     let control = Socket::from_fd(spawn::copy_inherited()?)?;
     let Received::Message(message) = control.receive(MAX_MESSAGE, HELLO_WAIT)? else {
@@ -103,7 +143,7 @@ fn greet(nonce: [u8; NONCE]) -> Result<Start> {
         Some(blackbox) => (Some(Socket::from_fd(first)?), blackbox),
         None => (None, first),
     };
-    Ok(Start { control, crash, blackbox: Blackbox::from_fd(blackbox)?, config, learnt })
+    Ok(Start { control, crash, blackbox: Blackbox::from_fd(blackbox)?, config, pmodules, learnt })
 }
 
 fn parse_role(value: &str) -> Option<(Role, [u8; NONCE])> {
@@ -126,6 +166,21 @@ fn parse_role(value: &str) -> Option<(Role, [u8; NONCE])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::pmodule::{Description, Event};
+
+    #[test]
+    fn a_monitor_without_its_pmodules_is_refused_before_it_is_started() {
+        let mut config = Config::new("a", "1").spool("/x").validate().unwrap();
+        config.pmodules = vec![Description::new("one").on(Event::Attach)];
+        let names: &[String] = &["one".to_owned()];
+        assert!(Entered(None).check(&config).is_ok(), "install() itself becomes the monitor");
+        assert!(Entered(Some(names)).check(&config).is_ok());
+        let refused = Entered(Some(&[])).check(&config).unwrap_err().to_string();
+        assert!(refused.contains("one") && refused.contains("monitor_entry_with"), "{refused}");
+        config.helper = Some("/usr/bin/cenotaph-monitor".into());
+        assert!(Entered(Some(&[])).check(&config).is_ok());
+    }
 
     #[test]
     fn reads_roles() {

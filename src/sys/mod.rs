@@ -1,12 +1,14 @@
 //! Thin wrappers around system calls, each with its contract. The only other places with `unsafe` are
 //! `capture` (the handler) and the C interface.
 
+pub(crate) mod confine;
 pub(crate) mod kept;
 pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod procfs;
 pub(crate) mod ptrace;
 pub(crate) mod remote;
+mod seccomp;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 

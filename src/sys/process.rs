@@ -71,6 +71,28 @@ pub(crate) fn reap(pid: libc::pid_t, wait: bool) {
     let _ = super::retry(|| unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) });
 }
 
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By exit(3) with this code.
+    Exit(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Somebody else has waited for it.
+    Unknown,
+}
+
+/// Collects a child of ours that ends or has ended, and says how.
+pub(crate) fn wait_end(pid: libc::pid_t) -> Ended {
+    let mut status = 0;
+    // SAFETY: `status` is a place for the status.
+    match super::retry(|| unsafe { libc::waitpid(pid, &raw mut status, 0) }) {
+        Ok(_) if libc::WIFSIGNALED(status) => Ended::Signal(libc::WTERMSIG(status)),
+        Ok(_) if libc::WIFEXITED(status) => Ended::Exit(libc::WEXITSTATUS(status)),
+        _ => Ended::Unknown,
+    }
+}
+
 /// Removes a variable from the environment, if nobody else can be reading it.
 pub(crate) fn remove_variable(name: &str) {
     if super::procfs::own_threads() == 1 {

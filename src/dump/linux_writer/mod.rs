@@ -8,12 +8,14 @@ mod context;
 mod layout;
 mod stacks;
 mod system;
+mod taking;
 
 use std::ops::Range;
 
 use zeroize::Zeroize;
 
 pub use stacks::END;
+pub use taking::{Piece, Taking};
 
 use super::indirect::{self, Pointers};
 use crate::error::Result;
