@@ -18,6 +18,7 @@ mod registers;
 mod sections;
 mod stop;
 mod symbols;
+mod unwind_tables;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -36,6 +37,7 @@ pub use modules::{Module, VDSO};
 pub use registers::{FLOAT_LEN, Float, GENERAL_LEN, Registers, Traced};
 pub use sections::Section;
 pub use symbols::{Symbol, SymbolKind};
+pub use unwind_tables::UnwindTables;
 
 use crate::error::{Error, Result};
 use crate::sys::procfs;
