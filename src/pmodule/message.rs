@@ -104,7 +104,7 @@ mod tests {
     fn an_answer_comes_together_again() {
         for length in [1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
             let answer: Vec<u8> = (0..length).map(|i| i as u8).collect();
-            let mut together = Vec::new();
+            let mut together: Vec<u8> = Vec::new();
             let messages: Vec<_> = pieces(&answer).collect();
             for (i, message) in messages.iter().enumerate() {
                 let Some(Said::Piece { bytes, last }) = Said::parse(message) else { panic!("{length}") };
