@@ -21,8 +21,8 @@ use crate::privacy::Audience;
 use crate::private_file;
 use crate::report::{Level, ValueRef};
 use crate::sys::kept::Kept;
-use crate::sys::process;
 use crate::sys::socket::{Received, Socket};
+use crate::sys::{process, trusted};
 
 /// The one client of this process.
 static CLIENT: RwLock<Option<Arc<Client>>> = RwLock::new(None);
@@ -101,6 +101,8 @@ pub enum Monitor {
     Ready,
     /// It gave up because the program had started threads before it reached `install()` or `monitor_entry()`.
     RefusedThreads,
+    /// The [helper](Config::helper) is of another version than this library, and gave up. A crash now is not reported.
+    OtherVersion,
     /// It ended. A crash now is not reported.
     Gone,
 }
@@ -132,6 +134,7 @@ impl Config {
         }
         check_spool(&config.spool)?;
         check_authorities(&config)?;
+        check_plugins(&config)?;
         getrandom::fill(&mut config.session)
             .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
         if process::is_init() {
@@ -243,6 +246,7 @@ pub fn status() -> Result<Status> {
     Ok(Status {
         monitor: match client.blackbox.monitor_state() {
             MonitorState::RefusedThreads => Monitor::RefusedThreads,
+            MonitorState::OtherVersion => Monitor::OtherVersion,
             _ if gone => Monitor::Gone,
             MonitorState::Starting => Monitor::Starting,
             MonitorState::Ready => Monitor::Ready,
@@ -346,6 +350,15 @@ fn check_authorities(config: &ValidConfig) -> Result<()> {
     #[cfg(not(feature = "upload"))]
     let _ = config;
     Ok(())
+}
+
+/// The monitor will look again, and at what is inside; but whom it tells is a log.
+fn check_plugins(config: &ValidConfig) -> Result<()> {
+    let check = |path: &std::path::PathBuf| match trusted::open(path) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(Error::InvalidConfig { field: "plugin", reason }),
+    };
+    config.plugins.iter().try_for_each(check)
 }
 
 /// Answers kept for flushes that wait.

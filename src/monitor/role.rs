@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::launch::{ROLE_VARIABLE, Role, Settings};
+use super::launch::{OtherVersion, ROLE_VARIABLE, Role, Settings};
+use super::log::Log;
 use super::supervisor;
 use crate::blackbox::{Blackbox, MonitorState};
 use crate::config::ValidConfig;
@@ -84,9 +85,11 @@ pub(crate) fn become_role(pmodules: Vec<Registered>) -> Entered {
     let Some((role, nonce)) = value.to_str().and_then(parse_role) else { return entered() };
     let threads = procfs::own_threads();
     process::remove_variable(ROLE_VARIABLE);
-    let Ok(start) = greet(nonce, pmodules) else {
+    let start = match greet(nonce, pmodules) {
+        Ok(start) => start,
+        Err(NoRole::OtherVersion) => process::exit_now(1),
         // The variable leaked into an ordinary run of the program, or the launcher died: not a role for us.
-        return entered();
+        Err(NoRole::NotOurs) => return entered(),
     };
     process::cancel_start_alarm();
     if threads > 1 {
@@ -120,30 +123,56 @@ pub(super) struct Start {
     pub(super) learnt: serde_json::Value,
 }
 
+/// Why a program is no monitor after all.
+enum NoRole {
+    /// Nobody wants it to be one.
+    NotOurs,
+    /// Its launcher is of another version. That was logged.
+    OtherVersion,
+}
+
+impl From<Error> for NoRole {
+    fn from(_: Error) -> Self {
+        Self::NotOurs
+    }
+}
+
 /// Receives the launcher's first message.
-fn greet(nonce: [u8; NONCE], pmodules: Vec<Registered>) -> Result<Start> {
+fn greet(nonce: [u8; NONCE], pmodules: Vec<Registered>) -> Result<Start, NoRole> {
     // Checked through a copy first: in a program that is no monitor the number belongs to someone else.
     let control = Socket::from_fd(spawn::copy_inherited()?)?;
     let Received::Message(message) = control.receive(MAX_MESSAGE, HELLO_WAIT)? else {
-        return Err(Error::Timeout("the launcher"));
+        return Err(NoRole::NotOurs);
     };
     match protocol::parse(&message.bytes)? {
         ClientMessage::Hello(theirs) if theirs == nonce => {}
-        _ => return Err(Error::malformed("message", "a first message without the nonce")),
+        _ => return Err(NoRole::NotOurs),
     }
     // From here on the number is ours for certain, and its copy is enough.
     spawn::close_inherited();
     let mut fds = message.fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| Error::malformed("message", "too few descriptors"));
     let settings = read_memfd(std::os::fd::AsFd::as_fd(&next()?), MAX_SETTINGS)?;
-    let Settings { config, learnt } =
-        serde_json::from_slice(&settings).map_err(|e| Error::malformed("settings", e.to_string()))?;
     let (first, second) = (next()?, fds.next());
     let (crash, blackbox) = match second {
         Some(blackbox) => (Some(Socket::from_fd(first)?), blackbox),
         None => (None, first),
     };
-    Ok(Start { control, crash, blackbox: Blackbox::from_fd(blackbox)?, config, pmodules, learnt })
+    let blackbox = Blackbox::from_fd(blackbox);
+    let Settings { config, learnt, .. } = match Settings::read(&settings) {
+        Ok(settings) => settings,
+        Err(other) => return Err(give_up(&other, blackbox.ok().as_ref())),
+    };
+    Ok(Start { control, crash, blackbox: blackbox?, config, pmodules, learnt })
+}
+
+/// Says where the application and its maker can see it that this program is of another version.
+fn give_up(other: &OtherVersion, blackbox: Option<&Blackbox>) -> NoRole {
+    Log::new(other.log.clone()).event("monitor", "other-version", &other.why);
+    if let Some(blackbox) = blackbox {
+        blackbox.set_monitor_state(MonitorState::OtherVersion);
+    }
+    NoRole::OtherVersion
 }
 
 fn parse_role(value: &str) -> Option<(Role, [u8; NONCE])> {
@@ -173,7 +202,7 @@ mod tests {
     fn a_monitor_without_its_pmodules_is_refused_before_it_is_started() {
         let mut config = Config::new("a", "1").spool("/x").validate().unwrap();
         config.pmodules = vec![Description::new("one").on(Event::Attach)];
-        let names: &[String] = vec!["one".to_owned()].leak();
+        let names: &'static [String] = vec!["one".to_owned()].leak();
         assert!(Entered(None).check(&config).is_ok(), "install() itself becomes the monitor");
         assert!(Entered(Some(names)).check(&config).is_ok());
         let refused = Entered(Some(&[])).check(&config).unwrap_err().to_string();

@@ -43,8 +43,11 @@
 //!
 //! Every crash meets an instance as it was configured: nothing carries over from an earlier one. If the worker dies between
 //! `detach` and `scrub`, the report is resumed and `scrub` and `verdict` are called on a fresh instance that saw no earlier event.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+#[cfg(feature = "pmodule-plugins")]
+#[allow(unsafe_code, reason = "the border to C")]
+mod abi;
 mod check;
 mod child;
 mod describe;
@@ -52,6 +55,9 @@ mod edit;
 mod event;
 mod message;
 pub mod plan;
+#[cfg(feature = "pmodule-plugins")]
+#[allow(unsafe_code, reason = "the border to C")]
+pub mod plugin;
 mod registered;
 pub mod runner;
 mod watch;

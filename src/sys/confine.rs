@@ -80,7 +80,9 @@ pub(crate) fn descriptors() -> Vec<RawFd> {
 }
 
 fn close_all_but(keep: &[RawFd]) {
-    let mut keep: Vec<RawFd> = [0, 1, 2].iter().chain(keep).copied().collect();
+    // A pmodule that is a shared object is loaded from one.
+    let mut keep: Vec<RawFd> =
+        [0, 1, 2].iter().chain(keep).copied().chain(super::process::kept_in_children()).collect();
     keep.sort_unstable();
     keep.dedup();
     let mut first = 0;

@@ -3,6 +3,8 @@
 
 pub(crate) mod confine;
 pub(crate) mod kept;
+#[cfg(feature = "pmodule-plugins")]
+pub(crate) mod library;
 pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod procfs;
@@ -11,6 +13,7 @@ pub(crate) mod remote;
 mod seccomp;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod trusted;
 
 /// Repeats a system call while a signal interrupts it, and turns -1 into `errno`.
 pub(crate) fn retry(mut call: impl FnMut() -> libc::c_int) -> std::io::Result<libc::c_int> {

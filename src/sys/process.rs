@@ -2,7 +2,8 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
@@ -244,10 +245,33 @@ pub(crate) fn is_writable(directory: &std::path::Path) -> io::Result<()> {
     super::retry(|| unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) }).map(|_| ())
 }
 
-/// Closes every descriptor but `keep` (and, in a test build, the raw tap). For a forked child that will never run
+/// Descriptors of this process that forked children need.
+static KEPT: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+/// Has [`close_all_but`] leave `fd` open, whose owner never closes it.
+#[cfg(feature = "pmodule-plugins")]
+pub(crate) fn keep_in_children(fd: RawFd) {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(fd);
+}
+
+/// What [`keep_in_children`] was told.
+pub(super) fn kept_in_children() -> Vec<RawFd> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// No core file of this process: it may hold what nobody should keep.
+#[cfg(feature = "pmodule-plugins")]
+pub(crate) fn no_core() {
+    let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a limit that the kernel reads.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) };
+}
+
+/// Closes every descriptor but `keep`, those of `keep_in_children` (and, in a test build, the raw tap). For a forked child that will never run
 /// the destructors of what it closes here.
-pub(crate) fn close_all_but(keep: std::os::fd::RawFd) {
+pub(crate) fn close_all_but(keep: RawFd) {
     let mut kept = vec![0, 1, 2, keep];
+    kept.extend(kept_in_children());
     if cfg!(feature = "raw-tap") {
         kept.push(super::spawn::CHILD_TAP);
     }
