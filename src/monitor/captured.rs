@@ -27,7 +27,7 @@ use crate::privacy::{Stage, Verdict};
 use crate::protocol::{CaptureRequest, Cause};
 use crate::report::{Detail, Reason, ReportId, StackTrace};
 use crate::sys::{memory, process, procfs, remote};
-use crate::target::{self, Target};
+use crate::target::{self, Target, UnwindTables};
 
 /// Who takes the dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(super) enum Writer {
 pub(super) struct Captured {
     pub(super) meta: Meta,
     pub(super) dump: Vec<u8>,
+    /// Unwind tables that no file has. They are used for the frames and go no further.
+    pub(super) tables: Vec<UnwindTables>,
 }
 
 /// What goes with the memory.
@@ -120,7 +122,7 @@ pub(super) fn capture(
     if let Some((pmodule, Veto { reason })) = plan::plan(&ran).veto {
         return Ok(Capture::Vetoed { pmodule, reason });
     }
-    let Taken { dump, start_up: strings, mut notes } = taken;
+    let Taken { dump, start_up: strings, mut notes, tables } = taken;
     process::lock_memory(&dump);
     tap(&dump);
     let snapshot = early.unwrap_or_else(|| blackbox.snapshot());
@@ -146,7 +148,7 @@ pub(super) fn capture(
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Capture::Taken(Captured { meta, dump }))
+    Ok(Capture::Taken(Captured { meta, dump, tables }))
 }
 
 /// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by
@@ -177,7 +179,7 @@ fn take(
             let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
                 remote::read_memory(pid, address, buffer)
             })?;
-            Ok(Inspected { taken: Taken { dump, start_up: None, notes }, ..Inspected::default() })
+            Ok(Inspected { taken: Taken { dump, notes, ..Taken::default() }, ..Inspected::default() })
         }
     }
 }
@@ -203,17 +205,21 @@ impl Captured {
     /// A copy in anonymous memory, for another process to go on with.
     pub(super) fn bundle(&self) -> Result<OwnedFd> {
         let meta = serde_json::to_vec(&self.meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
-        let length = (meta.len() as u64).to_le_bytes();
-        memory::memfd_with(c"cenotaph-bundle", &[&length, &meta, &self.dump])
+        let tables = UnwindTables::encode(&self.tables);
+        let lengths = [meta.len(), tables.len()].map(|length| (length as u64).to_le_bytes());
+        memory::memfd_with(c"cenotaph-bundle", &[lengths.as_flattened(), &meta, &tables, &self.dump])
     }
 
     pub(super) fn from_bundle(bytes: &[u8]) -> Result<Self> {
         let malformed = || Error::malformed("bundle", "cut short");
-        let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(malformed)?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| malformed())?;
-        let (meta, dump) = rest.split_at_checked(length).ok_or_else(malformed)?;
+        let length = |bytes: &[u8; 8]| usize::try_from(u64::from_le_bytes(*bytes)).map_err(|_| malformed());
+        let (meta, rest) = bytes.split_first_chunk::<8>().ok_or_else(malformed)?;
+        let (tables, rest) = rest.split_first_chunk::<8>().ok_or_else(malformed)?;
+        let (meta, rest) = rest.split_at_checked(length(meta)?).ok_or_else(malformed)?;
+        let (tables, dump) = rest.split_at_checked(length(tables)?).ok_or_else(malformed)?;
+        let tables = UnwindTables::decode(tables).ok_or_else(malformed)?;
         let meta = serde_json::from_slice(meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
-        Ok(Self { meta, dump: dump.to_vec() })
+        Ok(Self { meta, dump: dump.to_vec(), tables })
     }
 }
 

@@ -6,13 +6,14 @@ use std::time::Instant;
 use zeroize::Zeroize;
 
 use crate::blackbox::Snapshot;
+use crate::dump::binaries::{FileBinaries, MemoryBinaries};
 use crate::dump::linux_writer::{Limits, Taken, Taking};
-use crate::dump::{self, Layout, binaries::FileBinaries};
+use crate::dump::{self, Layout};
 use crate::error::Result;
 use crate::pmodule::runner::{Ran, Scene, Session};
 use crate::pmodule::{RegionEvent, plan};
 use crate::report::{Reason, StackTrace};
-use crate::target::Target;
+use crate::target::{Target, UnwindTables};
 
 /// A dump, and what pmodules had to say.
 #[derive(Default)]
@@ -37,7 +38,7 @@ pub(super) fn inspect(
     let mut dump = Vec::new();
     let mut trace = None;
     if session.needs_frames() {
-        match taking.dump(&target).and_then(|dump| Ok((unwind(&dump)?, dump))) {
+        match taking.dump(&target).and_then(|dump| Ok((unwind(&dump, taking.tables())?, dump))) {
             Ok((frames, bytes)) => (trace, dump) = (Some(frames), bytes),
             Err(error) => target.notes.push(format!("pmodules saw no frames: {error}")),
         }
@@ -59,7 +60,7 @@ pub(super) fn inspect(
     if !edits.drop.is_empty() && trace.is_none() {
         // Frames are known by their stack: so before that goes.
         let mut whole = taking.dump(&target)?;
-        trace = unwind(&whole).ok();
+        trace = unwind(&whole, taking.tables()).ok();
         whole.zeroize();
     }
     taking.drop_stacks(&target, &edits.drop);
@@ -70,9 +71,10 @@ pub(super) fn inspect(
     Ok(Inspected { taken: taking.finish(dump, &mut target), ran, trace })
 }
 
-fn unwind(dump: &[u8]) -> Result<StackTrace> {
+fn unwind(dump: &[u8], tables: &[UnwindTables]) -> Result<StackTrace> {
     let layout = Layout::parse(dump)?;
-    dump::unwind::stack_trace(dump, &layout, &FileBinaries::new())
+    let files = FileBinaries::new();
+    dump::unwind::stack_trace(dump, &layout, &MemoryBinaries::new(tables, &files))
 }
 
 fn region(piece: dump::linux_writer::Piece<'_>) -> RegionEvent<'_> {

@@ -202,7 +202,7 @@ mod tests {
     fn a_monitor_without_its_pmodules_is_refused_before_it_is_started() {
         let mut config = Config::new("a", "1").spool("/x").validate().unwrap();
         config.pmodules = vec![Description::new("one").on(Event::Attach)];
-        let names: &[String] = &["one".to_owned()];
+        let names: &'static [String] = vec!["one".to_owned()].leak();
         assert!(Entered(None).check(&config).is_ok(), "install() itself becomes the monitor");
         assert!(Entered(Some(names)).check(&config).is_ok());
         let refused = Entered(Some(&[])).check(&config).unwrap_err().to_string();

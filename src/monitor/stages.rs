@@ -11,7 +11,8 @@ use super::wishes::{self, Remark, Ruling};
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::consent_record;
-use crate::dump::{self, Layout, binaries::FileBinaries};
+use crate::dump::binaries::{FileBinaries, MemoryBinaries};
+use crate::dump::{self, Layout};
 use crate::error::{Error, Result};
 use crate::pmodule::plan;
 use crate::pmodule::runner::Session;
@@ -76,10 +77,10 @@ fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrac
     if let Some(trace) = captured.meta.trace.take() {
         return (layout, trace);
     }
+    let files = FileBinaries::new();
+    let binaries = MemoryBinaries::new(&captured.tables, &files);
     let trace = match &layout {
-        Ok(layout) => {
-            dump::unwind::stack_trace(&captured.dump, layout, &FileBinaries::new()).map_err(|e| e.to_string())
-        }
+        Ok(layout) => dump::unwind::stack_trace(&captured.dump, layout, &binaries).map_err(|e| e.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let trace = trace.unwrap_or_else(|error| {

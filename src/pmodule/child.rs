@@ -1,7 +1,8 @@
 //! A pmodule's own process: forked from the tracer, confined, it plays the events and answers.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -12,13 +13,9 @@ use super::{Blanks, Description, DumpView, Edits, Event, Failure, FrameEvent, No
 use crate::dump::Layout;
 use crate::report::Report;
 use crate::sys::confine::{self, Means};
-use crate::sys::memory::read_memfd;
 use crate::sys::process::exit_now;
 use crate::sys::socket::{Received, Socket};
 use crate::target::{Memory, Target};
-
-/// Longer dumps and reports are not ours.
-const LONGEST_SUBJECT: u64 = 1 << 30;
 
 /// What it looks at first.
 pub(super) struct Sight<'a> {
@@ -149,16 +146,18 @@ fn verdict(instance: &mut dyn Pmodule, report: &[u8]) -> Result<Option<super::Ve
 fn next(tracer: &Socket) -> Option<(Phase, Result<Vec<u8>, Failure>)> {
     const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
     let Ok(Received::Message(message)) = tracer.receive(16, FOR_EVER) else { return None };
-    let phase = Phase::parse(&message.bytes)?;
-    let subject = message.fds.first()?;
-    Some((phase, read_memfd(subject.as_fd(), LONGEST_SUBJECT).map_err(|error| Failure(error.to_string()))))
+    let (phase, length) = Phase::parse(&message.bytes)?;
+    // Asking for its size is not allowed any more.
+    let file = File::from(message.fds.into_iter().next()?);
+    let mut subject = vec![0; length];
+    let read = file.read_exact_at(&mut subject, 0);
+    Some((phase, read.map(|()| subject).map_err(|error| Failure(error.to_string()))))
 }
 
 fn answer(tracer: &Socket, unconfined: bool, result: Answered) {
     let json = serde_json::to_vec(&Answer { unconfined, result }).unwrap_or_default();
     if json.len() > LONGEST_ANSWER {
-        let result = Answered::Failed(format!("its answer has more than {LONGEST_ANSWER} bytes"));
-        return answer(tracer, unconfined, result);
+        return answer(tracer, unconfined, Answered::TooLong);
     }
     for piece in message::pieces(&json) {
         if tracer.send_waiting(&piece).is_err() {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{self, Facts};
 use super::child::{self, Sight};
-use super::message::{Answered, Phase};
+use super::message::{Answered, LONGEST_ANSWER, Phase};
 use super::watch::Watched;
 use super::{Blanks, Edit, Edits, Event, Limits, RegionEvent, Registered, Veto, plan};
 use crate::error::{Error, Result};
@@ -317,6 +317,7 @@ fn unfit(answered: Answered) -> Why {
     match answered {
         Answered::Failed(words) => Why::own(&words),
         Answered::Panicked(place) => Why::ours(format!("panicked at {}", Why::own(&place).text)),
+        Answered::TooLong => Why::ours(format!("its answer has more than {LONGEST_ANSWER} bytes")),
         Answered::Edits(_) | Answered::Blanks(_) | Answered::Verdict(_) => Why::ours("answered nonsense"),
     }
 }

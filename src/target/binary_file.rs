@@ -9,11 +9,14 @@ use std::path::Path;
 
 use object::elf::{self, FileHeader64};
 use object::read::ReadCache;
-use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{LittleEndian, ReadRef};
 
 /// The most bytes of a note segment that are looked at; they are some dozens.
 const MOST_NOTES: u64 = 1 << 16;
+/// The most sections, and the longest name of one.
+const MOST_SECTIONS: u16 = 1 << 12;
+const LONGEST_NAME: usize = 256;
 /// The most program headers; a dozen is usual.
 const MOST_SEGMENTS: u16 = 1 << 10;
 
@@ -70,4 +73,28 @@ pub(super) fn open(path: &str, build_id: &[u8]) -> Option<(File, Permissions)> {
     let permissions = permissions.collect();
     drop(cache);
     Some((file, permissions))
+}
+
+/// A section of a binary, as the binary has it: name, address, length.
+pub(super) type OwnSection = (String, u64, u64);
+
+/// The sections that are loaded, by the file at `path`, if it is the binary with `build_id`.
+pub(super) fn sections(path: &str, build_id: &[u8]) -> Option<Vec<OwnSection>> {
+    let file = open_regular(path.as_ref())?;
+    let cache = ReadCache::new(BufReader::new(&file));
+    let data = &cache;
+    let header = FileHeader64::<LittleEndian>::parse(data).ok()?;
+    let endian = LittleEndian;
+    if header.e_shnum.get(endian) > MOST_SECTIONS || noted_id(header, data) != Some(build_id) {
+        return None;
+    }
+    let table = header.sections(endian, data).ok()?;
+    let loaded =
+        table.iter().filter(|section| section.sh_flags(endian) & elf::SHF_ALLOC != elf::SectionFlags(0));
+    let section = |section: &elf::SectionHeader64<LittleEndian>| {
+        let name = table.section_name(endian, section).unwrap_or_default();
+        let name = name.get(..LONGEST_NAME).unwrap_or(name);
+        (String::from_utf8_lossy(name).into_owned(), section.sh_addr(endian), section.sh_size(endian))
+    };
+    Some(loaded.map(section).collect())
 }

@@ -26,16 +26,20 @@ pub(super) const DT_STRTAB: u64 = 5;
 pub(super) const DT_SYMTAB: u64 = 6;
 pub(super) const DT_STRSZ: u64 = 10;
 const DT_SONAME: u64 = 14;
+pub(super) const DT_DEBUG: u64 = 21;
 pub(super) const DT_GNU_HASH: u64 = 0x6fff_fef5;
 pub(super) const DT_VERSYM: u64 = 0x6fff_fff0;
 
-/// Where more is to be found, as addresses in the process.
+/// Where more is to be found, as addresses in the process that lie in the module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Head {
     /// Note segments with their alignment.
     pub(super) notes: Vec<(Range<u64>, u32)>,
     /// The dynamic section.
     pub(super) dynamic: Option<Range<u64>>,
+    /// The index of its unwind table (PT_GNU_EH_FRAME, `.eh_frame_hdr`), and where the segment ends that this lies in:
+    /// linkers put the table itself (`.eh_frame`) behind.
+    pub(super) unwind: Option<(Range<u64>, u64)>,
     /// What is added to the binary's own addresses. It wraps around where those are higher than the process's.
     pub(super) bias: u64,
     /// Where the binary says that it ends, zero-initialized data included. The file's mappings end before.
@@ -50,20 +54,29 @@ pub(super) fn head(page: &[u8], addresses: &Range<u64>) -> Option<Head> {
     let loads = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD);
     let first = loads.clone().map(|segment| segment.p_vaddr(endian)).min().unwrap_or(0) & !0xfff;
     let bias = addresses.start.wrapping_sub(first);
-    let ends = loads.map(|segment| {
-        bias.wrapping_add(segment.p_vaddr(endian)).checked_add(segment.p_memsz(endian)).unwrap_or(0)
-    });
     let place = |segment: &elf::ProgramHeader64<LittleEndian>, most: u64| {
         let start = segment.p_vaddr(endian).checked_sub(first)?.checked_add(addresses.start)?;
         let end = start.checked_add(segment.p_memsz(endian).min(most))?.min(addresses.end);
         (start < end).then_some(start..end)
     };
+    let span = |segment: &elf::ProgramHeader64<LittleEndian>| {
+        let start = bias.wrapping_add(segment.p_vaddr(endian));
+        start..start.saturating_add(segment.p_memsz(endian))
+    };
+    let ends = loads.clone().map(|segment| span(segment).end);
+    let index = segments.iter().find(|segment| segment.p_type(endian) == elf::PT_GNU_EH_FRAME);
+    let unwind = index.and_then(|index| {
+        let index = place(index, u64::MAX)?;
+        let segment = loads.map(span).find(|load| load.contains(&index.start))?;
+        Some((index, segment.end.min(addresses.end)))
+    });
     let notes = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_NOTE).take(MOST_SEGMENTS);
     let mut dynamics = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_DYNAMIC);
     let align = |segment: &elf::ProgramHeader64<LittleEndian>| segment.p_align(endian) as u32;
     Some(Head {
         notes: notes.filter_map(|note| Some((place(note, MOST_NOTES)?, align(note)))).collect(),
         dynamic: dynamics.next().and_then(|dynamic| place(dynamic, MOST_DYNAMIC)),
+        unwind,
         bias,
         end: ends.max().unwrap_or(0).max(addresses.end),
     })

@@ -10,12 +10,15 @@
 mod binary_file;
 mod core_file;
 mod elf;
+mod link_map;
 mod maps;
 mod memory;
 mod modules;
 mod registers;
+mod sections;
 mod stop;
 mod symbols;
+mod unwind_tables;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -25,13 +28,16 @@ use std::time::Duration;
 use crash_context::CrashContext;
 
 pub use binary_file::{noted_id, open_regular};
+pub use link_map::{LinkMap, Linked};
 pub use maps::{Mapping, find};
 #[allow(unused_imports, reason = "for what runs in a process of its own")]
 pub(crate) use memory::MemFile;
 pub use memory::Memory;
 pub use modules::{Module, VDSO};
 pub use registers::{FLOAT_LEN, Float, GENERAL_LEN, Registers, Traced};
+pub use sections::Section;
 pub use symbols::{Symbol, SymbolKind};
+pub use unwind_tables::UnwindTables;
 
 use crate::error::{Error, Result};
 use crate::sys::procfs;

@@ -30,6 +30,8 @@ pub struct Module {
     pub build_id: Vec<u8>,
     /// The file was deleted, replaced, or never had a name (memfd).
     pub deleted: bool,
+    /// What its header said.
+    pub(super) head: Head,
 }
 
 /// The modules among `maps`, the program itself first. `entry` and `vdso` are AT_ENTRY and AT_SYSINFO_EHDR.
@@ -70,7 +72,7 @@ pub(super) fn read(
         .map(|((group, head), name)| {
             let own: Vec<_> = head.notes.iter().zip(notes.by_ref()).collect();
             let build_id = own.iter().find_map(|((_, align), bytes)| elf::build_id(bytes, *align));
-            group.into_module(elf::text(&name), build_id.unwrap_or_default())
+            group.into_module(elf::text(&name), build_id.unwrap_or_default(), head)
         })
         .collect()
 }
@@ -110,14 +112,14 @@ impl Group {
                 && !self.name.starts_with("/dev/zero"))
     }
 
-    fn into_module(self, own_name: Option<String>, build_id: Vec<u8>) -> Module {
+    fn into_module(self, own_name: Option<String>, build_id: Vec<u8>, head: Head) -> Module {
         let name = match own_name {
             None => self.name.clone(),
             // A library inside an archive (Android): its name behind the archive's.
             Some(own) if self.executable && self.offset != 0 => joined(Path::new(&self.name).join(own)),
             Some(own) => joined(Path::new(&self.name).with_file_name(own)),
         };
-        Module { range: self.range, path: self.name, name, build_id, deleted: self.deleted }
+        Module { range: self.range, path: self.name, name, build_id, deleted: self.deleted, head }
     }
 }
 
@@ -216,8 +218,9 @@ mod tests {
     #[test]
     fn names_of_libraries() {
         let group = |text: &str| groups(&[line(text)], None).remove(0);
-        let name =
-            |text: &str, own: Option<&str>| group(text).into_module(own.map(str::to_owned), vec![]).name;
+        let name = |text: &str, own: Option<&str>| {
+            group(text).into_module(own.map(str::to_owned), vec![], Head::default()).name
+        };
         assert_eq!(name("1000-2000 r--p 0 /lib/libx.so.1.2", Some("libx.so.1")), "/lib/libx.so.1");
         assert_eq!(name("1000-2000 r--p 0 /lib/libx.so.1.2", None), "/lib/libx.so.1.2");
         assert_eq!(name("1000-2000 r-xp 5000 /a.apk", Some("libx.so")), "/a.apk/libx.so");

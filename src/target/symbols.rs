@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::elf::{self, DT_GNU_HASH, DT_HASH, DT_STRSZ, DT_STRTAB, DT_SYMTAB, DT_VERSYM};
-use super::memory::Memory;
+use super::memory::{Memory, length};
 use super::{Module, Target};
 
 /// The most symbols of a module that are looked at; large libraries export some ten thousand.
@@ -158,10 +158,9 @@ impl Tables {
     /// Those of a module behind which the next one begins at `next`.
     fn read(memory: &dyn Memory, module: &Module, next: u64) -> Option<Self> {
         let range = module.range.clone();
-        let page = memory.read(range.start, elf::HEAD.min(range.end - range.start) as usize);
-        let head = elf::head(&page, &range)?;
-        let dynamic = head.dynamic?;
-        let dynamic = memory.read(dynamic.start, (dynamic.end - dynamic.start) as usize);
+        let head = &module.head;
+        let dynamic = head.dynamic.clone()?;
+        let dynamic = memory.read(dynamic.start, length(&dynamic));
         let image = range.start..head.end.min(next).max(range.end);
         Self::new(memory, &dynamic, range, image, head.bias)
     }

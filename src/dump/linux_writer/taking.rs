@@ -9,13 +9,14 @@ use zeroize::Zeroize;
 use super::stacks::{self, Stack};
 use super::{Limits, Memory, Strings, Taken, ceiling, layout, overlap, read, system};
 use crate::error::Result;
-use crate::target::{Target, Thread, find};
+use crate::target::{Target, Thread, UnwindTables, find};
 
 /// What was read of a stopped process.
 #[derive(Debug)]
 pub struct Taking {
     memory: Memory,
     start_up: Option<Strings>,
+    tables: Vec<UnwindTables>,
     limits: Limits,
 }
 
@@ -34,7 +35,7 @@ impl Taking {
     /// Reads what a dump needs. The target stays as it is.
     pub fn read(target: &mut Target, limits: Limits) -> Self {
         let (memory, start_up) = read(target, limits);
-        Self { memory, start_up, limits }
+        Self { memory, start_up, tables: target.unwind_tables(), limits }
     }
 
     /// All of its memory, stacks first. `target` is that which was read.
@@ -129,9 +130,14 @@ impl Taking {
         layout::lay_out(target, &self.memory, system::get())
     }
 
+    /// Unwind tables that no file has.
+    pub fn tables(&self) -> &[UnwindTables] {
+        &self.tables
+    }
+
     /// The strings that the process was started with, and the notes of `target`.
     pub fn finish(self, dump: Vec<u8>, target: &mut Target) -> Taken {
-        Taken { dump, start_up: self.start_up, notes: std::mem::take(&mut target.notes) }
+        Taken { dump, start_up: self.start_up, tables: self.tables, notes: std::mem::take(&mut target.notes) }
     }
 
     /// What of the stacks of `threads` is not here: which stack to replace, or none for an outer end.

@@ -146,7 +146,7 @@ impl Pmodule for Kind {
                 let state = self.state(target)?;
                 let length = (state.end - state.start) as usize;
                 let bytes = target.memory().read(state.start, length);
-                let level = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+                let level = bytes.split(|&byte| byte == 0).find(|text| !text.is_empty()).unwrap_or_default();
                 edits.comment(format!(
                     "{} of {length} bytes: {}",
                     bytes.len(),
