@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::message::{self, Answer, Answered, LONGEST_ANSWER, PIECE, Phase};
 use super::runner::Scene;
-use super::{Blanks, Description, DumpView, Edits, Event, Failure, FrameEvent, Noted, Pmodule, Registered};
+use super::{
+    Blanks, Description, DumpView, Edits, Event, Failure, FrameEvent, FrameFilter, Noted, Pmodule, Registered,
+};
 use crate::dump::Layout;
 use crate::report::Report;
 use crate::sys::confine::{self, Means};
@@ -112,9 +114,18 @@ fn frames(
         for (number, frame) in thread.frames.iter().enumerate() {
             let module = frame.module.and_then(|module| trace.modules.get(module));
             let module = module.map(|module| module.name.as_str());
-            let symbol: Option<&str> = None;
-            let taken = |filter: &super::FrameFilter| filter.takes(module, symbol, thread.crashed);
-            if description.frames.is_empty() || description.frames.iter().any(taken) {
+            let may_take = |filter: &FrameFilter| {
+                let filter = FrameFilter { symbol: None, ..filter.clone() };
+                filter.takes(module, None, thread.crashed)
+            };
+            if !description.frames.is_empty() && !description.frames.iter().any(may_take) {
+                continue;
+            }
+            // Only now: the first question about a module reads its whole symbol table.
+            let symbol = target.symbolize(frame.instruction).map(|(symbol, _)| symbol.name);
+            let symbol = symbol.as_deref();
+            let takes = |filter: &FrameFilter| filter.takes(module, symbol, thread.crashed);
+            if description.frames.is_empty() || description.frames.iter().any(takes) {
                 let event = FrameEvent {
                     thread: thread.id.cast_signed(),
                     crashed: thread.crashed,

@@ -131,6 +131,9 @@ fn frames_regions_and_the_end_are_seen() {
     assert_eq!(said.first(), Some(&("frames", "frame 0 in crasher")), "{said:?}");
     assert_eq!(said.iter().filter(|(_, text)| text.starts_with("stack of ")).count(), 3, "{said:?}");
     assert_eq!(said.last(), Some(&("frames", "detached")));
+    // By a name that only one frame has.
+    let by_symbol = crash(&["symbol"], &PATIENT);
+    assert_eq!(by_symbol.annotations(), [("symbol", "__libc_start_main in libc.so.6")]);
     // Frames are those of a report without pmodules.
     let offsets = |came: &Came| {
         let frames = came.report()["stack_trace"]["threads"][0]["frames"].as_array().unwrap().clone();
