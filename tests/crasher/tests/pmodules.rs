@@ -9,7 +9,7 @@ mod support;
 #[path = "support/tap.rs"]
 mod tap;
 
-use scene::{Ending, Scene, attachment_of, dump_of};
+use scene::{Ending, Live, Scene, attachment_of, dump_of};
 use serde_json::Value;
 use tap::Tap;
 
@@ -267,6 +267,21 @@ fn a_veto_leaves_nothing_but_its_count() {
         scene.wait_end();
         assert_eq!(scene.all_reports(), [] as [std::path::PathBuf; 0]);
     }
+}
+
+#[test]
+fn an_application_that_lives_on_is_told_of_a_veto() {
+    let scene = Scene::new();
+    let mut command = scene.victim(&["--consent", "granted", "--pmodule", "veto"], "none");
+    command.args(PATIENT);
+    let mut live = Live::start(command);
+    assert_eq!(live.say("vetoed"), "ok vetoed 0");
+    let answer = live.say("capture");
+    assert!(answer.starts_with("error a pmodule did not want the report"), "{answer}");
+    // Counted by the supervisor, when the worker has told it.
+    scene::wait_for("the count", || (live.say("vetoed") == "ok vetoed 1").then_some(()));
+    assert_eq!(live.say("exit"), "ok exit");
+    assert_eq!(live.end().0, Ending::Code(0));
 }
 
 #[test]
