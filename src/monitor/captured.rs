@@ -68,6 +68,9 @@ pub(super) struct Meta {
     /// The frames, if they were wanted while the process stood still.
     #[serde(default)]
     pub(super) trace: Option<StackTrace>,
+    /// Texts in memory that pmodules want blanked: their copies go too.
+    #[serde(default)]
+    pub(super) blanked: Vec<String>,
     pub(super) notes: Vec<String>,
     pub(super) stages_ms: BTreeMap<String, f64>,
     pub(super) stages_bytes: BTreeMap<String, u64>,
@@ -112,7 +115,7 @@ pub(super) fn capture(
         Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
         None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
     });
-    let Inspected { taken, ran, trace } = taken.unwrap_or_else(|error| {
+    let Inspected { taken, ran, trace, blanked } = taken.unwrap_or_else(|error| {
         let notes = vec![format!("{STEPPED_DOWN} to stack-trace: no dump: {error}")];
         Inspected { taken: Taken { notes, ..Taken::default() }, ..Inspected::default() }
     });
@@ -143,6 +146,7 @@ pub(super) fn capture(
         environment_strings: text(strings.as_ref().map(|strings| &strings.environment)),
         ran,
         trace,
+        blanked,
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

@@ -128,7 +128,7 @@ fn scrubbed(
     }
     let mut policy = policy(&captured.meta, detail, config);
     let meta = &mut captured.meta;
-    wishes::add_to_policy(&mut policy, &plan, &captured.dump, layout.as_ref().ok(), &mut meta.notes);
+    wishes::add_to_policy(&mut policy, &plan, &meta.blanked);
     let mut report = report(&captured.meta, detail, trace, config);
     wishes::add_to_report(&mut report, &plan);
     let (mut receipt, mut words) = (Receipt::default(), Receipt::default());
