@@ -188,7 +188,7 @@ fn take(
     }
 }
 
-fn text(bytes: Option<&Vec<u8>>) -> String {
+pub(super) fn text(bytes: Option<&Vec<u8>>) -> String {
     bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
 }
 

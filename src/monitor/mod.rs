@@ -14,6 +14,7 @@ mod log;
 mod outcome;
 mod pmodules;
 mod program;
+mod replay;
 mod role;
 mod stages;
 mod supervisor;
@@ -23,5 +24,6 @@ mod wishes;
 mod worker;
 
 pub(crate) use launch::launch;
+pub use replay::{Replay, Replayed, replay};
 pub(crate) use role::become_role;
 pub use role::{monitor_entry, monitor_entry_with};

@@ -47,17 +47,39 @@ pub(super) fn complete(
     if ask(Stage::Spool, config, blackbox) == Verdict::Drop {
         return Ok(Outcome::RefusedByConsent);
     }
-    captured.meta.bytes("dump", captured.dump.len());
-    let (layout, trace) = unwind(&mut captured, effort);
-    captured.meta.stage("unwind");
-    let mut scrubbed = scrubbed(&mut captured, layout, trace, effort, &mut session, config);
-    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
-    match wishes::verdict(&mut session, report, &mut captured.meta, policy, receipt) {
-        Ruling::Go => {}
-        Ruling::StepDown(remark) => scrubbed.step_down(&mut captured, remark),
-        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
-    }
+    let finished = finish(&mut captured, effort, &mut session, config);
     drop(session);
+    match finished {
+        Finished::Report(report, receipt) => store(captured, &report, &receipt, blackbox, config),
+        Finished::Vetoed { pmodule, reason } => Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+}
+
+/// A report as it may leave; its dump, if its detail has one, is the captured one, scrubbed.
+pub(super) enum Finished {
+    /// With the receipt about all of it.
+    Report(Box<Report>, Receipt),
+    /// A pmodule does not want it.
+    Vetoed { pmodule: String, reason: String },
+}
+
+/// Unwinds, scrubs and asks for verdicts: what comes before a report is sealed.
+pub(super) fn finish(
+    captured: &mut Captured,
+    effort: Effort,
+    session: &mut Session<'_>,
+    config: &ValidConfig,
+) -> Finished {
+    captured.meta.bytes("dump", captured.dump.len());
+    let (layout, trace) = unwind(captured, effort);
+    captured.meta.stage("unwind");
+    let mut scrubbed = scrubbed(captured, layout, trace, effort, session, config);
+    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
+    match wishes::verdict(session, report, &mut captured.meta, policy, receipt) {
+        Ruling::Go => {}
+        Ruling::StepDown(remark) => scrubbed.step_down(captured, remark),
+        Ruling::Veto { pmodule, reason } => return Finished::Vetoed { pmodule, reason },
+    }
     let Scrubbed { mut report, receipt, .. } = scrubbed;
     captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
@@ -65,7 +87,7 @@ pub(super) fn complete(
     }
     report.stages_ms = captured.meta.stages_ms.clone();
     report.stages_bytes = captured.meta.stages_bytes.clone();
-    store(captured, &report, &receipt, blackbox, config)
+    Finished::Report(Box::new(report), receipt)
 }
 
 /// The dump's structure, and the frames of all threads; at worst the one that the handler saw.

@@ -104,6 +104,16 @@ fn array<const N: usize>(memory: &(impl Memory + ?Sized), address: u64) -> Optio
     memory.read(address, N).try_into().ok()
 }
 
+/// No memory.
+#[derive(Debug)]
+pub(super) struct Nowhere;
+
+impl Memory for Nowhere {
+    fn read_ranges(&self, ranges: &[Range<u64>]) -> Vec<Vec<u8>> {
+        vec![Vec::new(); ranges.len()]
+    }
+}
+
 /// The memory of a live process.
 #[derive(Debug)]
 pub(super) struct Live {
