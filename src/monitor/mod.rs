@@ -11,6 +11,7 @@ mod job;
 mod launch;
 mod log;
 mod outcome;
+mod rehearsal;
 mod role;
 mod stages;
 mod supervisor;

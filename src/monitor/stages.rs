@@ -55,6 +55,27 @@ pub(super) fn complete(
     store(captured, &report, &receipt, blackbox, config)
 }
 
+/// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
+pub(super) fn rehearse(
+    mut captured: Captured,
+    config: &ValidConfig,
+    is_wanted: impl Fn() -> bool,
+) -> Result<()> {
+    let (layout, trace) = unwind(&mut captured, Effort::Full);
+    if is_wanted() {
+        return Ok(());
+    }
+    let (report, receipt) = scrubbed(&mut captured, layout, trace, Effort::Full, config);
+    if is_wanted() {
+        return Ok(());
+    }
+    let mut parts = parts(&report, &receipt)?;
+    parts.push(Part { kind: PartKind::Minidump, bytes: std::mem::take(&mut captured.dump) });
+    let sealed = container::seal(report.id, report.time_ms, &parts, &LocalKey::random()?);
+    parts.iter_mut().for_each(|part| part.bytes.zeroize());
+    sealed.map(drop)
+}
+
 /// The dump's structure, and the frames of all threads; at worst the one that the handler saw.
 fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrace) {
     let layout = match effort {

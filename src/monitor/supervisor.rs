@@ -80,7 +80,7 @@ pub(super) fn run(start: Start) -> i32 {
     let mut supervisor = Supervisor {
         delivery: Delivery::new(&start.config, log.clone()),
         log,
-        idle: Handle::start(&start.config).ok(),
+        idle: Handle::start(&start.config, &start.blackbox, true).ok(),
         busy: Vec::new(),
         flushes: Vec::new(),
         client: Client { crash: start.crash, control: Some(start.control) },
@@ -211,13 +211,14 @@ impl Supervisor {
 
     /// Hands a crash to the idle worker, or to a new one.
     fn give(&mut self, case: Case, effort: Effort) {
-        let worker = match self.idle.take().map_or_else(|| Handle::start(&self.config), Ok) {
-            Ok(worker) => worker,
-            Err(error) => {
-                self.blackbox.count(Count::Failed, 1);
-                return self.log.event("supervisor", "failed", error);
-            }
-        };
+        let worker =
+            match self.idle.take().map_or_else(|| Handle::start(&self.config, &self.blackbox, false), Ok) {
+                Ok(worker) => worker,
+                Err(error) => {
+                    self.blackbox.count(Count::Failed, 1);
+                    return self.log.event("supervisor", "failed", error);
+                }
+            };
         let sent = match &case.bundle {
             None => job::send_capture(
                 &worker.socket,
@@ -259,7 +260,7 @@ impl Supervisor {
             Progress::Done(outcome) => {
                 drop(self.busy.swap_remove(index));
                 if self.idle.is_none() && self.client.is_there() {
-                    self.idle = Handle::start(&self.config).ok();
+                    self.idle = Handle::start(&self.config, &self.blackbox, true).ok();
                 }
                 count(&self.blackbox, &outcome);
                 if matches!(outcome, Outcome::Spooled { .. }) {

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use super::captured::{self, Captured, Writer};
 use super::job::{self, Job};
 use super::log::Log;
 use super::outcome::{Effort, Outcome};
+use super::rehearsal::rehearse;
 use super::stages;
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
@@ -21,6 +23,9 @@ use crate::sys::socket::Socket;
 /// Larger bundles are not ours: a dump may have 1 GiB of stacks, no more.
 const MAX_BUNDLE: u64 = 1 << 30;
 
+/// How long a worker waits for a job before it rehearses.
+const REHEARSAL_AFTER: Duration = Duration::from_millis(20);
+
 /// A worker as the supervisor sees it.
 pub(super) struct Handle {
     pub(super) socket: Socket,
@@ -29,15 +34,15 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Forks a worker that waits for its job.
-    pub(super) fn start(config: &ValidConfig) -> Result<Self> {
+    /// Forks a worker that waits for its job; `ahead` of it, so that it has time to rehearse.
+    pub(super) fn start(config: &ValidConfig, blackbox: &Blackbox, ahead: bool) -> Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         match process::fork()? {
             Forked::Parent(pid, pidfd) => Ok(Self { socket: ours, pid, pidfd }),
             Forked::Child => {
                 // Holding any other descriptor would hide the supervisor's death, and others' ends, from someone.
                 process::close_all_but(theirs.as_raw());
-                let code = run(&theirs, config);
+                let code = run(&theirs, config, blackbox, ahead);
                 process::exit_now(code)
             }
         }
@@ -52,9 +57,13 @@ impl Drop for Handle {
     }
 }
 
-fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
+fn run(supervisor: &Socket, config: &ValidConfig, blackbox: &Blackbox, ahead: bool) -> i32 {
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
+    // Not at once: an application has better use for the processor while it starts, and many end soon.
+    if ahead && !supervisor.is_readable(REHEARSAL_AFTER) {
+        let _ = rehearse(config, blackbox, || supervisor.is_readable(Duration::ZERO));
+    }
     let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
     let log = Log::new(config.log.clone());
     let (outcome, blackbox) = perform(job, supervisor, config, &log);

@@ -125,6 +125,16 @@ impl Spool {
         &self.dir
     }
 
+    /// Makes what a first [`commit`](Self::commit) would make besides the report. Ask consent first.
+    ///
+    /// # Errors
+    /// If the directory cannot be made, or is not this user's.
+    pub fn prepare(&self) -> Result<()> {
+        private_file::create_dir(&self.dir)?;
+        let _lock = self.take_lock()?;
+        private_file::create_dir(&self.state_dir(State::Pending))
+    }
+
     /// Stores a sealed report so that neither a kill nor a power cut loses it. The same id a second time is not
     /// written again. Afterwards the oldest reports beyond the limits are deleted ([`take_tally`](Self::take_tally)).
     ///

@@ -12,6 +12,7 @@ mod maps;
 mod memory;
 mod modules;
 mod registers;
+mod rehearsal;
 mod stop;
 
 use std::fs::File;
