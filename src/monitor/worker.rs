@@ -143,6 +143,8 @@ fn capture(
         log.event("worker", "bundle-failed", error);
     }
     answer(client, AnswerKind::Released, sequence, captured.meta.id);
+    // The answer may have woken it on this very processor, which is ours until the scheduler looks again.
+    std::thread::yield_now();
     complete(captured, Effort::Full, Some(client), blackbox, config)
 }
 
