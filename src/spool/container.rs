@@ -23,7 +23,7 @@ use std::io::{Read, Write};
 use flate2::Compression;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::key::{LocalKey, fill_random, hkdf_sha256};
 use super::seal::{self, Opener, Sealer, WRAPPED};
@@ -133,6 +133,16 @@ pub fn open(bytes: &[u8], key: &LocalKey) -> Result<Vec<Part>> {
     let container = Container::parse(bytes)?;
     let report_key = container.report_key(key)?;
     container.present().map(|(part, sealed)| container.open_part(part, sealed, &report_key)).collect()
+}
+
+/// Whether it is whole: opens every part and keeps nothing.
+///
+/// # Errors
+/// As [`open`].
+pub fn verify(bytes: &[u8], key: &LocalKey) -> Result<()> {
+    let mut parts = open(bytes, key)?;
+    parts.iter_mut().for_each(|part| part.bytes.zeroize());
+    Ok(())
 }
 
 /// Opens one part, or `None` if there is none of that kind (any more).
