@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::captured::{Captured, Meta};
 use super::outcome::{Effort, Outcome};
@@ -13,13 +14,18 @@ use crate::consent_record;
 use crate::dump::{self, Layout, binaries::FileBinaries};
 use crate::error::{Error, Result};
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
-use crate::report::{Detail, Frame, Report, StackTrace, Thread, Trust};
+use crate::report::{Detail, Fingerprint, Frame, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
 use crate::spool::quota::Limits;
 use crate::spool::{Part, PartKind, container};
 use crate::sys::process;
+
+/// Unwind sections that the rehearsal has read: the worker is the application's program, with most of its libraries.
+static BINARIES: Mutex<Option<FileBinaries>> = Mutex::new(None);
+/// An idle worker does not hold more of them, in bytes.
+const MOST_KEPT: usize = 2 << 20;
 
 /// How a note begins when a stage failed and the level of detail was lowered.
 pub(super) const STEPPED_DOWN: &str = "stepped down";
@@ -43,10 +49,7 @@ pub(super) fn complete(
         return Ok(Outcome::RefusedByConsent);
     }
     captured.meta.bytes("dump", captured.dump.len());
-    let (layout, trace) = unwind(&mut captured, effort);
-    captured.meta.stage("unwind");
-    let (mut report, receipt) = scrubbed(&mut captured, layout, trace, effort, config);
-    captured.meta.stage("scrub");
+    let (mut report, receipt) = unwound_and_scrubbed(&mut captured, effort, config);
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
     }
@@ -61,11 +64,12 @@ pub(super) fn rehearse(
     config: &ValidConfig,
     is_wanted: impl Fn() -> bool,
 ) -> Result<()> {
-    let (layout, trace) = unwind(&mut captured, Effort::Full);
-    if is_wanted() {
-        return Ok(());
+    let (report, receipt) = unwound_and_scrubbed(&mut captured, Effort::Full, config);
+    let mut binaries = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if binaries.as_ref().is_some_and(|binaries| binaries.bytes() > MOST_KEPT) {
+        *binaries = None;
     }
-    let (report, receipt) = scrubbed(&mut captured, layout, trace, Effort::Full, config);
+    drop(binaries);
     if is_wanted() {
         return Ok(());
     }
@@ -76,55 +80,33 @@ pub(super) fn rehearse(
     sealed.map(drop)
 }
 
-/// The dump's structure, and the frames of all threads; at worst the one that the handler saw.
-fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrace) {
+/// The report with the frames of all threads and with all its texts scrubbed, and the dump scrubbed in place. A dump that
+/// cannot be scrubbed is not used: the report then says `StackTrace`.
+fn unwound_and_scrubbed(captured: &mut Captured, effort: Effort, config: &ValidConfig) -> (Report, Receipt) {
+    let mut report = report(&captured.meta, config);
+    let policy = policy(&captured.meta, config.detail, config);
+    let mut receipt = Receipt::default();
     let layout = match effort {
         Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
         Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
     };
-    let trace = match &layout {
-        Ok(layout) => {
-            dump::unwind::stack_trace(&captured.dump, layout, &FileBinaries::new()).map_err(|e| e.to_string())
-        }
-        Err(error) => Err(error.to_string()),
+    let wanted = config.detail > Detail::StackTrace;
+    let (trace, engine) = match layout {
+        Ok(layout) => beside(captured, &layout, |dump| {
+            let scrub = || scrub_dump(dump, &layout, &policy, effort, &report, &mut receipt);
+            wanted.then(scrub).transpose()
+        }),
+        Err(error) => (Err(error.to_string()), if wanted { Err(error) } else { Ok(None) }),
     };
-    let trace = trace.unwrap_or_else(|error| {
-        captured.meta.notes.push(format!("frames could not be unwound: {error}"));
+    report.stack_trace = trace.unwrap_or_else(|error| {
+        let note = format!("frames could not be unwound: {error}");
+        captured.meta.notes.push(note.clone());
+        report.notes.push(note);
         registers_only(&captured.meta)
     });
-    (layout, trace)
-}
-
-/// The report with all its texts scrubbed, and the dump scrubbed in place. A dump that cannot be scrubbed is not used:
-/// the report then says `StackTrace`.
-fn scrubbed(
-    captured: &mut Captured,
-    layout: Result<Layout>,
-    trace: StackTrace,
-    effort: Effort,
-    config: &ValidConfig,
-) -> (Report, Receipt) {
-    let mut report = report(&captured.meta, config.detail, trace, config);
-    let policy = policy(&captured.meta, config.detail, config);
-    let scrub_dump = |dump: &mut [u8], report: &mut Report, receipt: &mut Receipt| -> Result<()> {
-        if effort < Effort::Full {
-            return Err(Error::malformed("minidump", "workers died over it"));
-        }
-        let mut engine = scrub::Engine::new(&policy)?;
-        engine.learn(report);
-        engine.dump(dump, &layout?, receipt)?;
-        engine.report(report, receipt);
-        Ok(())
-    };
-    let mut receipt = Receipt::default();
-    let result = match config.detail {
-        Detail::StackTrace => Ok(false),
-        Detail::Pointers | Detail::Minidump => {
-            scrub_dump(&mut captured.dump, &mut report, &mut receipt).map(|()| true)
-        }
-    };
-    match result {
-        Ok(true) => {}
+    report.fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &report.stack_trace);
+    match engine {
+        Ok(Some(engine)) => engine.report(&mut report, &mut receipt),
         other => {
             // Nothing of what was begun is used: neither the bytes nor the receipt about them.
             captured.dump.zeroize();
@@ -139,6 +121,51 @@ fn scrubbed(
         }
     }
     (report, receipt)
+}
+
+/// Looks for the frames of all threads in a copy of the dump, on a thread of its own, while `scrub` works on the dump.
+fn beside<T>(
+    captured: &mut Captured,
+    layout: &Layout,
+    scrub: impl FnOnce(&mut [u8]) -> T,
+) -> (std::result::Result<StackTrace, String>, T) {
+    let unscrubbed = Zeroizing::new(captured.dump.clone());
+    let unwind = || {
+        let mut binaries = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+        let trace = dump::unwind::stack_trace(&unscrubbed, layout, binaries.get_or_insert_default());
+        (trace.map_err(|error| error.to_string()), process::monotonic_ns())
+    };
+    std::thread::scope(|scope| {
+        let unwinding = std::thread::Builder::new().name("cenotaph".to_owned()).spawn_scoped(scope, unwind);
+        let scrubbed = scrub(&mut captured.dump);
+        captured.meta.stage("scrub");
+        let (trace, ended_ns) = match unwinding {
+            // A panic counts as if it had been here: the process ends by it, and another worker does less.
+            Ok(unwinding) => unwinding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // No thread to be had.
+            Err(_) => unwind(),
+        };
+        captured.meta.stage_at("unwind", ended_ns);
+        (trace, scrubbed)
+    })
+}
+
+/// Scrubs the dump in place; what was learnt from it is in the engine.
+fn scrub_dump(
+    dump: &mut [u8],
+    layout: &Layout,
+    policy: &scrub::Policy,
+    effort: Effort,
+    report: &Report,
+    receipt: &mut Receipt,
+) -> Result<scrub::Engine> {
+    if effort < Effort::Full {
+        return Err(Error::malformed("minidump", "workers died over it"));
+    }
+    let mut engine = scrub::Engine::new(policy)?;
+    engine.learn(report);
+    engine.dump(dump, layout, receipt)?;
+    Ok(engine)
 }
 
 /// Seals the parts and commits them, if consent still allows it.
@@ -219,7 +246,8 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
     }
 }
 
-fn report(meta: &Meta, detail: Detail, stack_trace: StackTrace, config: &ValidConfig) -> Report {
+/// Without the frames.
+fn report(meta: &Meta, config: &ValidConfig) -> Report {
     let mut breadcrumbs = meta.snapshot.breadcrumbs.clone();
     if config.audience == Audience::ChildDirected {
         // The application side stores none; this holds even if its memory was overwritten.
@@ -232,11 +260,11 @@ fn report(meta: &Meta, detail: Detail, stack_trace: StackTrace, config: &ValidCo
         version: config.version.clone(),
         environment: config.environment.clone(),
         reason: meta.reason.clone(),
-        detail,
+        detail: config.detail,
         attributes: meta.snapshot.attributes.clone(),
         breadcrumbs,
-        fingerprint: dump::fingerprint::fingerprint(meta.reason.name(), &stack_trace),
-        stack_trace,
+        fingerprint: Fingerprint::default(),
+        stack_trace: StackTrace { modules: Vec::new(), threads: Vec::new() },
         device_id: device_id(meta, config),
         notes: meta.notes.clone(),
         stages_ms: BTreeMap::new(),
