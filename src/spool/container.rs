@@ -102,7 +102,10 @@ pub fn seal(id: ReportId, time_ms: u64, parts: &[Part], key: &LocalKey) -> Resul
             return Err(too_long());
         }
     }
-    let seal = |part: &Part| seal_part(&fixed, part, &part_key(&report_key, id, part.kind));
+    let seal = |part: &Part| {
+        let plain_len = u32::try_from(part.bytes.len()).map_err(|_| too_long())?;
+        seal_part(&fixed, part, plain_len, &part_key(&report_key, id, part.kind))
+    };
     let mut table = Vec::with_capacity(parts.len() * ENTRY);
     let (mut plain_total, mut compressed_total) = (0u64, 0u64);
     let sealed = in_two_threads(parts, &seal).into_iter().collect::<Result<Vec<_>>>()?;
@@ -298,9 +301,8 @@ impl<'a> Container<'a> {
 const MAX_RATIO: usize = 1032;
 
 /// Compresses and seals one part; returns its bytes and its compressed length.
-fn seal_part(fixed: &[u8; FIXED], part: &Part, key: &[u8; 32]) -> Result<(Vec<u8>, u64)> {
+fn seal_part(fixed: &[u8; FIXED], part: &Part, plain_len: u32, key: &[u8; 32]) -> Result<(Vec<u8>, u64)> {
     let failed = |e: std::io::Error| Error::malformed("report", format!("a part does not compress: {e}"));
-    let plain_len = u32::try_from(part.bytes.len()).unwrap_or(u32::MAX);
     let mut output = Vec::new();
     let sealer = Sealer::new(key, associated(fixed, part.kind, plain_len), &mut output)?;
     // Straight into the sealer, so that the compressed text is never whole in memory.
