@@ -191,7 +191,12 @@ fn text(bytes: Option<&Vec<u8>>) -> String {
 impl Meta {
     /// Notes that a stage has ended.
     pub(super) fn stage(&mut self, name: &str) {
-        let elapsed = process::monotonic_ns().saturating_sub(self.monotonic_ns);
+        self.stage_at(name, process::monotonic_ns());
+    }
+
+    /// Notes when a stage has ended, in CLOCK_MONOTONIC.
+    pub(super) fn stage_at(&mut self, name: &str, ended_ns: u64) {
+        let elapsed = ended_ns.saturating_sub(self.monotonic_ns);
         self.stages_ms.insert(name.to_owned(), elapsed as f64 / 1e6);
     }
 

@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::captured::{Captured, Meta};
 use super::outcome::{Effort, Outcome};
@@ -17,13 +18,18 @@ use crate::error::{Error, Result};
 use crate::pmodule::plan;
 use crate::pmodule::runner::Session;
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
-use crate::report::{Detail, Frame, Report, StackTrace, Thread, Trust};
+use crate::report::{Detail, Fingerprint, Frame, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
 use crate::spool::quota::Limits;
 use crate::spool::{Part, PartKind, container};
 use crate::sys::process;
+
+/// Unwind sections that the rehearsal has read: the worker is the application's program, with most of its libraries.
+static BINARIES: Mutex<Option<FileBinaries>> = Mutex::new(None);
+/// An idle worker does not hold more of them, in bytes.
+const MOST_KEPT: usize = 2 << 20;
 
 /// How a note begins when a stage failed and the level of detail was lowered.
 pub(super) const STEPPED_DOWN: &str = "stepped down";
@@ -48,9 +54,7 @@ pub(super) fn complete(
         return Ok(Outcome::RefusedByConsent);
     }
     captured.meta.bytes("dump", captured.dump.len());
-    let (layout, trace) = unwind(&mut captured, effort);
-    captured.meta.stage("unwind");
-    let mut scrubbed = scrubbed(&mut captured, layout, trace, effort, &mut session, config);
+    let mut scrubbed = unwound_and_scrubbed(&mut captured, effort, &mut session, config);
     let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
     match wishes::verdict(&mut session, report, &mut captured.meta, policy, receipt) {
         Ruling::Go => {}
@@ -59,7 +63,6 @@ pub(super) fn complete(
     }
     drop(session);
     let Scrubbed { mut report, receipt, .. } = scrubbed;
-    captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
     }
@@ -68,26 +71,28 @@ pub(super) fn complete(
     store(captured, &report, &receipt, blackbox, config)
 }
 
-/// The dump's structure, and the frames of all threads; at worst the one that the handler saw.
-fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrace) {
-    let layout = match effort {
-        Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
-        Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
-    };
-    if let Some(trace) = captured.meta.trace.take() {
-        return (layout, trace);
+/// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
+pub(super) fn rehearse(
+    mut captured: Captured,
+    config: &ValidConfig,
+    is_wanted: impl Fn() -> bool,
+) -> Result<()> {
+    let mut nobody = Session::new(&[], config.pmodule_limits, &[]);
+    let Scrubbed { report, receipt, .. } =
+        unwound_and_scrubbed(&mut captured, Effort::Full, &mut nobody, config);
+    let mut binaries = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if binaries.as_ref().is_some_and(|binaries| binaries.bytes() > MOST_KEPT) {
+        *binaries = None;
     }
-    let files = FileBinaries::new();
-    let binaries = MemoryBinaries::new(&captured.tables, &files);
-    let trace = match &layout {
-        Ok(layout) => dump::unwind::stack_trace(&captured.dump, layout, &binaries).map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let trace = trace.unwrap_or_else(|error| {
-        captured.meta.notes.push(format!("frames could not be unwound: {error}"));
-        registers_only(&captured.meta)
-    });
-    (layout, trace)
+    drop(binaries);
+    if is_wanted() {
+        return Ok(());
+    }
+    let mut parts = parts(&report, &receipt)?;
+    parts.push(Part { kind: PartKind::Minidump, bytes: std::mem::take(&mut captured.dump) });
+    let sealed = container::seal(report.id, report.time_ms, &parts, &LocalKey::random()?);
+    parts.iter_mut().for_each(|part| part.bytes.zeroize());
+    sealed.map(drop)
 }
 
 /// A report whose texts are scrubbed.
@@ -111,16 +116,18 @@ impl Scrubbed {
     }
 }
 
-/// The report with all its texts scrubbed, and the dump scrubbed in place. A dump that cannot be scrubbed is not used:
-/// the report then says `StackTrace`.
-fn scrubbed(
+/// The report with the frames of all threads and with all its texts scrubbed, and the dump scrubbed in place. A dump that
+/// cannot be scrubbed is not used: the report then says `StackTrace`.
+fn unwound_and_scrubbed(
     captured: &mut Captured,
-    layout: Result<Layout>,
-    trace: StackTrace,
     effort: Effort,
     session: &mut Session<'_>,
     config: &ValidConfig,
 ) -> Scrubbed {
+    let layout = match effort {
+        Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
+        Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
+    };
     let plan = plan::plan(&captured.meta.ran);
     let detail = plan.detail.map_or(config.detail, |allowed| allowed.min(config.detail));
     if detail < config.detail {
@@ -129,34 +136,46 @@ fn scrubbed(
     let mut policy = policy(&captured.meta, detail, config);
     let meta = &mut captured.meta;
     wishes::add_to_policy(&mut policy, &plan, &captured.dump, layout.as_ref().ok(), &mut meta.notes);
-    let mut report = report(&captured.meta, detail, trace, config);
+    let mut report = report(&captured.meta, detail, config);
     wishes::add_to_report(&mut report, &plan);
     let (mut receipt, mut words) = (Receipt::default(), Receipt::default());
-    let mut about_dump = 0;
     let remarks = wishes::failures(&captured.meta.ran, &policy, &mut words);
     let closed = wishes::stepped_down(&captured.meta.ran, &policy, &mut words);
-    let scrub_dump = |dump: &mut [u8], report: &mut Report| -> Result<(), Remark> {
-        if effort < Effort::Full {
-            return Err(Error::malformed("minidump", "workers died over it").into());
+    let wanted = closed.is_none() && detail > Detail::StackTrace;
+
+    let known = captured.meta.trace.take();
+    let (trace, engine) = match layout {
+        Ok(layout) => {
+            let mut scrub = |dump: &mut [u8]| {
+                let scrub = || scrub_dump(dump, &layout, &policy, effort, &report, session, &mut receipt);
+                wanted.then(scrub).transpose()
+            };
+            match known {
+                Some(trace) => {
+                    let scrubbed = scrub(&mut captured.dump);
+                    captured.meta.stage("scrub");
+                    (Ok(trace), scrubbed)
+                }
+                None => beside(captured, &layout, scrub),
+            }
         }
-        let mut engine = scrub::Engine::new(&policy)?;
-        engine.learn(report);
-        let layout = layout?;
-        engine.dump(dump, &layout, &mut receipt)?;
-        wishes::scrub_hooks(session, dump, &layout, &policy, &mut receipt)?;
-        about_dump = receipt.entries.len();
-        engine.report(report, &mut receipt);
-        Ok(())
-    };
-    let result = match (closed, detail) {
-        (Some(remark), _) => Err(remark),
-        (None, Detail::StackTrace) => Ok(false),
-        (None, Detail::Pointers | Detail::Minidump) => {
-            scrub_dump(&mut captured.dump, &mut report).map(|()| true)
+        Err(error) => {
+            let trace = known.ok_or_else(|| error.to_string());
+            (trace, if wanted { Err(error.into()) } else { Ok(None) })
         }
     };
-    match result {
-        Ok(true) => {}
+    report.stack_trace = trace.unwrap_or_else(|error| {
+        let note = format!("frames could not be unwound: {error}");
+        captured.meta.notes.push(note.clone());
+        report.notes.push(note);
+        registers_only(&captured.meta)
+    });
+    let fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &report.stack_trace);
+    report.fingerprint = dump::fingerprint::refined(fingerprint, &plan.fingerprint);
+
+    let mut about_dump = receipt.entries.len();
+    match closed.map_or(engine, Err) {
+        Ok(Some(engine)) => engine.report(&mut report, &mut receipt),
         other => {
             // Nothing of what was begun is used: neither the bytes nor the receipt about them.
             captured.dump.zeroize();
@@ -172,6 +191,57 @@ fn scrubbed(
     remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
     receipt.entries.extend(words.entries);
     Scrubbed { report, receipt, about_dump, policy }
+}
+
+/// Looks for the frames of all threads in a copy of the dump, on a thread of its own, while `scrub` works on the dump.
+fn beside<T>(
+    captured: &mut Captured,
+    layout: &Layout,
+    scrub: impl FnOnce(&mut [u8]) -> T,
+) -> (std::result::Result<StackTrace, String>, T) {
+    let unscrubbed = Zeroizing::new(captured.dump.clone());
+    let tables = &captured.tables;
+    let unwind = || {
+        let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+        let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
+        let trace = dump::unwind::stack_trace(&unscrubbed, layout, &binaries);
+        (trace.map_err(|error| error.to_string()), process::monotonic_ns())
+    };
+    let dump = &mut captured.dump;
+    let ((trace, unwound_ns), scrubbed, scrubbed_ns) = std::thread::scope(|scope| {
+        let unwinding = std::thread::Builder::new().name("cenotaph".to_owned()).spawn_scoped(scope, unwind);
+        let (scrubbed, scrubbed_ns) = (scrub(dump), process::monotonic_ns());
+        let unwound = match unwinding {
+            // A panic counts as if it had been here: the process ends by it, and another worker does less.
+            Ok(unwinding) => unwinding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // No thread to be had.
+            Err(_) => unwind(),
+        };
+        (unwound, scrubbed, scrubbed_ns)
+    });
+    captured.meta.stage_at("scrub", scrubbed_ns);
+    captured.meta.stage_at("unwind", unwound_ns);
+    (trace, scrubbed)
+}
+
+/// Scrubs the dump in place, by the policy and then by what pmodules say; what was learnt from it is in the engine.
+fn scrub_dump(
+    dump: &mut [u8],
+    layout: &Layout,
+    policy: &scrub::Policy,
+    effort: Effort,
+    report: &Report,
+    session: &mut Session<'_>,
+    receipt: &mut Receipt,
+) -> Result<scrub::Engine, Remark> {
+    if effort < Effort::Full {
+        return Err(Error::malformed("minidump", "workers died over it").into());
+    }
+    let mut engine = scrub::Engine::new(policy)?;
+    engine.learn(report);
+    engine.dump(dump, layout, receipt)?;
+    wishes::scrub_hooks(session, dump, layout, policy, receipt)?;
+    Ok(engine)
 }
 
 /// Seals the parts and commits them, if consent still allows it.
@@ -253,7 +323,8 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
     }
 }
 
-fn report(meta: &Meta, detail: Detail, stack_trace: StackTrace, config: &ValidConfig) -> Report {
+/// Without the frames.
+fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
     let mut breadcrumbs = meta.snapshot.breadcrumbs.clone();
     if config.audience == Audience::ChildDirected {
         // The application side stores none; this holds even if its memory was overwritten.
@@ -269,8 +340,8 @@ fn report(meta: &Meta, detail: Detail, stack_trace: StackTrace, config: &ValidCo
         detail,
         attributes: meta.snapshot.attributes.clone(),
         breadcrumbs,
-        fingerprint: dump::fingerprint::fingerprint(meta.reason.name(), &stack_trace),
-        stack_trace,
+        fingerprint: Fingerprint::default(),
+        stack_trace: StackTrace { modules: Vec::new(), threads: Vec::new() },
         device_id: device_id(meta, config),
         annotations: Vec::new(),
         classifiers: Vec::new(),
