@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{self, Facts};
 use super::child::{self, Sight};
-use super::message::{Answered, Phase};
+use super::message::{Answered, LONGEST_ANSWER, Phase};
 use super::watch::Watched;
 use super::{Blanks, Edit, Edits, Event, Limits, RegionEvent, Registered, Veto, plan};
 use crate::error::{Error, Result};
@@ -22,6 +22,10 @@ use crate::sys::memory::memfd_with;
 use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
 use crate::target::{Memory, Target};
+
+/// All pmodules together have so long for a finished dump, and again for a finished report, whatever their limits: a
+/// quarter of what a worker has for all of it.
+const LONGEST_PHASE: Duration = Duration::from_secs(30);
 
 /// What pmodules see besides the target.
 #[derive(Debug)]
@@ -220,11 +224,12 @@ impl<'a> Session<'a> {
     ) -> Vec<Heard<T>> {
         let mut all = Vec::new();
         let mut file = None;
+        let until = Instant::now() + LONGEST_PHASE;
         for (number, registered) in self.registered.iter().enumerate() {
             if !registered.description.wants(event) || self.failed[number] {
                 continue;
             }
-            let result = self.ask(number, phase, subject, &mut file).and_then(&take);
+            let result = self.ask(number, phase, subject, &mut file, until).and_then(&take);
             if result.is_err() {
                 self.give_up(number);
             }
@@ -241,7 +246,9 @@ impl<'a> Session<'a> {
         phase: Phase,
         subject: &[&[u8]],
         file: &mut Option<std::os::fd::OwnedFd>,
+        until: Instant,
     ) -> Result<Answered, Why> {
+        let limit = self.limits.scrub.min(until.saturating_duration_since(Instant::now()));
         if file.is_none() {
             *file = Some(memfd_with(c"cenotaph-pmodule", subject).map_err(Why::system)?);
         }
@@ -255,7 +262,7 @@ impl<'a> Session<'a> {
             }
         };
         watched.tell(phase, file.as_fd(), subject.iter().map(|part| part.len()).sum())?;
-        watched.answer(self.limits.scrub, None).map(|(answered, _)| answered)
+        watched.answer(limit, None).map(|(answered, _)| answered)
     }
 
     fn give_up(&mut self, number: usize) {
@@ -317,6 +324,7 @@ fn unfit(answered: Answered) -> Why {
     match answered {
         Answered::Failed(words) => Why::own(&words),
         Answered::Panicked(place) => Why::ours(format!("panicked at {}", Why::own(&place).text)),
+        Answered::TooLong => Why::ours(format!("its answer has more than {LONGEST_ANSWER} bytes")),
         Answered::Edits(_) | Answered::Blanks(_) | Answered::Verdict(_) => Why::ours("answered nonsense"),
     }
 }

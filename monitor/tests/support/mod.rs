@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use cenotaph::report::Report;
+use cenotaph::spool::{LocalKey, PartKind, Spool, container};
 use tempfile::TempDir;
 
 /// The repository.
@@ -45,4 +48,35 @@ pub(crate) fn compile(arguments: &[&str], source: &Path, output: &Path) {
         .output()
         .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+}
+
+/// The helper program, as a user would have it: cargo's own folder may let its group write.
+pub(crate) fn helper() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_cenotaph-monitor"))
+}
+
+/// Waits for a condition.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(120);
+    while !holds() {
+        assert!(Instant::now() < limit, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A part of each report in a spool, opened with its key.
+pub(crate) fn parts(spool: &Path, kind: PartKind) -> Vec<Option<Vec<u8>>> {
+    let items = Spool::new(spool).list().unwrap();
+    let open = |path: &Path| {
+        let key = LocalKey::from_file(&spool.join("key")).unwrap();
+        let part = container::read_part(&std::fs::read(path).unwrap(), kind, &key).unwrap();
+        part.map(|part| part.bytes.clone())
+    };
+    items.iter().map(|item| open(&item.path)).collect()
+}
+
+/// Every report in a spool.
+pub(crate) fn reports(spool: &Path) -> Vec<Report> {
+    let parts = parts(spool, PartKind::Report).into_iter();
+    parts.map(|part| serde_json::from_slice(&part.unwrap()).unwrap()).collect()
 }

@@ -20,7 +20,7 @@ usage: crasher [OPTIONS] WAY
 ways to die: null abort panic bus ill fpe trap sys stack-overflow stack-overflow-thread heap-lock
              two-threads capture none
 `none` prints `ready` and takes commands on standard input, one a line, each answered by a line `ok ...`
-or `error ...`: grant, deny, withdraw, capture, flush MS, die WAY, exit (or the end of input).
+or `error ...`: grant, deny, withdraw, capture, vetoed, flush MS, die WAY, exit (or the end of input).
 
   --spool DIR                where reports wait
   --destination KIND=URL     crashpad=URL or backtrace=URL; repeatable

@@ -31,6 +31,7 @@ const GOOD: &[&str] = &[
     "environment",
     "says-why",
     "memory",
+    "symbol",
 ];
 /// When it misbehaves.
 const PHASES: &[&str] = &["inspect", "redact", "scrub", "verdict"];
@@ -111,6 +112,10 @@ impl Pmodule for Kind {
                 let filter = FrameFilter { faulting: true, module: Some("crasher".into()), symbol: None };
                 new.on_frames(filter).on(Event::Region).on(Event::Detach)
             }
+            ("symbol", _) => {
+                let symbol = Some("__libc_start_main".to_owned());
+                new.on_frames(FrameFilter { symbol, ..FrameFilter::default() })
+            }
             ("blank", _) => new.on(Event::Attach).redacts(),
             ("register" | "drop", _) => new.on(Event::Thread),
             ("scrub", _) => new.on(Event::Scrub),
@@ -146,7 +151,7 @@ impl Pmodule for Kind {
                 let state = self.state(target)?;
                 let length = (state.end - state.start) as usize;
                 let bytes = target.memory().read(state.start, length);
-                let level = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+                let level = bytes.split(|&byte| byte == 0).find(|text| !text.is_empty()).unwrap_or_default();
                 edits.comment(format!(
                     "{} of {length} bytes: {}",
                     bytes.len(),
@@ -176,7 +181,11 @@ impl Pmodule for Kind {
     }
 
     fn frame(&mut self, _: &Target, frame: &FrameEvent<'_>, edits: &mut Edits) -> Result<(), Failure> {
-        edits.comment(format!("frame {} in {}", frame.number, frame.module.unwrap_or("nothing")))
+        let (module, symbol) = (frame.module.unwrap_or("nothing"), frame.symbol.unwrap_or("?"));
+        match self.name.as_str() {
+            "symbol" => edits.comment(format!("{symbol} in {module}")),
+            _ => edits.comment(format!("frame {} in {module}", frame.number)),
+        }
     }
 
     fn region(&mut self, _: &Target, region: &RegionEvent<'_>, edits: &mut Edits) -> Result<(), Failure> {
