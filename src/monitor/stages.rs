@@ -65,6 +65,9 @@ pub(super) fn complete(
     let Scrubbed { mut report, receipt, .. } = scrubbed;
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
+        if let Err(error) = annotate(&mut captured.dump, &report) {
+            report.notes.push(format!("attributes are not in the dump: {error}"));
+        }
     }
     report.stages_ms = captured.meta.stages_ms.clone();
     report.stages_bytes = captured.meta.stages_bytes.clone();
@@ -244,6 +247,15 @@ fn scrub_dump(
     Ok(engine)
 }
 
+/// Puts the report's attributes, which are scrubbed, into a dump that is, where Crashpad's readers look.
+fn annotate(dump: &mut Vec<u8>, report: &Report) -> Result<()> {
+    let layout = Layout::parse(dump)?;
+    let attributes: Vec<_> =
+        report.attributes.iter().map(|attribute| (&attribute.key[..], attribute.value.to_string())).collect();
+    let annotations: Vec<_> = attributes.iter().map(|(key, value)| (*key, &value[..])).collect();
+    dump::crashpad_info::append(dump, &layout, report.id.0, &annotations)
+}
+
 /// Seals the parts and commits them, if consent still allows it.
 fn store(
     mut captured: Captured,
@@ -368,13 +380,12 @@ fn device_id(meta: &Meta, config: &ValidConfig) -> Option<String> {
 fn parts(report: &Report, receipt: &Receipt) -> Result<Vec<Part>> {
     let json =
         |value: serde_json::Result<Vec<u8>>| value.map_err(|e| Error::malformed("report", e.to_string()));
+    let mut stack_trace = dump::synthetic::write(&report.stack_trace, &report.reason, report.time_ms)?;
+    annotate(&mut stack_trace, report)?;
     Ok(vec![
         Part { kind: PartKind::Report, bytes: json(serde_json::to_vec(report))? },
         Part { kind: PartKind::Receipt, bytes: json(serde_json::to_vec(receipt))? },
-        Part {
-            kind: PartKind::StackTrace,
-            bytes: dump::synthetic::write(&report.stack_trace, &report.reason, report.time_ms)?,
-        },
+        Part { kind: PartKind::StackTrace, bytes: stack_trace },
     ])
 }
 
