@@ -7,11 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::pmodule::{self, Description, Pmodule, Registered};
 use crate::privacy::{Audience, ConsentPolicy, identity::Identity};
 use crate::report::Detail;
 
 /// Destinations, at most: a report's file name keeps a bit for each.
 const MAX_DESTINATIONS: usize = 8;
+/// Pmodules, at most: each is a process during a crash.
+const MAX_PMODULES: usize = 16;
 
 /// When the dying application may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -116,6 +119,7 @@ pub struct Config {
     detail: Option<Detail>,
     identity: Option<Identity>,
     spool: Option<PathBuf>,
+    pub(crate) pmodules: Vec<Registered>,
 }
 
 /// Checked settings, as every process of Cenotaph sees them. [`Config::validate`] makes one.
@@ -159,6 +163,14 @@ pub struct ValidConfig {
     pub keep_core: bool,
     /// Log file of outcomes, if asked for; it never holds report contents.
     pub log: Option<PathBuf>,
+    /// The pmodules in Rust that the monitor must have, in the order in which they were configured.
+    pub pmodules: Vec<Description>,
+    /// Shared objects with further pmodules, absolute.
+    pub plugins: Vec<PathBuf>,
+    /// How much each pmodule may use.
+    pub pmodule_limits: pmodule::Limits,
+    /// The program that becomes the monitor, absolute; none: the application's own.
+    pub helper: Option<PathBuf>,
     /// Random bytes of this start, for [`Identity::Session`].
     #[doc(hidden)]
     pub session: [u8; 16],
@@ -189,11 +201,16 @@ impl Config {
                 linger_ms: 60_000,
                 keep_core: false,
                 log: None,
+                pmodules: Vec::new(),
+                plugins: Vec::new(),
+                pmodule_limits: pmodule::Limits::default(),
+                helper: None,
                 session: [0; 16],
             },
             detail: None,
             identity: None,
             spool: None,
+            pmodules: Vec::new(),
         }
     }
 
@@ -302,12 +319,41 @@ impl Config {
         self
     }
 
+    /// A pmodule in Rust; see [`pmodule`](crate::pmodule). It runs in the monitor, which is this program executed again: if
+    /// `main` begins with [`monitor_entry`](crate::monitor_entry), that line must be
+    /// [`monitor_entry_with`](crate::monitor_entry_with) and name the same pmodules.
+    pub fn pmodule<P: Pmodule + Clone + Send + Sync + 'static>(mut self, pmodule: P) -> Self {
+        self.pmodules.push(Registered::of(pmodule));
+        self
+    }
+
+    /// A shared object with a pmodule (`include/cenotaph_pmodule.h`). It must be owned by root or by this user and not be
+    /// writable by others. Needs a [`helper`](Self::helper) that loads plug-ins, such as `cenotaph-monitor`.
+    pub fn plugin(mut self, shared_object: impl Into<PathBuf>) -> Self {
+        self.settings.plugins.push(shared_object.into());
+        self
+    }
+
+    /// How much each pmodule may use.
+    pub fn pmodule_limits(mut self, limits: pmodule::Limits) -> Self {
+        self.settings.pmodule_limits = limits;
+        self
+    }
+
+    /// A program that becomes the monitor in the place of this one: `cenotaph-monitor`, for applications whose start must
+    /// not happen twice (constructors, single-instance locks, windows) or which load pmodules as shared objects. It must be owned
+    /// by root or by this user and not be writable by others.
+    pub fn helper(mut self, program: impl Into<PathBuf>) -> Self {
+        self.settings.helper = Some(program.into());
+        self
+    }
+
     /// Checks everything that can be checked without touching the disk.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] names the setter and the way out.
     pub fn validate(self) -> Result<ValidConfig> {
-        let Self { mut settings, detail, identity, spool } = self;
+        let Self { mut settings, detail, identity, spool, pmodules } = self;
         let invalid = |field, reason: &str| Err(Error::InvalidConfig { field, reason: reason.to_owned() });
         let name_like = |text: &str| {
             !text.is_empty()
@@ -333,6 +379,12 @@ impl Config {
         if settings.secrets.iter().any(|s| s.len() > 1024) {
             return invalid("secret", "a secret value takes at most 1024 bytes");
         }
+        settings.pmodules = pmodules.into_iter().map(|pmodule| pmodule.description).collect();
+        check_pmodules(&settings)?;
+        let absolute =
+            |path: &PathBuf| std::path::absolute(path).map_err(|e| Error::file(path, "resolve", e));
+        settings.plugins = settings.plugins.iter().map(absolute).collect::<Result<_>>()?;
+        settings.helper = settings.helper.as_ref().map(absolute).transpose()?;
         settings.spool = match spool {
             Some(path) => std::path::absolute(&path).map_err(|e| Error::file(&path, "resolve", e))?,
             None => default_spool(&settings.application)?,
@@ -348,6 +400,27 @@ impl Config {
         }
         Ok(settings)
     }
+}
+
+fn check_pmodules(settings: &ValidConfig) -> Result<()> {
+    let invalid = |reason: String| Err(Error::InvalidConfig { field: "pmodule", reason });
+    if settings.pmodules.len() + settings.plugins.len() > MAX_PMODULES {
+        return invalid(format!("{MAX_PMODULES} pmodules at most"));
+    }
+    for (i, description) in settings.pmodules.iter().enumerate() {
+        description.check()?;
+        if settings.pmodules[..i].iter().any(|other| other.name == description.name) {
+            return invalid(format!("two pmodules are called {}", description.name));
+        }
+    }
+    if !settings.plugins.is_empty() && settings.helper.is_none() && !cfg!(feature = "pmodule-plugins") {
+        return invalid(
+            "a plug-in needs a helper that loads it: name one with .helper(), such as cenotaph-monitor, or build with the \
+             feature pmodule-plugins"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn default_spool(application: &str) -> Result<PathBuf> {

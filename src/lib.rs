@@ -76,6 +76,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod monitor;
+pub mod pmodule;
 pub mod privacy;
 mod private_file;
 mod protocol;
@@ -95,4 +96,4 @@ pub use client::{
 };
 pub use config::{Config, Destination, Protocol, ReleaseAt, ValidConfig};
 pub use error::{Error, Result};
-pub use monitor::monitor_entry;
+pub use monitor::{monitor_entry, monitor_entry_with};

@@ -39,6 +39,12 @@ pub struct Report {
     pub fingerprint: Fingerprint,
     /// The rotating device identifier, if the configuration and consent allow one.
     pub device_id: Option<String>,
+    /// What pmodules remarked. Scrubbed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<Annotation>,
+    /// Words by which pmodules sort reports. Scrubbed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classifiers: Vec<String>,
     /// What could not be read, and why a level of detail was lowered; no personal data.
     pub notes: Vec<String>,
     /// Milliseconds from the crash until each stage had ended: "dump", "scrub".
@@ -202,6 +208,31 @@ pub fn signal_name(number: i32) -> &'static str {
         libc::SIGSYS => "SIGSYS",
         _ => "signal",
     }
+}
+
+/// A remark of a pmodule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// The pmodule's name.
+    pub pmodule: String,
+    /// How it is to be read.
+    pub level: AnnotationLevel,
+    /// The text. Scrubbed.
+    pub text: String,
+}
+
+/// How an annotation is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AnnotationLevel {
+    /// A remark.
+    Comment,
+    /// Something that is not as it should be.
+    Warning,
+    /// Most likely the cause.
+    Critical,
+    /// A JSON value for programs.
+    Json,
 }
 
 /// One thing the application noted about itself.

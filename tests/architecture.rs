@@ -13,13 +13,15 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("blackbox", &["error", "privacy", "report", "sys"]),
     ("capture", &["error", "protocol", "sys"]),
     ("dump", &["error", "report", "target"]),
+    ("pmodule", &["dump", "error", "report", "sys", "target"]),
     ("scrub", &["dump", "error", "report"]),
     ("spool", &["error", "private_file", "report"]),
     ("upload", &["config", "error", "privacy", "report", "scrub", "spool"]),
 ];
 
 /// Where `unsafe` may stand; every other file forbids it.
-const UNSAFE: &[&str] = &["capture/", "private_file/", "protocol.rs", "sys/"];
+const UNSAFE: &[&str] =
+    &["capture/", "pmodule/abi.rs", "pmodule/plugin/", "private_file/", "protocol.rs", "sys/"];
 
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -59,6 +59,8 @@ impl Device {
             stack_trace: StackTrace::default(),
             fingerprint: Fingerprint::default(),
             device_id: None,
+            annotations: Vec::new(),
+            classifiers: Vec::new(),
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),
             stages_bytes: BTreeMap::new(),

@@ -96,6 +96,8 @@ fn a_sealed_report_is_listed_opened_and_inspected() {
         stack_trace: trace(),
         fingerprint: Fingerprint::default(),
         device_id: None,
+        annotations: Vec::new(),
+        classifiers: Vec::new(),
         notes: Vec::new(),
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
@@ -107,6 +109,8 @@ fn a_sealed_report_is_listed_opened_and_inspected() {
     let sealed = container::seal(id, report.time_ms, &parts, &key).unwrap();
     let path = Spool::new(&spool).commit(id, &sealed.bytes, || true).unwrap().path;
 
+    let elsewhere = cenotaph(&["spool", "list", text(dir.path())]);
+    assert_eq!(elsewhere.status.code(), Some(1), "a folder that is no spool");
     let listed = stdout(&cenotaph(&["spool", "list", text(&spool)]));
     assert!(listed.starts_with(&format!("{id}\tpending\t{}\t0\t", sealed.bytes.len())), "{listed}");
     let json = stdout(&cenotaph(&["spool", "list", text(&spool), "--json", "-"]));

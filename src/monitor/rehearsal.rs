@@ -58,10 +58,12 @@ fn capture(config: &ValidConfig, blackbox: &Blackbox) -> Result<Captured> {
         arguments: None,
         argument_strings: String::new(),
         environment_strings: String::new(),
+        ran: Vec::new(),
+        trace: None,
         notes: taken.notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Captured { meta, dump: taken.dump })
+    Ok(Captured { meta, dump: taken.dump, tables: taken.tables })
 }

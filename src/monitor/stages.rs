@@ -8,11 +8,15 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::captured::{Captured, Meta};
 use super::outcome::{Effort, Outcome};
+use super::wishes::{self, Remark, Ruling};
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::consent_record;
-use crate::dump::{self, Layout, binaries::FileBinaries};
+use crate::dump::binaries::{FileBinaries, MemoryBinaries};
+use crate::dump::{self, Layout};
 use crate::error::{Error, Result};
+use crate::pmodule::runner::Session;
+use crate::pmodule::{self, plan};
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
 use crate::report::{Detail, Fingerprint, Frame, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
@@ -35,13 +39,14 @@ pub(super) fn ask(stage: Stage, config: &ValidConfig, blackbox: &Blackbox) -> Ve
     privacy::gate(stage, config.consent_policy, consent_record::read(&config.spool), blackbox.mirror())
 }
 
-/// Unwinds, scrubs, seals and commits. `effort` limits what is done with the dump.
+/// Unwinds, scrubs, seals and commits. `effort` limits what is done with the dump; `session` are the pmodules.
 ///
 /// # Errors
 /// If the report could not be stored. What fails before steps the level of detail down instead.
 pub(super) fn complete(
     mut captured: Captured,
     effort: Effort,
+    mut session: Session<'_>,
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Result<Outcome> {
@@ -49,7 +54,16 @@ pub(super) fn complete(
         return Ok(Outcome::RefusedByConsent);
     }
     captured.meta.bytes("dump", captured.dump.len());
-    let (mut report, receipt) = unwound_and_scrubbed(&mut captured, effort, config);
+    let mut scrubbed = unwound_and_scrubbed(&mut captured, effort, &mut session, config);
+    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
+    match wishes::verdict(&mut session, report, &mut captured.meta, policy, receipt) {
+        Ruling::Go => {}
+        Ruling::StepDown(remark) => scrubbed.step_down(&mut captured, remark),
+        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+    drop(session);
+    let Scrubbed { mut report, receipt, .. } = scrubbed;
+    captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
     }
@@ -64,7 +78,8 @@ pub(super) fn rehearse(
     config: &ValidConfig,
     is_wanted: impl Fn() -> bool,
 ) -> Result<()> {
-    let (report, receipt) = unwound_and_scrubbed(&mut captured, Effort::Full, config);
+    let mut session = Session::new(&[], pmodule::Limits::default(), &[]);
+    let scrubbed = unwound_and_scrubbed(&mut captured, Effort::Full, &mut session, config);
     let mut binaries = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
     if binaries.as_ref().is_some_and(|binaries| binaries.bytes() > MOST_KEPT) {
         *binaries = None;
@@ -73,6 +88,7 @@ pub(super) fn rehearse(
     if is_wanted() {
         return Ok(());
     }
+    let Scrubbed { report, receipt, .. } = scrubbed;
     let mut parts = parts(&report, &receipt)?;
     parts.push(Part { kind: PartKind::Minidump, bytes: std::mem::take(&mut captured.dump) });
     let sealed = container::seal(report.id, report.time_ms, &parts, &LocalKey::random()?);
@@ -80,23 +96,60 @@ pub(super) fn rehearse(
     sealed.map(drop)
 }
 
+/// A report whose texts are scrubbed.
+struct Scrubbed {
+    report: Report,
+    receipt: Receipt,
+    /// Entries of the receipt that are about the dump: the first ones.
+    about_dump: usize,
+    policy: scrub::Policy,
+}
+
+impl Scrubbed {
+    /// Leaves the dump out after all.
+    fn step_down(&mut self, captured: &mut Captured, remark: Remark) {
+        captured.dump.zeroize();
+        self.receipt.entries.drain(..self.about_dump);
+        self.about_dump = 0;
+        self.report.detail = Detail::StackTrace;
+        let before = format!("{STEPPED_DOWN} to {}: ", self.report.detail);
+        remark.behind(&before).note(&mut self.report, &mut captured.meta);
+    }
+}
+
 /// The report with the frames of all threads and with all its texts scrubbed, and the dump scrubbed in place. A dump that
 /// cannot be scrubbed is not used: the report then says `StackTrace`.
-fn unwound_and_scrubbed(captured: &mut Captured, effort: Effort, config: &ValidConfig) -> (Report, Receipt) {
-    let mut report = report(&captured.meta, config);
-    let policy = policy(&captured.meta, config.detail, config);
-    let mut receipt = Receipt::default();
+fn unwound_and_scrubbed(
+    captured: &mut Captured,
+    effort: Effort,
+    session: &mut Session<'_>,
+    config: &ValidConfig,
+) -> Scrubbed {
     let layout = match effort {
         Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
         Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
     };
-    let wanted = config.detail > Detail::StackTrace;
-    let (trace, engine) = match layout {
-        Ok(layout) => beside(captured, &layout, |dump| {
-            let scrub = || scrub_dump(dump, &layout, &policy, effort, &report, &mut receipt);
-            wanted.then(scrub).transpose()
+    let plan = plan::plan(&captured.meta.ran);
+    let detail = plan.detail.map_or(config.detail, |allowed| allowed.min(config.detail));
+    if detail < config.detail {
+        captured.meta.notes.push(format!("a pmodule lowered the detail to {detail}"));
+    }
+    let mut policy = policy(&captured.meta, detail, config);
+    let meta = &mut captured.meta;
+    wishes::add_to_policy(&mut policy, &plan, &captured.dump, layout.as_ref().ok(), &mut meta.notes);
+    let mut report = report(&captured.meta, detail, config);
+    wishes::add_to_report(&mut report, &plan);
+    let (mut receipt, mut words) = (Receipt::default(), Receipt::default());
+    let mut about_dump = 0;
+    let remarks = wishes::failures(&captured.meta.ran, &policy, &mut words);
+    let closed = wishes::stepped_down(&captured.meta.ran, &policy, &mut words);
+
+    let scrubs = closed.is_none() && detail > Detail::StackTrace && effort == Effort::Full;
+    let (trace, begun) = match &layout {
+        Ok(layout) => beside(captured, layout, |dump| {
+            scrubs.then(|| scrub_memory(dump, layout, &policy, &report, &mut receipt))
         }),
-        Err(error) => (Err(error.to_string()), if wanted { Err(error) } else { Ok(None) }),
+        Err(error) => (Err(error.to_string()), None),
     };
     report.stack_trace = trace.unwrap_or_else(|error| {
         let note = format!("frames could not be unwound: {error}");
@@ -104,64 +157,85 @@ fn unwound_and_scrubbed(captured: &mut Captured, effort: Effort, config: &ValidC
         report.notes.push(note);
         registers_only(&captured.meta)
     });
-    report.fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &report.stack_trace);
-    match engine {
-        Ok(Some(engine)) => engine.report(&mut report, &mut receipt),
+    let fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &report.stack_trace);
+    report.fingerprint = dump::fingerprint::refined(fingerprint, &plan.fingerprint);
+
+    let finish = |dump: &mut [u8], report: &mut Report| -> Result<(), Remark> {
+        let (layout, Some(engine)) = (layout?, begun) else {
+            return Err(Error::malformed("minidump", "workers died over it").into());
+        };
+        let engine = engine?;
+        // These fork, so the other thread must have ended.
+        wishes::scrub_hooks(session, dump, &layout, &policy, &mut receipt)?;
+        about_dump = receipt.entries.len();
+        engine.report(report, &mut receipt);
+        Ok(())
+    };
+    let result = match (closed, detail) {
+        (Some(remark), _) => Err(remark),
+        (None, Detail::StackTrace) => Ok(false),
+        (None, Detail::Pointers | Detail::Minidump) => finish(&mut captured.dump, &mut report).map(|()| true),
+    };
+    match result {
+        Ok(true) => {}
         other => {
             // Nothing of what was begun is used: neither the bytes nor the receipt about them.
             captured.dump.zeroize();
-            receipt = Receipt::default();
+            (receipt, about_dump) = (Receipt::default(), 0);
             report.detail = Detail::StackTrace;
-            if let Err(error) = other {
-                let note = format!("{STEPPED_DOWN} to {}: {error}", report.detail);
-                captured.meta.notes.push(note.clone());
-                report.notes.push(note);
+            if let Err(remark) = other {
+                let before = format!("{STEPPED_DOWN} to {}: ", report.detail);
+                remark.behind(&before).note(&mut report, &mut captured.meta);
             }
             scrub::report(&mut report, &policy, &mut receipt);
         }
     }
-    (report, receipt)
+    remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
+    receipt.entries.extend(words.entries);
+    Scrubbed { report, receipt, about_dump, policy }
 }
 
-/// Looks for the frames of all threads in a copy of the dump, on a thread of its own, while `scrub` works on the dump.
+/// Looks for the frames of all threads in a copy of the dump, on a thread of its own, while `scrub` works on the dump. That
+/// thread has ended when this returns.
 fn beside<T>(
     captured: &mut Captured,
     layout: &Layout,
     scrub: impl FnOnce(&mut [u8]) -> T,
 ) -> (std::result::Result<StackTrace, String>, T) {
+    if let Some(known) = captured.meta.trace.take() {
+        return (Ok(known), scrub(&mut captured.dump));
+    }
     let unscrubbed = Zeroizing::new(captured.dump.clone());
+    let tables = &captured.tables;
     let unwind = || {
-        let mut binaries = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
-        let trace = dump::unwind::stack_trace(&unscrubbed, layout, binaries.get_or_insert_default());
+        let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+        let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
+        let trace = dump::unwind::stack_trace(&unscrubbed, layout, &binaries);
         (trace.map_err(|error| error.to_string()), process::monotonic_ns())
     };
-    std::thread::scope(|scope| {
+    let (trace, ended_ns, scrubbed) = std::thread::scope(|scope| {
         let unwinding = std::thread::Builder::new().name("cenotaph".to_owned()).spawn_scoped(scope, unwind);
         let scrubbed = scrub(&mut captured.dump);
-        captured.meta.stage("scrub");
         let (trace, ended_ns) = match unwinding {
             // A panic counts as if it had been here: the process ends by it, and another worker does less.
             Ok(unwinding) => unwinding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             // No thread to be had.
             Err(_) => unwind(),
         };
-        captured.meta.stage_at("unwind", ended_ns);
-        (trace, scrubbed)
-    })
+        (trace, ended_ns, scrubbed)
+    });
+    captured.meta.stage_at("unwind", ended_ns);
+    (trace, scrubbed)
 }
 
 /// Scrubs the dump in place; what was learnt from it is in the engine.
-fn scrub_dump(
+fn scrub_memory(
     dump: &mut [u8],
     layout: &Layout,
     policy: &scrub::Policy,
-    effort: Effort,
     report: &Report,
     receipt: &mut Receipt,
 ) -> Result<scrub::Engine> {
-    if effort < Effort::Full {
-        return Err(Error::malformed("minidump", "workers died over it"));
-    }
     let mut engine = scrub::Engine::new(policy)?;
     engine.learn(report);
     engine.dump(dump, layout, receipt)?;
@@ -243,11 +317,12 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
         arguments: meta.arguments.clone(),
         argument_strings: meta.argument_strings.clone(),
         environment_strings: meta.environment_strings.clone(),
+        wishes: Vec::new(),
     }
 }
 
-/// Without the frames.
-fn report(meta: &Meta, config: &ValidConfig) -> Report {
+/// Without the frames, and what follows from them.
+fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
     let mut breadcrumbs = meta.snapshot.breadcrumbs.clone();
     if config.audience == Audience::ChildDirected {
         // The application side stores none; this holds even if its memory was overwritten.
@@ -260,12 +335,14 @@ fn report(meta: &Meta, config: &ValidConfig) -> Report {
         version: config.version.clone(),
         environment: config.environment.clone(),
         reason: meta.reason.clone(),
-        detail: config.detail,
+        detail,
         attributes: meta.snapshot.attributes.clone(),
         breadcrumbs,
         fingerprint: Fingerprint::default(),
         stack_trace: StackTrace { modules: Vec::new(), threads: Vec::new() },
         device_id: device_id(meta, config),
+        annotations: Vec::new(),
+        classifiers: Vec::new(),
         notes: meta.notes.clone(),
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

@@ -39,6 +39,7 @@ impl Target {
             start_up: None,
             notes,
             memory: Box::new(memory),
+            symbols: Default::default(),
             stopped: None,
         })
     }

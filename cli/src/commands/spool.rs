@@ -47,6 +47,12 @@ fn list(mut arguments: lexopt::Parser) -> Result<()> {
             dir.display()
         )));
     }
+    if !dir.join("pending").is_dir() {
+        return Err(Failure::Failed(format!(
+            "{}: no report was ever stored here (there is no folder `pending`); name the one that the application gave to .spool()",
+            dir.display()
+        )));
+    }
     let items: Vec<ItemJson> = Spool::new(&dir)
         .list()?
         .into_iter()

@@ -9,16 +9,18 @@ mod layout;
 mod maps_text;
 mod stacks;
 mod system;
+mod taking;
 
 use std::ops::Range;
 
 use zeroize::Zeroize;
 
 pub use stacks::END;
+pub use taking::{Piece, Taking};
 
 use super::indirect::{self, OWN, Pointers};
 use crate::error::Result;
-use crate::target::{Module, StartUp, Target, find};
+use crate::target::{Module, StartUp, Target, UnwindTables, find};
 
 /// Bytes around the program counter of the thread that crashed: Breakpad's number.
 pub const AROUND_PC: u64 = 256;
@@ -50,6 +52,8 @@ pub struct Taken {
     pub dump: Vec<u8>,
     /// The strings that the process was started with. They are not in the dump, but a program copies them about.
     pub start_up: Option<Strings>,
+    /// Unwind tables that no file has.
+    pub tables: Vec<UnwindTables>,
     /// What could not be read or was left out. No personal data.
     pub notes: Vec<String>,
 }
@@ -82,12 +86,12 @@ pub fn prepare() {
 /// # Errors
 /// [`Error::Limit`](crate::Error::Limit) if it would be longer than 4 GiB.
 pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
-    let (mut memory, start_up) = read(&mut target, limits);
+    let (memory, start_up) = read(&mut target, limits);
+    let tables = target.unwind_tables();
     target.release();
-    memory.cut(&target);
     let dump = layout::lay_out(&target, &memory, system::get());
     let notes = std::mem::take(&mut target.notes);
-    Ok(Taken { dump: dump?, start_up, notes })
+    Ok(Taken { dump: dump?, start_up, tables, notes })
 }
 
 /// The memory that goes into the dump.
@@ -95,8 +99,6 @@ pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
 struct Memory {
     /// For each thread: address and bytes of its stack.
     stacks: Vec<(u64, Vec<u8>)>,
-    /// For each thread: whether that is all of it, its outer end too.
-    whole: Vec<bool>,
     /// Everything else.
     others: Vec<(u64, Vec<u8>)>,
 }
@@ -106,12 +108,12 @@ impl Memory {
         self.stacks.iter().chain(&self.others).filter(|(_, bytes)| !bytes.is_empty())
     }
 
-    /// Takes off the stacks' outer ends what belongs to no frame.
-    fn cut(&mut self, target: &Target) {
+    /// Takes off the stacks' outer ends what belongs to no frame, where they were read that far.
+    fn cut(&mut self, target: &Target, to_the_end: &[bool]) {
         let code: Vec<_> =
             target.maps.iter().filter(|map| map.executable).map(|map| map.range.clone()).collect();
-        let stacks = self.stacks.iter_mut().zip(&self.whole).zip(&target.threads);
-        for (((_, bytes), _), thread) in stacks.filter(|((_, whole), _)| **whole) {
+        let stacks = self.stacks.iter_mut().zip(to_the_end).zip(&target.threads);
+        for (((_, bytes), _), thread) in stacks.filter(|((_, to_the_end), _)| **to_the_end) {
             let length = match thread.id == target.tid {
                 // Its own variables, which lie there too, are worth their bytes.
                 true => stacks::without_zeros(bytes),
@@ -141,7 +143,7 @@ fn read(target: &mut Target, limits: Limits) -> (Memory, Option<Strings>) {
     let mut stacks = stacks::of(&threads, &target.maps, ceiling(target));
     target.notes.extend(stacks::fit(&mut stacks, crashed, room));
 
-    let whole = stacks.iter().map(|stack| stack.far.is_empty()).collect();
+    let to_the_end: Vec<_> = stacks.iter().map(|stack| stack.far.is_empty()).collect();
     let near = stacks.iter().map(|stack| stack.near.clone());
     let far = stacks.iter().map(|stack| stack.far.clone()).filter(|range| !range.is_empty());
     let mut wanted: Vec<_> = near.collect();
@@ -160,7 +162,8 @@ fn read(target: &mut Target, limits: Limits) -> (Memory, Option<Strings>) {
     });
     let mut stacks: Vec<_> = wanted.iter().map(|range| range.start).zip(bytes).collect();
     let others = stacks.split_off(threads);
-    let mut memory = Memory { stacks, whole, others };
+    let mut memory = Memory { stacks, others };
+    memory.cut(target, &to_the_end);
     let left = room.saturating_sub(memory.len() as u64).min(limits.indirect);
     let pointed_to = pointed_to(target, &memory, left);
     let bytes = target.memory().read_ranges(&pointed_to);

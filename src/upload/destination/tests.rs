@@ -29,6 +29,8 @@ fn opened() -> Opened {
             stack_trace: StackTrace::default(),
             fingerprint: Fingerprint([0xab; 32]),
             device_id: None,
+            annotations: Vec::new(),
+            classifiers: Vec::new(),
             notes: Vec::new(),
             stages_ms: Default::default(),
             stages_bytes: Default::default(),

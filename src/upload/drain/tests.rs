@@ -103,6 +103,8 @@ fn opened(id: ReportId) -> Opened {
             stack_trace: StackTrace::default(),
             fingerprint: Fingerprint::default(),
             device_id: None,
+            annotations: Vec::new(),
+            classifiers: Vec::new(),
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),
             stages_bytes: BTreeMap::new(),
