@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -211,6 +212,10 @@ impl Memory for Counted {
     fn by_pread(&self) -> Option<Box<dyn Memory>> {
         let memory = self.memory.by_pread()?;
         Some(Box::new(Self { memory, meter: self.meter.clone(), counts: true }))
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        self.memory.descriptors()
     }
 }
 
