@@ -15,7 +15,7 @@ use std::ops::Range;
 use zeroize::Zeroize;
 
 pub use stacks::END;
-pub use taking::{Piece, Taking};
+pub use taking::{EXTRA, Piece, Taking};
 
 use super::indirect::{self, Pointers};
 use crate::error::Result;

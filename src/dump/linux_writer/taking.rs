@@ -11,6 +11,9 @@ use super::{Limits, Memory, Strings, Taken, ceiling, layout, overlap, read, syst
 use crate::error::Result;
 use crate::target::{Target, Thread, UnwindTables, find};
 
+/// What is asked for may make a dump so many bytes longer than [`Limits::total`]: it is worth more than what was cut.
+pub const EXTRA: u64 = 16 << 20;
+
 /// What was read of a stopped process.
 #[derive(Debug)]
 pub struct Taking {
@@ -48,13 +51,13 @@ impl Taking {
     }
 
     /// Reads `ranges`, and the stacks of `threads` as they were before they were cut for lack of room, in one batch. What
-    /// does not fit any more is left out, and a note says so.
+    /// does not fit into [`EXTRA`] any more is left out, and a note says so.
     pub fn add(&mut self, target: &mut Target, ranges: &[Range<u64>], threads: &BTreeSet<i32>) {
         if ranges.is_empty() && threads.is_empty() {
             return;
         }
-        let held = self.memory.len() as u64;
-        let mut room = self.limits.total.saturating_sub(layout::fixed_len(target)).saturating_sub(held);
+        let held = (self.memory.len() as u64).saturating_add(layout::fixed_len(target));
+        let mut room = self.limits.total.saturating_add(EXTRA).saturating_sub(held);
         let mut refused = 0_usize;
         let mut fits = |range: &Range<u64>| {
             let length = range.end - range.start;
