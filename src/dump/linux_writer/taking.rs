@@ -211,16 +211,16 @@ mod tests {
 
     #[test]
     fn only_what_is_new_is_added() {
-        let cases: [(Range<u64>, &[Range<u64>], &[Range<u64>]); 6] = [
-            (10..20, &[], &[10..20]),
-            (10..20, &[0..10, 20..30], &[10..20]),
-            (10..20, &[12..14, 18..40], &[10..12, 14..18]),
-            (10..20, &[5..25], &[]),
-            (10..20, &[10..20], &[]),
-            (10..20, &[5..15, 15..18], &[18..20]),
+        let cases = [
+            (vec![], vec![10..20]),
+            (vec![0..10, 20..30], vec![10..20]),
+            (vec![12..14, 18..40], vec![10..12, 14..18]),
+            (vec![5..25], vec![]),
+            (vec![10..20], vec![]),
+            (vec![5..15, 15..18], vec![18..20]),
         ];
-        for (range, held, expected) in cases {
-            assert_eq!(without(vec![range], &merged(held.to_vec())), expected, "{held:?}");
+        for (held, expected) in cases {
+            assert_eq!(without(vec![10..20], &merged(held.clone())), expected, "{held:?}");
         }
     }
 }

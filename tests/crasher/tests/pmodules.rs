@@ -186,7 +186,7 @@ fn sealed(pmodules: &[&str], plant: &std::path::Path) -> (cenotaph::scrub::Recei
     let scene = Scene::new();
     let mut command = scene.victim(&["--consent", "granted", "--plant", plant.to_str().unwrap()], "null");
     command.args(PATIENT);
-    pmodules.iter().for_each(|pmodule| drop(command.args(["--pmodule", pmodule])));
+    command.args(pmodules.iter().flat_map(|pmodule| ["--pmodule", pmodule]));
     let tap = Tap::on(&mut command);
     scene.run(command);
     scene.wait_event("spooled");
