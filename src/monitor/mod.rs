@@ -14,6 +14,7 @@ mod log;
 mod outcome;
 mod pmodules;
 mod program;
+mod rehearsal;
 mod role;
 mod stages;
 mod supervisor;

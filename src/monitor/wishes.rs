@@ -1,7 +1,7 @@
 //! What pmodules want, put into effect on a report; what failed of them, put into words.
 #![forbid(unsafe_code)]
 
-use crate::dump::{self, Layout};
+use crate::dump::Layout;
 use crate::error::{Error, Result};
 use crate::pmodule::plan::{self, Plan};
 use crate::pmodule::runner::{Ran, Session, Why};
@@ -52,12 +52,11 @@ impl Remark {
     }
 }
 
-/// Annotations, attributes, classifiers, fingerprint.
+/// Annotations, attributes, classifiers.
 pub(super) fn add_to_report(report: &mut Report, plan: &Plan) {
     report.annotations.extend(plan.annotations.iter().cloned());
     report.classifiers.extend(plan.classifiers.iter().cloned());
     plan::set_attributes(&mut report.attributes, plan.attributes.clone());
-    report.fingerprint = dump::fingerprint::refined(report.fingerprint, &plan.fingerprint);
 }
 
 /// What is to be blanked, and the values whose copies are to go with it.
@@ -254,7 +253,7 @@ mod tests {
 
     #[test]
     fn every_register_that_may_be_named_can_be_blanked() {
-        let thread = dump::layout::ThreadEntry { id: 1, context: 0..1232, stack: Default::default() };
+        let thread = crate::dump::layout::ThreadEntry { id: 1, context: 0..1232, stack: Default::default() };
         let layout = Layout { processor: 9, threads: vec![thread], ..Layout::default() };
         for register in crate::pmodule::REGISTERS {
             let mut dump = vec![1; 1232];

@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use super::captured::{self, Capture, Captured, Writer};
 use super::job::{self, Job};
 use super::log::Log;
 use super::outcome::{Effort, Outcome};
 use super::pmodules::Pmodules;
+use super::rehearsal::rehearse;
 use super::stages;
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
@@ -23,6 +25,9 @@ use crate::sys::socket::Socket;
 /// Larger bundles are not ours: a dump may have 1 GiB of stacks, no more.
 const MAX_BUNDLE: u64 = 1 << 30;
 
+/// How long a worker waits for a job before it rehearses.
+const REHEARSAL_AFTER: Duration = Duration::from_millis(20);
+
 /// A worker as the supervisor sees it.
 pub(super) struct Handle {
     pub(super) socket: Socket,
@@ -31,15 +36,20 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Forks a worker that waits for its job.
-    pub(super) fn start(config: &ValidConfig, pmodules: &Pmodules) -> Result<Self> {
+    /// Forks a worker that waits for its job; `ahead` of it, so that it has time to rehearse.
+    pub(super) fn start(
+        config: &ValidConfig,
+        pmodules: &Pmodules,
+        blackbox: &Blackbox,
+        ahead: bool,
+    ) -> Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         match process::fork()? {
             Forked::Parent(pid, pidfd) => Ok(Self { socket: ours, pid, pidfd }),
             Forked::Child => {
                 // Holding any other descriptor would hide the supervisor's death, and others' ends, from someone.
                 process::close_all_but(theirs.as_raw());
-                let code = run(&theirs, config, pmodules);
+                let code = run(&theirs, config, pmodules, blackbox, ahead);
                 process::exit_now(code)
             }
         }
@@ -54,9 +64,19 @@ impl Drop for Handle {
     }
 }
 
-fn run(supervisor: &Socket, config: &ValidConfig, pmodules: &Pmodules) -> i32 {
+fn run(
+    supervisor: &Socket,
+    config: &ValidConfig,
+    pmodules: &Pmodules,
+    blackbox: &Blackbox,
+    ahead: bool,
+) -> i32 {
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
+    // Not at once: an application has better use for the processor while it starts, and many end soon.
+    if ahead && !supervisor.is_readable(REHEARSAL_AFTER) {
+        let _ = rehearse(config, blackbox, || supervisor.is_readable(Duration::ZERO));
+    }
     let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
     let log = Log::new(config.log.clone());
     let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log);
@@ -153,6 +173,8 @@ fn capture(
         log.event("worker", "bundle-failed", error);
     }
     answer(client, AnswerKind::Released, sequence, captured.meta.id);
+    // The answer may have woken it on this very processor, which is ours until the scheduler looks again.
+    std::thread::yield_now();
     complete(captured, Effort::Full, session, Some(client), blackbox, config)
 }
 

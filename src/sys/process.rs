@@ -195,8 +195,23 @@ pub(crate) fn unix_ms() -> u64 {
 /// Words that name the person or the machine: login name, real name, home directory, host name.
 ///
 /// From the password database (getpwuid_r(3)), the environment and gethostname(2); read in the monitor, so that a
-/// slow name service never delays the application.
+/// slow name service never delays the application. All but the host's name are looked up once.
 pub(crate) fn personal_words() -> Vec<String> {
+    static OF_THE_USER: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    let mut words = OF_THE_USER.get_or_init(words_of_the_user).clone();
+    let mut host = vec![0u8; 256];
+    // SAFETY: a buffer and its length, one less than it is long so that it stays terminated.
+    if unsafe { libc::gethostname(host.as_mut_ptr().cast(), host.len() - 1) } == 0 {
+        let host: Vec<u8> = host.into_iter().take_while(|&b| b != 0).collect();
+        words.push(String::from_utf8_lossy(&host).into_owned());
+    }
+    words.retain(|word| word.len() > 1 && word != "/");
+    words.sort();
+    words.dedup();
+    words
+}
+
+fn words_of_the_user() -> Vec<String> {
     let mut words: Vec<String> = ["USER", "LOGNAME", "HOME", "HOSTNAME", "SUDO_USER"]
         .iter()
         .filter_map(|name| std::env::var(name).ok())
@@ -225,15 +240,6 @@ pub(crate) fn personal_words() -> Vec<String> {
             }
         }
     }
-    let mut host = vec![0u8; 256];
-    // SAFETY: a buffer and its length, one less than it is long so that it stays terminated.
-    if unsafe { libc::gethostname(host.as_mut_ptr().cast(), host.len() - 1) } == 0 {
-        let host: Vec<u8> = host.into_iter().take_while(|&b| b != 0).collect();
-        words.push(String::from_utf8_lossy(&host).into_owned());
-    }
-    words.retain(|word| word.len() > 1 && word != "/");
-    words.sort();
-    words.dedup();
     words
 }
 
