@@ -79,7 +79,7 @@ pub(super) struct Meta {
 /// What became of a process that waits.
 pub(super) enum Capture {
     /// Everything needed was copied.
-    Taken(Captured),
+    Taken(Box<Captured>),
     /// Consent does not allow it; nothing was looked at.
     Refused,
     /// A pmodule does not want a report.
@@ -152,7 +152,7 @@ pub(super) fn capture(
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Capture::Taken(Captured { meta, dump, tables }))
+    Ok(Capture::Taken(Box::new(Captured { meta, dump, tables })))
 }
 
 /// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by

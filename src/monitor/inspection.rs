@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use zeroize::Zeroize;
 
+use super::stages;
 use crate::blackbox::Snapshot;
-use crate::dump::binaries::{FileBinaries, MemoryBinaries};
 use crate::dump::linux_writer::{Limits, Taken, Taking};
 use crate::dump::{self, Layout};
 use crate::error::Result;
@@ -100,9 +100,7 @@ fn blanked(target: &mut Target, ran: &[Ran]) -> Vec<String> {
 }
 
 fn unwind(dump: &[u8], tables: &[UnwindTables]) -> Result<StackTrace> {
-    let layout = Layout::parse(dump)?;
-    let files = FileBinaries::new();
-    dump::unwind::stack_trace(dump, &layout, &MemoryBinaries::new(tables, &files))
+    stages::frames(dump, &Layout::parse(dump)?, tables)
 }
 
 fn region(piece: dump::linux_writer::Piece<'_>) -> RegionEvent<'_> {

@@ -25,6 +25,7 @@ use crate::spool::key::LocalKey;
 use crate::spool::quota::Limits;
 use crate::spool::{Part, PartKind, container};
 use crate::sys::process;
+use crate::target::UnwindTables;
 
 /// Unwind sections that the rehearsal has read: the worker is the application's program, with most of its libraries.
 static BINARIES: Mutex<Option<FileBinaries>> = Mutex::new(None);
@@ -228,14 +229,13 @@ fn beside<T>(
     scrub: impl FnOnce(&mut [u8]) -> T,
 ) -> (std::result::Result<StackTrace, String>, T) {
     if let Some(known) = captured.meta.trace.take() {
+        captured.meta.stage("unwind");
         return (Ok(known), scrub(&mut captured.dump));
     }
     let unscrubbed = Zeroizing::new(captured.dump.clone());
     let tables = &captured.tables;
     let unwind = || {
-        let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
-        let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
-        let trace = dump::unwind::stack_trace(&unscrubbed, layout, &binaries);
+        let trace = frames(&unscrubbed, layout, tables);
         (trace.map_err(|error| error.to_string()), process::monotonic_ns())
     };
     let (trace, ended_ns, scrubbed) = std::thread::scope(|scope| {
@@ -251,6 +251,13 @@ fn beside<T>(
     });
     captured.meta.stage_at("unwind", ended_ns);
     (trace, scrubbed)
+}
+
+/// The frames of all threads.
+pub(super) fn frames(dump: &[u8], layout: &Layout, tables: &[UnwindTables]) -> Result<StackTrace> {
+    let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
+    dump::unwind::stack_trace(dump, layout, &binaries)
 }
 
 /// Scrubs the dump in place; what was learnt from it is in the engine.

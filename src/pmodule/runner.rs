@@ -321,7 +321,12 @@ fn edits(answered: Answered) -> Result<Edits, Why> {
 fn unfit(answered: Answered) -> Why {
     match answered {
         Answered::Failed(words) => Why::own(&words),
-        Answered::Panicked(place) => Why::ours(format!("panicked at {}", Why::own(&place).text)),
+        Answered::Panicked(place) => {
+            // An absolute path names whoever built it.
+            let place =
+                if place.starts_with('/') { place.rsplit('/').next().unwrap_or_default() } else { &place };
+            Why::ours(format!("panicked at {}", Why::own(place).text))
+        }
         Answered::TooLong => Why::ours(format!("its answer has more than {LONGEST_ANSWER} bytes")),
         Answered::Edits(_) | Answered::Blanks(_) | Answered::Verdict(_) => Why::ours("answered nonsense"),
     }

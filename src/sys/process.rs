@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -17,6 +18,12 @@ pub(crate) enum Forked {
 
 /// fork(2) in a process that has a single thread, so that the child may do anything.
 pub(crate) fn fork() -> Result<Forked> {
+    // A thread that was joined is listed for a moment longer.
+    const MOMENT: Duration = Duration::from_millis(100);
+    let end = Instant::now() + MOMENT;
+    while super::procfs::own_threads() != 1 && Instant::now() < end {
+        std::thread::yield_now();
+    }
     if super::procfs::own_threads() != 1 {
         return Err(Error::MonitorUnavailable(
             "the monitor has more than one thread and may not fork".into(),
