@@ -87,9 +87,6 @@ fn run(mut arguments: lexopt::Parser) -> Result<()> {
         Replayed::Vetoed { reason } => (None, Receipt::default(), None, Some(reason)),
         _ => (None, Receipt::default(), None, None),
     };
-    if let Some(path) = &dump {
-        keep(path, bytes.as_deref())?;
-    }
     let failure = failure(&description, inspected.as_ref(), report.as_deref());
     let edits = inspected.as_ref().and_then(|ran| ran.result.as_ref().ok());
     let run = Run {
@@ -110,7 +107,7 @@ fn run(mut arguments: lexopt::Parser) -> Result<()> {
         print(&run, &limits)?;
     }
     match &run.failure {
-        None => Ok(()),
+        None => dump.map_or(Ok(()), |path| keep(&path, bytes.as_deref())),
         Some(why) => Err(Failure::Failed(format!(
             "{}: it failed on {}: {}",
             run.module.display(),
@@ -146,7 +143,7 @@ fn outcome_of(report: &Report, receipt: &Receipt, dump: Option<&[u8]>, descripti
 fn keep(path: &Path, dump: Option<&[u8]>) -> Result<()> {
     let Some(dump) = dump else {
         return Err(Failure::Failed(format!(
-            "{}: not written: the report has no dump (it was vetoed, or holds a stack trace only)",
+            "{}: not written: the report has no dump (it was vetoed, or holds no memory)",
             path.display()
         )));
     };
