@@ -18,6 +18,7 @@ use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
+use crate::target;
 
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
@@ -77,6 +78,9 @@ enum Source {
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
 pub(super) fn run(start: Start) -> i32 {
     let log = Log::new(start.config.log.clone());
+    if let Err(error) = target::known_modules::share() {
+        log.event("supervisor", "no-module-table", error);
+    }
     let mut supervisor = Supervisor {
         delivery: Delivery::new(&start.config, log.clone()),
         log,

@@ -17,6 +17,7 @@ use crate::report::ReportId;
 use crate::sys::memory::read_memfd;
 use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
+use crate::target;
 
 /// Larger bundles are not ours: a dump may have 1 GiB of stacks, no more.
 const MAX_BUNDLE: u64 = 1 << 30;
@@ -59,7 +60,8 @@ fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
     let log = Log::new(config.log.clone());
     let (outcome, blackbox) = perform(job, supervisor, config, &log);
     log.line("worker", &outcome);
-    if !job::send_done(supervisor, &outcome) {
+    let heard = job::send_done(supervisor, &outcome);
+    if !heard {
         // The supervisor died meanwhile: what it would do now falls to us.
         if let Some(blackbox) = &blackbox {
             super::supervisor::count(blackbox, &outcome);
@@ -69,6 +71,8 @@ fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
             }
         }
     }
+    // For the next dump, now that nobody waits for this one.
+    target::known_modules::learn();
     0
 }
 
