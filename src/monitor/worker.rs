@@ -60,8 +60,12 @@ fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
     let log = Log::new(config.log.clone());
     let (outcome, blackbox) = perform(job, supervisor, config, &log);
     log.line("worker", &outcome);
-    let heard = job::send_done(supervisor, &outcome);
-    if !heard {
+    // For the next dump. The application has its answers; a supervisor that has its own ends this worker.
+    match target::known_modules::learn() {
+        0 => {}
+        learnt => log.event("worker", "modules-learnt", learnt),
+    }
+    if !job::send_done(supervisor, &outcome) {
         // The supervisor died meanwhile: what it would do now falls to us.
         if let Some(blackbox) = &blackbox {
             super::supervisor::count(blackbox, &outcome);
@@ -71,8 +75,6 @@ fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
             }
         }
     }
-    // For the next dump, now that nobody waits for this one.
-    target::known_modules::learn();
     0
 }
 

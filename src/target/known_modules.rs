@@ -48,15 +48,12 @@ pub fn share() -> Result<()> {
     Ok(())
 }
 
-/// Opens the files of modules that were not known, and remembers those that are what was mapped.
-pub fn learn() {
+/// Opens the files of modules that were not known, and remembers those that are what was mapped. Returns their number.
+pub fn learn() -> usize {
     let unknown = std::mem::take(&mut *UNKNOWN.lock().unwrap_or_else(PoisonError::into_inner));
-    let Some(table) = TABLE.get() else { return };
-    for (module, id) in unknown {
-        if let Some(words) = confirmed(&module, id) {
-            store(table, &words);
-        }
-    }
+    let Some(table) = TABLE.get() else { return 0 };
+    let confirmed = unknown.iter().filter_map(|(module, id)| confirmed(module, *id));
+    confirmed.inspect(|words| store(table, words)).count()
 }
 
 /// Notes a module for [`learn`].
