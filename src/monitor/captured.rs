@@ -68,6 +68,9 @@ pub(super) struct Meta {
     /// The frames, if they were wanted while the process stood still.
     #[serde(default)]
     pub(super) trace: Option<StackTrace>,
+    /// Texts in memory that pmodules want blanked: their copies go too.
+    #[serde(default)]
+    pub(super) blanked: Vec<String>,
     pub(super) notes: Vec<String>,
     pub(super) stages_ms: BTreeMap<String, f64>,
     pub(super) stages_bytes: BTreeMap<String, u64>,
@@ -76,7 +79,7 @@ pub(super) struct Meta {
 /// What became of a process that waits.
 pub(super) enum Capture {
     /// Everything needed was copied.
-    Taken(Captured),
+    Taken(Box<Captured>),
     /// Consent does not allow it; nothing was looked at.
     Refused,
     /// A pmodule does not want a report.
@@ -112,7 +115,7 @@ pub(super) fn capture(
         Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
         None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
     });
-    let Inspected { taken, ran, trace } = taken.unwrap_or_else(|error| {
+    let Inspected { taken, ran, trace, blanked } = taken.unwrap_or_else(|error| {
         let notes = vec![format!("{STEPPED_DOWN} to stack-trace: no dump: {error}")];
         Inspected { taken: Taken { notes, ..Taken::default() }, ..Inspected::default() }
     });
@@ -143,12 +146,13 @@ pub(super) fn capture(
         environment_strings: text(strings.as_ref().map(|strings| &strings.environment)),
         ran,
         trace,
+        blanked,
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Capture::Taken(Captured { meta, dump, tables }))
+    Ok(Capture::Taken(Box::new(Captured { meta, dump, tables })))
 }
 
 /// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by
@@ -184,7 +188,7 @@ fn take(
     }
 }
 
-fn text(bytes: Option<&Vec<u8>>) -> String {
+pub(super) fn text(bytes: Option<&Vec<u8>>) -> String {
     bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
 }
 
@@ -336,6 +340,7 @@ mod tests {
             environment_strings: String::new(),
             ran: Vec::new(),
             trace: None,
+            blanked: Vec::new(),
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),
             stages_bytes: BTreeMap::new(),

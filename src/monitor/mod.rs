@@ -15,6 +15,7 @@ mod outcome;
 mod pmodules;
 mod program;
 mod rehearsal;
+mod replay;
 mod role;
 mod stages;
 mod supervisor;
@@ -24,5 +25,6 @@ mod wishes;
 mod worker;
 
 pub(crate) use launch::launch;
+pub use replay::{Replay, Replayed, replay};
 pub(crate) use role::become_role;
 pub use role::{monitor_entry, monitor_entry_with};

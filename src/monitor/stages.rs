@@ -25,6 +25,7 @@ use crate::spool::key::LocalKey;
 use crate::spool::quota::Limits;
 use crate::spool::{Part, PartKind, container};
 use crate::sys::process;
+use crate::target::UnwindTables;
 
 /// Unwind sections that the rehearsal has read: the worker is the application's program, with most of its libraries.
 static BINARIES: Mutex<Option<FileBinaries>> = Mutex::new(None);
@@ -53,15 +54,37 @@ pub(super) fn complete(
     if ask(Stage::Spool, config, blackbox) == Verdict::Drop {
         return Ok(Outcome::RefusedByConsent);
     }
-    captured.meta.bytes("dump", captured.dump.len());
-    let mut scrubbed = unwound_and_scrubbed(&mut captured, effort, &mut session, config);
-    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
-    match wishes::verdict(&mut session, report, &mut captured.meta, policy, receipt) {
-        Ruling::Go => {}
-        Ruling::StepDown(remark) => scrubbed.step_down(&mut captured, remark),
-        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
-    }
+    let finished = finish(&mut captured, effort, &mut session, config);
     drop(session);
+    match finished {
+        Finished::Report(report, receipt) => store(captured, &report, &receipt, blackbox, config),
+        Finished::Vetoed { pmodule, reason } => Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+}
+
+/// A report as it may leave; its dump, if its detail has one, is the captured one, scrubbed.
+pub(super) enum Finished {
+    /// With the receipt about all of it.
+    Report(Box<Report>, Receipt),
+    /// A pmodule does not want it.
+    Vetoed { pmodule: String, reason: String },
+}
+
+/// Unwinds, scrubs and asks for verdicts: what comes before a report is sealed.
+pub(super) fn finish(
+    captured: &mut Captured,
+    effort: Effort,
+    session: &mut Session<'_>,
+    config: &ValidConfig,
+) -> Finished {
+    captured.meta.bytes("dump", captured.dump.len());
+    let mut scrubbed = unwound_and_scrubbed(captured, effort, session, config);
+    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
+    match wishes::verdict(session, report, &mut captured.meta, policy, receipt) {
+        Ruling::Go => {}
+        Ruling::StepDown(remark) => scrubbed.step_down(captured, remark),
+        Ruling::Veto { pmodule, reason } => return Finished::Vetoed { pmodule, reason },
+    }
     let Scrubbed { mut report, receipt, .. } = scrubbed;
     captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
@@ -72,7 +95,7 @@ pub(super) fn complete(
     }
     report.stages_ms = captured.meta.stages_ms.clone();
     report.stages_bytes = captured.meta.stages_bytes.clone();
-    store(captured, &report, &receipt, blackbox, config)
+    Finished::Report(Box::new(report), receipt)
 }
 
 /// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
@@ -139,7 +162,7 @@ fn unwound_and_scrubbed(
     }
     let mut policy = policy(&captured.meta, detail, config);
     let meta = &mut captured.meta;
-    wishes::add_to_policy(&mut policy, &plan, &captured.dump, layout.as_ref().ok(), &mut meta.notes);
+    wishes::add_to_policy(&mut policy, &plan, &meta.blanked);
     let mut report = report(&captured.meta, detail, config);
     wishes::add_to_report(&mut report, &plan);
     let (mut receipt, mut words) = (Receipt::default(), Receipt::default());
@@ -206,14 +229,13 @@ fn beside<T>(
     scrub: impl FnOnce(&mut [u8]) -> T,
 ) -> (std::result::Result<StackTrace, String>, T) {
     if let Some(known) = captured.meta.trace.take() {
+        captured.meta.stage("unwind");
         return (Ok(known), scrub(&mut captured.dump));
     }
     let unscrubbed = Zeroizing::new(captured.dump.clone());
     let tables = &captured.tables;
     let unwind = || {
-        let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
-        let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
-        let trace = dump::unwind::stack_trace(&unscrubbed, layout, &binaries);
+        let trace = frames(&unscrubbed, layout, tables);
         (trace.map_err(|error| error.to_string()), process::monotonic_ns())
     };
     let (trace, ended_ns, scrubbed) = std::thread::scope(|scope| {
@@ -229,6 +251,13 @@ fn beside<T>(
     });
     captured.meta.stage_at("unwind", ended_ns);
     (trace, scrubbed)
+}
+
+/// The frames of all threads.
+pub(super) fn frames(dump: &[u8], layout: &Layout, tables: &[UnwindTables]) -> Result<StackTrace> {
+    let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
+    dump::unwind::stack_trace(dump, layout, &binaries)
 }
 
 /// Scrubs the dump in place; what was learnt from it is in the engine.

@@ -199,6 +199,11 @@ impl Target {
         std::mem::forget(self.stopped.take());
     }
 
+    /// Puts something between this and its memory.
+    pub(crate) fn wrap_memory(&mut self, wrap: impl FnOnce(Box<dyn Memory>) -> Box<dyn Memory>) {
+        self.memory = wrap(std::mem::replace(&mut self.memory, Box::new(memory::Nowhere)));
+    }
+
     /// The first value of `key` in the auxiliary vector (getauxval(3)).
     pub fn auxv(&self, key: u64) -> Option<u64> {
         auxv(&self.auxv, key)
