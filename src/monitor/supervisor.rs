@@ -19,6 +19,7 @@ use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
+use crate::target;
 
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
@@ -83,6 +84,9 @@ pub(super) fn run(start: Start) -> i32 {
     for absent in &pmodules.absent {
         let why = absent.result.as_ref().err().map_or("", |why| &why.text);
         log.event("supervisor", "pmodule-absent", format!("{}: {why}", absent.pmodule));
+    }
+    if let Err(error) = target::known_modules::share() {
+        log.event("supervisor", "no-module-table", error);
     }
     let mut supervisor = Supervisor {
         delivery: Delivery::new(&start.config, log.clone()),

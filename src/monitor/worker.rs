@@ -21,6 +21,7 @@ use crate::report::ReportId;
 use crate::sys::memory::read_memfd;
 use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
+use crate::target;
 
 /// Larger bundles are not ours: a dump may have 1 GiB of stacks, no more.
 const MAX_BUNDLE: u64 = 1 << 30;
@@ -81,6 +82,11 @@ fn run(
     let log = Log::new(config.log.clone());
     let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log);
     log.line("worker", &outcome);
+    // For the next dump. The application has its answers; a supervisor that has its own ends this worker.
+    match target::known_modules::learn() {
+        0 => {}
+        learnt => log.event("worker", "modules-learnt", learnt),
+    }
     if !job::send_done(supervisor, &outcome) {
         // The supervisor died meanwhile: what it would do now falls to us.
         if let Some(blackbox) = &blackbox {

@@ -10,6 +10,7 @@
 mod binary_file;
 mod core_file;
 mod elf;
+pub mod known_modules;
 mod link_map;
 mod maps;
 mod memory;
@@ -30,7 +31,7 @@ use crash_context::CrashContext;
 
 pub use binary_file::{noted_id, open_regular};
 pub use link_map::{LinkMap, Linked};
-pub use maps::{Mapping, find};
+pub use maps::{FileId, Mapping, find};
 #[allow(unused_imports, reason = "for what runs in a process of its own")]
 pub(crate) use memory::MemFile;
 pub use memory::Memory;
