@@ -22,6 +22,8 @@ pub(super) struct Inspected {
     pub(super) ran: Vec<Ran>,
     /// The frames, if they are known already.
     pub(super) trace: Option<StackTrace>,
+    /// The process, if it stands still even now.
+    pub(super) standing: Option<Target>,
 }
 
 /// Stops at nothing but a failure to make the dump itself. The pmodules of `session` have until `until`. The process goes
@@ -68,7 +70,7 @@ pub(super) fn inspect(
         dump.zeroize();
         dump = taking.dump(&target)?;
     }
-    Ok(Inspected { taken: taking.finish(dump, &mut target), ran, trace })
+    Ok(Inspected { taken: taking.finish(dump, &mut target), ran, trace, standing: None })
 }
 
 fn unwind(dump: &[u8], tables: &[UnwindTables]) -> Result<StackTrace> {

@@ -14,6 +14,7 @@ mod link_map;
 mod maps;
 mod memory;
 mod modules;
+mod names;
 mod registers;
 mod rehearsal;
 mod sections;
@@ -43,6 +44,7 @@ pub use unwind_tables::UnwindTables;
 use crate::error::{Error, Result};
 use crate::sys::procfs;
 use memory::Live;
+use names::Names;
 use stop::{State, Stopped};
 
 /// How long stopping all threads may take, unless [`Request::stop_timeout`] says otherwise.
@@ -143,14 +145,17 @@ impl Target {
         let listed = |tid| stopped.tracees.iter().any(|tracee| tracee.tid == tid);
         let any = stopped.tracees.first().map_or(request.tid, |tracee| tracee.tid);
         let via = if listed(request.tid) { request.tid } else { any };
+        let tids = stopped.tracees.iter().map(|tracee| tracee.tid).collect();
+        let names = Names::begin(request.pid, tids);
         let memory = Live::new(via);
         let maps_text = file(via, "maps", &mut notes);
         let maps = maps::parse(&maps_text);
         if maps.is_empty() {
+            names.finish();
             let source = io::Error::from_raw_os_error(libc::ESRCH);
             return Err(Error::System { call: "ptrace(SEIZE)", source });
         }
-        let threads = threads(&stopped, &request, &mut notes);
+        let mut threads = threads(&stopped, &request, &mut notes);
         let auxv = file(via, "auxv", &mut notes);
         let modules =
             modules::read(&memory, &maps, self::auxv(&auxv, AT_ENTRY), self::auxv(&auxv, AT_SYSINFO_EHDR));
@@ -159,6 +164,7 @@ impl Target {
         }
         let stat = file(via, "stat", &mut notes);
         let start_up = procfs::parse_strings(&String::from_utf8_lossy(&stat));
+        threads.iter_mut().zip(names.finish()).for_each(|(thread, name)| thread.name = name);
         Ok(Self {
             pid: request.pid,
             tid: request.tid,
@@ -212,6 +218,17 @@ impl Target {
     pub fn release(&mut self) {
         self.stopped = None;
     }
+
+    /// Lets the thread that crashed go on, and then the others. For a process that ends by that, so that nothing waits for
+    /// the others to be let go; in one that does not end they go on a moment later. May leave a thread behind that waits for
+    /// the process's end: the caller may not fork any more.
+    pub fn release_crashed_first(mut self) {
+        let Some(mut stopped) = self.stopped.take() else { return };
+        stopped.release_one(self.tid);
+        // It may have woken on this very processor, which is ours until the scheduler looks again.
+        std::thread::yield_now();
+        stopped.release_dying();
+    }
 }
 
 /// Entry point of the program (`<linux/auxvec.h>`).
@@ -227,7 +244,7 @@ fn auxv(bytes: &[u8], key: u64) -> Option<u64> {
     words.as_chunks().0.iter().find(|[found, _]| *found == key).map(|[_, value]| *value)
 }
 
-/// Names and registers of all threads.
+/// All threads with their registers.
 fn threads(stopped: &Stopped, request: &Request, notes: &mut Vec<String>) -> Vec<Thread> {
     let mut lost = 0;
     let mut threads: Vec<Thread> = Vec::with_capacity(stopped.tracees.len());
@@ -243,21 +260,12 @@ fn threads(stopped: &Stopped, request: &Request, notes: &mut Vec<String>) -> Vec
         if let Some(context) = crash {
             registers = Some(Registers::from_crash(context));
         }
-        let name = name(request.pid, tracee.tid);
-        threads.push(Thread { id: tracee.tid, name, registers, signal, control_block });
+        threads.push(Thread { id: tracee.tid, name: None, registers, signal, control_block });
     }
     if lost > 0 {
         notes.push(format!("the registers of {lost} threads could not be read"));
     }
     threads
-}
-
-/// The kernel's name of a thread, by one read.
-fn name(pid: i32, tid: i32) -> Option<String> {
-    let mut buffer = [0; 64];
-    let mut file = File::open(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
-    let length = file.read(&mut buffer).ok()?;
-    Some(String::from_utf8_lossy(buffer.get(..length)?).trim_end().to_owned())
 }
 
 /// Room for the first bytes of a file of `/proc`: `maps` has some 50 KiB with a hundred libraries.
