@@ -44,7 +44,6 @@ pub use unwind_tables::UnwindTables;
 use crate::error::{Error, Result};
 use crate::sys::procfs;
 use memory::Live;
-use names::Names;
 use stop::{State, Stopped};
 
 /// How long stopping all threads may take, unless [`Request::stop_timeout`] says otherwise.
@@ -145,17 +144,14 @@ impl Target {
         let listed = |tid| stopped.tracees.iter().any(|tracee| tracee.tid == tid);
         let any = stopped.tracees.first().map_or(request.tid, |tracee| tracee.tid);
         let via = if listed(request.tid) { request.tid } else { any };
-        let tids = stopped.tracees.iter().map(|tracee| tracee.tid).collect();
-        let names = Names::begin(request.pid, tids);
         let memory = Live::new(via);
         let maps_text = file(via, "maps", &mut notes);
         let maps = maps::parse(&maps_text);
         if maps.is_empty() {
-            names.finish();
             let source = io::Error::from_raw_os_error(libc::ESRCH);
             return Err(Error::System { call: "ptrace(SEIZE)", source });
         }
-        let mut threads = threads(&stopped, &request, &mut notes);
+        let threads = threads(&stopped, &request, &mut notes);
         let auxv = file(via, "auxv", &mut notes);
         let modules =
             modules::read(&memory, &maps, self::auxv(&auxv, AT_ENTRY), self::auxv(&auxv, AT_SYSINFO_EHDR));
@@ -164,7 +160,6 @@ impl Target {
         }
         let stat = file(via, "stat", &mut notes);
         let start_up = procfs::parse_strings(&String::from_utf8_lossy(&stat));
-        threads.iter_mut().zip(names.finish()).for_each(|(thread, name)| thread.name = name);
         Ok(Self {
             pid: request.pid,
             tid: request.tid,
@@ -244,11 +239,12 @@ fn auxv(bytes: &[u8], key: u64) -> Option<u64> {
     words.as_chunks().0.iter().find(|[found, _]| *found == key).map(|[_, value]| *value)
 }
 
-/// All threads with their registers.
+/// Names and registers of all threads.
 fn threads(stopped: &Stopped, request: &Request, notes: &mut Vec<String>) -> Vec<Thread> {
     let mut lost = 0;
+    let tids: Vec<_> = stopped.tracees.iter().map(|tracee| tracee.tid).collect();
     let mut threads: Vec<Thread> = Vec::with_capacity(stopped.tracees.len());
-    for tracee in &stopped.tracees {
+    for (tracee, name) in stopped.tracees.iter().zip(names::read(request.pid, &tids)) {
         let crash = request.context.as_ref().filter(|_| tracee.tid == request.tid);
         let (mut registers, mut signal) = (None, None);
         if let State::Stopped { signal: taking } = tracee.state {
@@ -260,7 +256,7 @@ fn threads(stopped: &Stopped, request: &Request, notes: &mut Vec<String>) -> Vec
         if let Some(context) = crash {
             registers = Some(Registers::from_crash(context));
         }
-        threads.push(Thread { id: tracee.tid, name: None, registers, signal, control_block });
+        threads.push(Thread { id: tracee.tid, name, registers, signal, control_block });
     }
     if lost > 0 {
         notes.push(format!("the registers of {lost} threads could not be read"));
