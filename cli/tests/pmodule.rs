@@ -192,7 +192,10 @@ fn failures_name_the_file_and_the_cause() {
         ),
         (writable, "is writable by others (mode 666)"),
         (source("hangs_early", hang, good, "return 0;"), "did not finish loading within 2 s"),
-        (source("hangs", "", good, "volatile int on = 1; while (on) { } return 0;"), "did not end within 250 ms"),
+        (
+            source("hangs", "", good, "volatile int on = 1; while (on) { } return 0;"),
+            "did not end within 250 ms",
+        ),
         (source("crashes", "", good, "*(volatile int *)user = 1; return 0;"), "SIGSEGV"),
         (source("opens", "", good, "return execl(\"/bin/true\", \"true\", (char *)0);"), "it failed on"),
         (source("words", "", good, words), "no luck today"),
