@@ -78,8 +78,8 @@ pub(super) struct Meta {
 
 /// What became of a process that waits.
 pub(super) enum Capture {
-    /// Everything needed was copied.
-    Taken(Box<Captured>),
+    /// Everything needed was copied. The process, if it stands still even now.
+    Taken(Box<Captured>, Option<Box<Target>>),
     /// Consent does not allow it; nothing was looked at.
     Refused,
     /// A pmodule does not want a report.
@@ -108,14 +108,21 @@ pub(super) fn capture(
     (context.pid, context.tid) = (pid, thread);
     let reason = reason(&request.cause, &context.siginfo);
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
+    // What ends anyway may stand still until it is let go. Not with pmodules, for which this process forks later.
+    let dies = matches!(request.cause, Cause::Signal) && pmodules.registered.is_empty();
     // Before the process is looked at only if somebody wants to see it then.
     let early = session.inspects().then(|| blackbox.snapshot());
     let until = runner::latest(request.monotonic_ns, Duration::from_millis(config.deadline_ms));
     let taken = take(pid, thread, context, writer, config, |target, limits| match &early {
         Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
+        None if dies => {
+            let mut target = target;
+            let taken = linux_writer::write_standing(&mut target, limits)?;
+            Ok(Inspected { taken, standing: Some(Box::new(target)), ..Inspected::default() })
+        }
         None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
     });
-    let Inspected { taken, ran, trace, blanked } = taken.unwrap_or_else(|error| {
+    let Inspected { taken, ran, trace, blanked, standing } = taken.unwrap_or_else(|error| {
         let notes = vec![format!("{STEPPED_DOWN} to stack-trace: no dump: {error}")];
         Inspected { taken: Taken { notes, ..Taken::default() }, ..Inspected::default() }
     });
@@ -152,7 +159,7 @@ pub(super) fn capture(
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Capture::Taken(Box::new(Captured { meta, dump, tables })))
+    Ok(Capture::Taken(Box::new(Captured { meta, dump, tables }), standing))
 }
 
 /// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by

@@ -26,6 +26,8 @@ pub(super) struct Inspected {
     pub(super) trace: Option<StackTrace>,
     /// Texts in memory that is to be blanked.
     pub(super) blanked: Vec<String>,
+    /// The process, if it stands still even now.
+    pub(super) standing: Option<Box<Target>>,
 }
 
 /// Bytes that pmodules blank whose texts are sought elsewhere, at most.
@@ -76,7 +78,7 @@ pub(super) fn inspect(
         dump.zeroize();
         dump = taking.dump(&target)?;
     }
-    Ok(Inspected { taken: taking.finish(dump, &mut target), ran, trace, blanked })
+    Ok(Inspected { taken: taking.finish(dump, &mut target), ran, trace, blanked, standing: None })
 }
 
 /// The texts in what pmodules want blanked. The dump need not have that memory to have copies of what is in it.

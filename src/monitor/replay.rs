@@ -76,7 +76,7 @@ pub fn replay(mut core: Target, pmodule: &Registered, limits: Limits) -> Result<
     let dump_limits = linux_writer::Limits { indirect: config.indirect_budget, ..Default::default() };
     // Nobody waits: only the limits of the pmodules themselves hold.
     let until = Instant::now() + Duration::from_secs(3600);
-    let Inspected { taken, ran, trace, blanked } =
+    let Inspected { taken, ran, trace, blanked, .. } =
         inspection::inspect(core, dump_limits, &mut session, &reason, &snapshot, until)?;
     let inspected = ran.first().cloned();
     if let Some((_, veto)) = plan::plan(&ran).veto {

@@ -159,8 +159,8 @@ fn capture(
     let sequence = request.sequence;
     let mut session = session(pmodules, &[]);
     let captured = captured::capture(&request, pid, writer, blackbox, pmodules, &mut session, config);
-    let captured = match captured {
-        Ok(Capture::Taken(captured)) => *captured,
+    let (captured, standing) = match captured {
+        Ok(Capture::Taken(captured, standing)) => (*captured, standing),
         Ok(Capture::Refused) => {
             answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));
             return Outcome::RefusedByConsent;
@@ -179,8 +179,11 @@ fn capture(
         log.event("worker", "bundle-failed", error);
     }
     answer(client, AnswerKind::Released, sequence, captured.meta.id);
-    // The answer may have woken it on this very processor, which is ours until the scheduler looks again.
-    std::thread::yield_now();
+    match standing {
+        Some(target) => target.release_crashed_first(),
+        // It may have woken on this very processor, which is ours until the scheduler looks again.
+        None => std::thread::yield_now(),
+    }
     complete(captured, Effort::Full, session, Some(client), blackbox, config)
 }
 

@@ -309,6 +309,19 @@ pub(crate) fn close_all_but(keep: RawFd) {
     }
 }
 
+/// Closes files with one call for each row of numbers that follow each other.
+pub(crate) fn close_together(files: Vec<std::fs::File>) {
+    use std::os::fd::IntoRawFd;
+    let mut fds: Vec<i32> = files.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    fds.sort_unstable();
+    for row in fds.chunk_by(|a, b| b - a == 1) {
+        if let [first, ..] = row {
+            // SAFETY: closes descriptors that were ours alone, each once.
+            unsafe { libc::syscall(libc::SYS_close_range, *first, first + row.len() as i32 - 1, 0) };
+        }
+    }
+}
+
 /// Keeps memory out of swap as far as RLIMIT_MEMLOCK allows (mlock(2)); beyond that PRIVACY.md names the rest.
 pub(crate) fn lock_memory(bytes: &[u8]) {
     // SAFETY: a live slice; locking changes nothing about its contents.
