@@ -82,12 +82,12 @@ pub(crate) fn play(telemetry: Option<&Path>) {
     }
 }
 
-fn allocate(held: &mut Vec<Box<[u8; 1024]>>) -> *mut u8 {
+fn allocate(held: &mut Vec<Box<[u8]>>) -> *mut u8 {
     let state = &current_game_state;
     state.allocations.fetch_add(1, Ordering::Relaxed);
     let used = state.bytes_in_use.fetch_add(1024, Ordering::Relaxed) + 1024;
     state.bytes_at_most.fetch_max(used, Ordering::Relaxed);
-    held.push(Box::new([0; 1024]));
+    held.push(vec![0; 1024].into_boxed_slice());
     held.last_mut().map_or(std::ptr::null_mut(), |memory| memory.as_mut_ptr())
 }
 
