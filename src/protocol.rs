@@ -17,6 +17,14 @@ pub(crate) const MAX_TEXT: usize = 8 * 1024;
 /// Bytes of a message, at most.
 pub(crate) const MAX_MESSAGE: usize = size_of::<SignalRequest>() + MAX_TEXT;
 
+/// The part of the whole deadline that is kept back for a minimal record: a fifth, a second at most. The monitor and its
+/// workers have the rest, so that a dying process that was held by one of them still gets to write.
+pub(crate) const fn reserve_ns(deadline_ns: u64) -> u64 {
+    const MOST: u64 = 1_000_000_000;
+    let fifth = deadline_ns / 5;
+    if fifth < MOST { fifth } else { MOST }
+}
+
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

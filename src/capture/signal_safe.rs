@@ -1,7 +1,8 @@
 //! The only helpers that a handler may call.
 //!
 //! System calls reachable from a handler, all of them: gettid, getpid, clock_gettime, prctl
-//! (PR_SET_PTRACER, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction, rt_tgsigqueueinfo, tgkill. None of the C functions
+//! (PR_SET_PTRACER, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction, rt_tgsigqueueinfo, tgkill; for
+//! a minimal record also openat, write, renameat, unlinkat, close, rt_sigprocmask. None of the C functions
 //! used allocates or locks; each is a thin wrapper in every libc that Rust supports. They may change `errno`,
 //! which [`Errno`] puts back.
 
@@ -69,8 +70,10 @@ pub(super) fn send(socket: RawFd, bytes: &[u8]) -> bool {
 pub(super) enum Waited {
     /// So many bytes are in the buffer.
     Answer(usize),
-    /// The peer is gone, or the deadline is over.
-    Nobody,
+    /// The peer is gone.
+    Gone,
+    /// The deadline is over.
+    Late,
 }
 
 /// Waits for one message until `deadline_ns` (monotonic).
@@ -78,7 +81,7 @@ pub(super) fn receive(socket: RawFd, buffer: &mut [u8], deadline_ns: u64) -> Wai
     loop {
         let left = deadline_ns.saturating_sub(crate::sys::process::monotonic_ns());
         if left == 0 {
-            return Waited::Nobody;
+            return Waited::Late;
         }
         let timeout =
             libc::timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
@@ -92,7 +95,7 @@ pub(super) fn receive(socket: RawFd, buffer: &mut [u8], deadline_ns: u64) -> Wai
         // SAFETY: a writable buffer and its length.
         let length =
             unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
-        return if length > 0 { Waited::Answer(length as usize) } else { Waited::Nobody };
+        return if length > 0 { Waited::Answer(length as usize) } else { Waited::Gone };
     }
 }
 
@@ -143,4 +146,74 @@ pub(super) fn requeue(signal: libc::c_int, info: *const libc::siginfo_t) -> bool
 pub(super) fn raise(signal: libc::c_int) {
     // SAFETY: plain values.
     unsafe { libc::syscall(libc::SYS_tgkill, getpid(), gettid(), signal) };
+}
+
+/// Milliseconds since the Unix epoch.
+pub(super) fn unix_ms() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the local; signal-safe (signal-safety(7)).
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
+    (now.tv_sec as u64).wrapping_mul(1000).wrapping_add(now.tv_nsec as u64 / 1_000_000)
+}
+
+/// Whether the 8 bytes at `address` (a multiple of 8) can be read. rt_sigprocmask(2) reads its new mask before it finds
+/// that there is no such way to change the old one; it is a call that no filter forbids, and it leaves nothing open.
+pub(super) fn is_readable(address: u64) -> bool {
+    const NO_SUCH_CHANGE: libc::c_int = !0;
+    // SAFETY: the kernel checks the address, and changes nothing.
+    unsafe {
+        let nowhere = std::ptr::null_mut::<u8>();
+        libc::syscall(libc::SYS_rt_sigprocmask, NO_SUCH_CHANGE, address, nowhere, 8_usize);
+        *libc::__errno_location() != libc::EFAULT
+    }
+}
+
+/// The word at `address`, for which [`is_readable`] has just been true of its page. Should another thread have unmapped
+/// it meanwhile, the fault is one inside the handler.
+pub(super) fn peek(address: u64) -> u64 {
+    // SAFETY: aligned and readable (the caller's promise); volatile, since other threads may write there.
+    unsafe { (address as *const u64).read_volatile() }
+}
+
+/// Makes a file for this user only in `directory`; its name ends with a zero byte.
+pub(super) fn create(directory: RawFd, name: &[u8]) -> Option<RawFd> {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: a NUL-terminated name. Not through libc's function, which threads may be cancelled in.
+    let fd = unsafe { libc::syscall(libc::SYS_openat, directory, name.as_ptr(), flags, 0o600) };
+    (fd >= 0).then_some(fd as RawFd)
+}
+
+/// Writes all of `bytes`.
+pub(super) fn write(file: RawFd, bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // SAFETY: a buffer and its length.
+        let written = unsafe { libc::syscall(libc::SYS_write, file, rest.as_ptr(), rest.len()) };
+        match usize::try_from(written) {
+            Ok(0) => return false,
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            // SAFETY: this thread's errno.
+            Err(_) if unsafe { *libc::__errno_location() } == libc::EINTR => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Gives a file of `directory` another name; both end with a zero byte.
+pub(super) fn rename(directory: RawFd, from: &[u8], to: &[u8]) -> bool {
+    // SAFETY: NUL-terminated names.
+    unsafe { libc::syscall(libc::SYS_renameat, directory, from.as_ptr(), directory, to.as_ptr()) == 0 }
+}
+
+/// Removes a file of `directory`, if it is there; its name ends with a zero byte.
+pub(super) fn unlink(directory: RawFd, name: &[u8]) {
+    // SAFETY: a NUL-terminated name.
+    unsafe { libc::syscall(libc::SYS_unlinkat, directory, name.as_ptr(), 0) };
+}
+
+/// Closes a descriptor that the handler opened.
+pub(super) fn close(file: RawFd) {
+    // SAFETY: opened by the caller, who does not use it any more.
+    unsafe { libc::syscall(libc::SYS_close, file) };
 }

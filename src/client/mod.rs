@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod consent;
+mod last_words;
 mod request;
 
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use consent::ConsentHandle;
+pub use last_words::note_loaded_modules;
 pub use request::capture;
 
 use crate::blackbox::{Blackbox, Count, MonitorState};
@@ -17,7 +19,7 @@ use crate::capture::{self as handlers, Armament, panic_hook};
 use crate::config::{Config, ReleaseAt, ValidConfig};
 use crate::error::{Error, Result};
 use crate::monitor;
-use crate::privacy::Audience;
+use crate::privacy::{Audience, Mirror};
 use crate::private_file;
 use crate::report::{Level, ValueRef};
 use crate::sys::kept::Kept;
@@ -105,7 +107,8 @@ pub enum Monitor {
 
 impl Config {
     /// Starts the monitor, then installs the handlers. Takes a millisecond or less; nothing here uses the network or
-    /// waits for the monitor, and no file is written.
+    /// waits for the monitor, and no file is written. Where consent allows storing, the folder is made into which a crash
+    /// that finds no monitor writes its minimal record.
     ///
     /// In a process that was started as a monitor this does not return: see [`monitor_entry`](crate::monitor_entry).
     ///
@@ -124,12 +127,14 @@ impl Config {
             }
             // Forked from the process that installed: what was copied serves the parent alone.
             handlers::disarm();
+            handlers::forbid_records();
             slot.take();
         }
         check_spool(&config.spool)?;
         check_authorities(&config)?;
         getrandom::fill(&mut config.session)
             .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
+        config.program = std::env::current_exe().ok();
         if process::is_init() {
             // Nothing outlives us here, so a report has to be on disk before we end.
             config.release_at = ReleaseAt::Spooled;
@@ -139,13 +144,16 @@ impl Config {
             let link = monitor::launch(&config, &blackbox, entered)?;
             Ok::<_, Error>((blackbox, link))
         })?;
+        last_words::note_modules(&config, &[]);
         handlers::arm(Armament {
             socket: link.crash.as_raw(),
             monitor: link.monitor,
             deadline_ns: config.deadline_ms.saturating_mul(1_000_000),
             until_spooled: config.release_at == ReleaseAt::Spooled,
             no_core: config.audience == Audience::ChildDirected && !config.keep_core,
+            last_words: last_words::constants(&config)?,
         })?;
+        last_words::follow_consent(&config, Mirror::Silent);
         if config.panics {
             panic_hook::install(request::report_panic);
         }
@@ -220,6 +228,7 @@ impl Drop for Guard {
             return;
         }
         handlers::disarm();
+        handlers::forbid_records();
         CLIENT.write().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
@@ -287,7 +296,10 @@ pub fn add_breadcrumb(level: Level, category: &str, message: &str) -> Result<()>
 /// # Errors
 /// [`Error::Limit`], [`Error::NotInstalled`].
 pub fn register_secret(value: &str) -> Result<()> {
-    client()?.blackbox.add_secret(value)
+    let client = client()?;
+    client.blackbox.add_secret(value)?;
+    handlers::hide_modules(value);
+    Ok(())
 }
 
 /// Gives the calling thread an alternate signal stack if it has none, so that its stack overflow is reported too.

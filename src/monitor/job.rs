@@ -11,6 +11,7 @@ use crate::sys::socket::{Message, Received, Socket};
 
 const CAPTURE: u8 = 1;
 const RESUME: u8 = 2;
+const LEFTOVER: u8 = 3;
 const READ: u8 = 1;
 const DONE: u8 = 2;
 
@@ -34,6 +35,8 @@ pub(super) enum Job {
         /// If the application still waits.
         client: Option<OwnedFd>,
     },
+    /// Make a report of one minimal record that an earlier process left.
+    Leftover { blackbox: OwnedFd },
 }
 
 /// What a worker reports.
@@ -70,6 +73,10 @@ pub(super) fn send_resume(
     worker.send(&[RESUME, effort as u8], &fds)
 }
 
+pub(super) fn send_leftover(worker: &Socket, blackbox: BorrowedFd<'_>) -> std::io::Result<()> {
+    worker.send(&[LEFTOVER], &[blackbox])
+}
+
 /// Waits for a job; `None` when the supervisor is gone.
 pub(super) fn receive(supervisor: &Socket) -> Result<Option<Job>> {
     const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -100,6 +107,7 @@ fn parse(message: Message) -> Result<Job> {
             let effort = Effort::from_byte(effort);
             Ok(Job::Resume { effort, bundle: next()?, blackbox: next()?, client: next().ok() })
         }
+        (&LEFTOVER, []) => Ok(Job::Leftover { blackbox: next()? }),
         _ => Err(malformed()),
     }
 }

@@ -9,6 +9,7 @@ mod captured;
 mod delivery;
 mod job;
 mod launch;
+mod leftover;
 mod log;
 mod outcome;
 mod role;

@@ -27,6 +27,8 @@ pub(super) enum Outcome {
     },
     /// Consent does not allow a report.
     RefusedByConsent,
+    /// There was nothing to make a report of.
+    Nothing,
     /// No report could be made or stored.
     Failed {
         /// Which stage, why, and the way out.

@@ -55,6 +55,25 @@ pub(super) fn complete(
     store(captured, &report, &receipt, blackbox, config)
 }
 
+/// Scrubs, seals and commits a report of which there is no more than `trace`. `adjust` may say otherwise than the
+/// configuration what application it was.
+///
+/// # Errors
+/// If the report could not be stored.
+pub(super) fn complete_trace(
+    captured: Captured,
+    trace: StackTrace,
+    adjust: impl FnOnce(&mut Report),
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Result<Outcome> {
+    let mut receipt = Receipt::default();
+    let mut report = report(&captured.meta, Detail::StackTrace, trace, config);
+    adjust(&mut report);
+    scrub::report(&mut report, &policy(&captured.meta, Detail::StackTrace, config), &mut receipt);
+    store(captured, &report, &receipt, blackbox, config)
+}
+
 /// The dump's structure, and the frames of all threads; at worst the one that the handler saw.
 fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrace) {
     let layout = match effort {

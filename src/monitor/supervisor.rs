@@ -16,6 +16,7 @@ use crate::config::ValidConfig;
 use crate::error::Result;
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
+use crate::spool::records;
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
 
@@ -53,6 +54,12 @@ struct Busy {
     deadline: Instant,
 }
 
+/// A worker over the minimal records that earlier processes left.
+struct Leftover {
+    worker: Handle,
+    deadline: Instant,
+}
+
 struct Supervisor {
     config: ValidConfig,
     log: Log,
@@ -60,6 +67,7 @@ struct Supervisor {
     client: Client,
     idle: Option<Handle>,
     busy: Vec<Busy>,
+    leftover: Option<Leftover>,
     delivery: Delivery,
     flushes: Vec<u64>,
 }
@@ -71,6 +79,7 @@ enum Source {
     Control,
     Idle,
     Busy(usize),
+    Leftover,
     Uploader,
 }
 
@@ -82,12 +91,14 @@ pub(super) fn run(start: Start) -> i32 {
         log,
         idle: Handle::start(&start.config).ok(),
         busy: Vec::new(),
+        leftover: None,
         flushes: Vec::new(),
         client: Client { crash: start.crash, control: Some(start.control) },
         blackbox: start.blackbox,
         config: start.config,
     };
     supervisor.blackbox.set_monitor_state(MonitorState::Ready);
+    supervisor.look_for_leftovers();
     supervisor.delivery.start_if_due(&supervisor.blackbox);
     match supervisor.serve() {
         Ok(()) => 0,
@@ -122,6 +133,7 @@ impl Supervisor {
     fn is_finished(&self) -> bool {
         !self.client.is_there()
             && self.busy.is_empty()
+            && self.leftover.is_none()
             && self.delivery.may_end(Duration::from_millis(self.config.linger_ms))
     }
 
@@ -130,12 +142,14 @@ impl Supervisor {
         let control = self.client.control.as_ref().map(|s| (s.as_raw(), Source::Control));
         let idle = self.idle.as_ref().map(|w| (w.socket.as_raw(), Source::Idle));
         let uploader = self.delivery.socket().map(|s| (s.as_raw(), Source::Uploader));
+        let leftover = self.leftover.as_ref().map(|l| (l.worker.socket.as_raw(), Source::Leftover));
         let busy = self.busy.iter().enumerate().map(|(i, b)| (b.worker.socket.as_raw(), Source::Busy(i)));
         crash
             .into_iter()
             .chain(control)
             .chain(idle)
             .chain(uploader)
+            .chain(leftover)
             .chain(busy)
             .map(|(fd, source)| (libc::pollfd { fd, events: libc::POLLIN, revents: 0 }, source))
             .unzip()
@@ -144,7 +158,8 @@ impl Supervisor {
     /// `None`: nothing but a message can change anything, so sleep until one comes.
     fn next_deadline(&self) -> Option<Instant> {
         let workers = self.busy.iter().map(|b| b.deadline);
-        workers.chain(self.delivery.next_time()).min()
+        let leftover = self.leftover.iter().map(|l| l.deadline);
+        workers.chain(leftover).chain(self.delivery.next_time()).min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -155,6 +170,7 @@ impl Supervisor {
             // could go round and round where processes die at once.
             Source::Idle => self.idle = None,
             Source::Busy(index) => self.handle_worker(index),
+            Source::Leftover => self.handle_leftover(),
             Source::Uploader => self.delivery.handle_message(),
         }
     }
@@ -270,6 +286,38 @@ impl Supervisor {
         }
     }
 
+    /// Each record gets a worker of its own: one that kills its worker costs no other.
+    fn look_for_leftovers(&mut self) {
+        if !records::is_any(&self.config.spool) {
+            return;
+        }
+        let Ok(worker) = Handle::start(&self.config) else { return };
+        // One that could not be told is found dead by the next poll.
+        let _ = job::send_leftover(&worker.socket, self.blackbox.as_fd());
+        self.leftover = Some(Leftover { worker, deadline: Instant::now() + COMPLETE_TIME });
+    }
+
+    fn handle_leftover(&mut self) {
+        let Some(leftover) = self.leftover.take() else { return };
+        match job::progress(&leftover.worker.socket) {
+            Progress::Done(Outcome::Nothing) => {}
+            Progress::Done(outcome) => {
+                count(&self.blackbox, &outcome);
+                if matches!(outcome, Outcome::Spooled { .. }) {
+                    self.delivery.start(&self.blackbox);
+                }
+                drop(leftover);
+                self.look_for_leftovers();
+            }
+            // A record is taken twice at most, so this comes to an end.
+            Progress::Read(_) | Progress::Died => {
+                self.log.event("supervisor", "worker-lost", "over a minimal record");
+                drop(leftover);
+                self.look_for_leftovers();
+            }
+        }
+    }
+
     fn replace(&mut self, index: usize) {
         let Busy { worker, mut case, .. } = self.busy.swap_remove(index);
         // Ends it if it only hangs: nothing else frees a target that it is attached to.
@@ -306,6 +354,10 @@ impl Supervisor {
 
     fn kill_overdue(&mut self) {
         let now = Instant::now();
+        if self.leftover.as_ref().is_some_and(|leftover| leftover.deadline <= now) {
+            self.log.event("supervisor", "worker-overdue", "ended at its deadline over a minimal record");
+            self.leftover = None;
+        }
         for index in (0..self.busy.len()).rev() {
             if self.busy[index].deadline <= now {
                 self.log.event("supervisor", "worker-overdue", "ended at its deadline");
@@ -338,6 +390,7 @@ pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
             }
         }
         Outcome::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
+        Outcome::Nothing => {}
         Outcome::Failed { .. } => blackbox.count(Count::Failed, 1),
     }
 }

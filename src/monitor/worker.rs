@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::captured::{self, Captured, Writer};
 use super::job::{self, Job};
+use super::leftover;
 use super::log::Log;
 use super::outcome::{Effort, Outcome};
 use super::stages;
@@ -14,6 +15,7 @@ use crate::dump;
 use crate::error::Result;
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage};
 use crate::report::ReportId;
+use crate::spool::records;
 use crate::sys::memory::read_memfd;
 use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
@@ -99,6 +101,10 @@ fn perform(job: Job, supervisor: &Socket, config: &ValidConfig, log: &Log) -> (O
             };
             (outcome, Some(blackbox))
         }
+        Job::Leftover { blackbox } => match Blackbox::from_fd(blackbox) {
+            Ok(blackbox) => (leftover::report(&blackbox, config), Some(blackbox)),
+            Err(error) => (failed(&error), None),
+        },
     }
 }
 
@@ -144,16 +150,20 @@ fn complete(
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Outcome {
-    let (sequence, id) = (captured.meta.sequence, captured.meta.id);
+    let (sequence, id, happened_ns) = (captured.meta.sequence, captured.meta.id, captured.meta.monotonic_ns);
     let outcome = stages::complete(captured, effort, blackbox, config)
         .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
     if let Some(client) = client {
         let kind = match outcome {
             Outcome::Spooled { .. } => AnswerKind::Spooled,
             Outcome::RefusedByConsent => AnswerKind::Refused,
-            Outcome::Failed { .. } => AnswerKind::Failed,
+            Outcome::Nothing | Outcome::Failed { .. } => AnswerKind::Failed,
         };
         answer(client, kind, sequence, id);
+    }
+    if matches!(outcome, Outcome::Spooled { .. }) {
+        // It may have given up waiting.
+        records::remove(&config.spool, happened_ns);
     }
     outcome
 }
