@@ -76,20 +76,21 @@ pub(super) enum Waited {
     Late,
 }
 
-/// Waits for one message until `deadline_ns` (monotonic).
+/// Waits for one message until `deadline_ns` (monotonic). One that is there already is taken even when it is late: who was
+/// held by a tracer has not seen the time pass.
 pub(super) fn receive(socket: RawFd, buffer: &mut [u8], deadline_ns: u64) -> Waited {
     loop {
         let left = deadline_ns.saturating_sub(crate::sys::process::monotonic_ns());
-        if left == 0 {
-            return Waited::Late;
-        }
         let timeout =
             libc::timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
         let mut polled = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd, a timespec, no signal mask.
         let ready = unsafe { libc::ppoll(&raw mut polled, 1, &raw const timeout, std::ptr::null()) };
         if ready <= 0 {
-            // 0: the deadline, found again above. -1: a signal (all are masked, but be exact).
+            if left == 0 {
+                return Waited::Late;
+            }
+            // 0: the deadline, found again above. -1: a signal, or the end of being traced.
             continue;
         }
         // SAFETY: a writable buffer and its length.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -79,9 +80,38 @@ pub(super) fn after_death(deaths: u32, read: bool, application_waits: bool) -> N
     }
 }
 
+/// How long a worker may take to read the memory of an application that waits, when `left` is what is left of the time until
+/// the application writes its own record. One that hangs while attached freezes the application, so each but the last leaves
+/// half of the time to the next. `None` if it is too late for another.
+pub(super) fn time_to_read(deaths: u32, left: Duration) -> Option<Duration> {
+    /// Less is not worth holding a dying process for.
+    const LEAST: Duration = Duration::from_millis(20);
+    let time = if deaths < 2 { left / 2 } else { left };
+    (time >= LEAST || (deaths == 0 && !left.is_zero())).then_some(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_worker_leaves_time_for_the_next() {
+        let ms = Duration::from_millis;
+        let cases = [
+            (0, 9000, Some(4500)),
+            (1, 4500, Some(2250)),
+            (2, 2250, Some(2250)),
+            (0, 800, Some(400)),
+            (0, 2, Some(1)),
+            (1, 30, None),
+            (2, 30, Some(30)),
+            (2, 19, None),
+            (0, 0, None),
+        ];
+        for (deaths, left, expected) in cases {
+            assert_eq!(time_to_read(deaths, ms(left)), expected.map(ms), "{deaths} {left}");
+        }
+    }
 
     #[test]
     fn retries_then_steps_down_then_gives_up() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::delivery::Delivery;
 use super::job::{self, Progress};
 use super::log::Log;
-use super::outcome::{Effort, Next, Outcome, after_death};
+use super::outcome::{Effort, Next, Outcome, after_death, time_to_read};
 use super::role::Start;
 use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
@@ -45,6 +45,8 @@ struct Case {
     bundle: Option<OwnedFd>,
     /// Workers that died over it.
     deaths: u32,
+    /// When the application stops waiting and writes its own record.
+    waits_until: Instant,
 }
 
 /// A worker with a case in its hands.
@@ -192,7 +194,10 @@ impl Supervisor {
             Err(error) => return self.end_client(error),
         };
         match protocol::parse(&message.bytes) {
-            Ok(ClientMessage::Capture(_)) => self.begin(message.pid, message.bytes, crash),
+            Ok(ClientMessage::Capture(request)) => {
+                let waits_until = self.waits_until(request.monotonic_ns);
+                self.begin(message.pid, message.bytes, crash, waits_until);
+            }
             Ok(ClientMessage::Flush { sequence }) => {
                 self.flushes.push(sequence);
                 self.delivery.start(&self.blackbox);
@@ -211,28 +216,33 @@ impl Supervisor {
         self.delivery.application_gone();
     }
 
-    fn begin(&mut self, pid: libc::pid_t, request: Vec<u8>, crash: bool) {
+    /// For an application that asked at `monotonic_ns`, by its own account: not in the future, whatever that says.
+    fn waits_until(&self, monotonic_ns: u64) -> Instant {
+        let deadline = Duration::from_millis(self.config.deadline_ms);
+        let reserve = protocol::reserve_ns(u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
+        let passed = Duration::from_nanos(process::monotonic_ns().saturating_sub(monotonic_ns));
+        let left = deadline.saturating_sub(Duration::from_nanos(reserve)).saturating_sub(passed);
+        Instant::now() + left
+    }
+
+    fn begin(&mut self, pid: libc::pid_t, request: Vec<u8>, crash: bool, waits_until: Instant) {
         let slot = if crash { &self.client.crash } else { &self.client.control };
         let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
+        let case = Case { pid, request, client, bundle: None, deaths: 0, waits_until };
         if pid == 0 {
-            self.log.event(
-                "supervisor",
-                "failed",
-                "the application is in a pid namespace that we cannot see into",
-            );
-            return;
+            return self.give_up(case, "the application is in a pid namespace that we cannot see into");
         }
-        self.give(Case { pid, request, client, bundle: None, deaths: 0 }, Effort::Full);
+        self.give(case, Effort::Full);
     }
 
     /// Hands a crash to the idle worker, or to a new one.
     fn give(&mut self, case: Case, effort: Effort) {
+        let left = case.waits_until.saturating_duration_since(Instant::now());
+        let time = if case.bundle.is_some() { Some(COMPLETE_TIME) } else { time_to_read(case.deaths, left) };
+        let Some(time) = time else { return self.give_up(case, "the application does not wait any longer") };
         let worker = match self.idle.take().map_or_else(|| Handle::start(&self.config), Ok) {
             Ok(worker) => worker,
-            Err(error) => {
-                self.blackbox.count(Count::Failed, 1);
-                return self.log.event("supervisor", "failed", error);
-            }
+            Err(error) => return self.give_up(case, &error.to_string()),
         };
         let sent = match &case.bundle {
             None => job::send_capture(
@@ -250,11 +260,6 @@ impl Supervisor {
                 self.blackbox.as_fd(),
                 Some(case.client.as_fd()),
             ),
-        };
-        let time = if case.bundle.is_none() {
-            Duration::from_millis(self.config.deadline_ms)
-        } else {
-            COMPLETE_TIME
         };
         // A worker that could not be told will be found dead, and replaced, by the next poll.
         if let Err(error) = sent {
@@ -338,17 +343,20 @@ impl Supervisor {
                 );
                 self.give(case, effort);
             }
-            Next::GiveUp => {
-                self.blackbox.count(Count::Failed, 1);
-                self.log.event("supervisor", "failed", format!("{deaths} workers died over one crash"));
-                if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
-                    (protocol::parse(&case.request), Socket::from_fd(case.client))
-                {
-                    let report = ReportId([0; 16]);
-                    let answer = Answer { kind: AnswerKind::Failed, sequence: request.sequence, report };
-                    let _ = client.send(&protocol::answer(answer), &[]);
-                }
-            }
+            Next::GiveUp => self.give_up(case, &format!("{deaths} workers died over one crash")),
+        }
+    }
+
+    /// The application is told: it has a record to write.
+    fn give_up(&mut self, case: Case, why: &str) {
+        self.blackbox.count(Count::Failed, 1);
+        self.log.event("supervisor", "failed", why);
+        if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
+            (protocol::parse(&case.request), Socket::from_fd(case.client))
+        {
+            let report = ReportId([0; 16]);
+            let answer = Answer { kind: AnswerKind::Failed, sequence: request.sequence, report };
+            let _ = client.send(&protocol::answer(answer), &[]);
         }
     }
 

@@ -9,6 +9,7 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use scene::{Collector, Ending, Live, Scene, attachment_of, wait_for};
 use serde_json::Value;
@@ -250,4 +251,76 @@ fn a_record_of_an_older_program_is_scanned() {
     assert!(own_frames(&report) >= 3, "{report:#}");
     let notes = report["notes"].to_string();
     assert!(notes.contains("scanning the stack"), "{notes}");
+}
+
+/// The whole deadline of the victims below.
+const PATIENCE: Duration = Duration::from_millis(1000);
+
+#[test]
+fn a_stopped_monitor_holds_nobody_longer_than_the_deadline() {
+    for (way, expected) in [WAYS[0], WAYS[1], WAYS[9]] {
+        let scene = Scene::new();
+        let collector = scene.collector("collected");
+        let mut options = options(&collector);
+        options.extend(["--deadline-ms".to_owned(), PATIENCE.as_millis().to_string()]);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let mut live = Live::start(scene.victim(&options, "none"));
+        let supervisor = supervisor(&scene, live.pid());
+        processes::signal(supervisor, libc::SIGSTOP);
+        live.give(&format!("die {way}"));
+        let (ending, said) = live.end();
+        assert_eq!(ending, expected, "{way}: {said}");
+        assert_eq!(records(&scene).len(), 1, "{way}");
+        // When it goes on it finds that nobody waits any more.
+        processes::signal(supervisor, libc::SIGCONT);
+        scene.wait_event("failed");
+        let report = next_start(&scene, &collector, &options);
+        assert!(report["notes"][0].as_str().unwrap().contains("did not answer in time"), "{way}");
+        assert!(own_frames(&report) >= 3, "{way}: {report:#}");
+    }
+}
+
+/// The thread that traces `victim`, once there is one; `None` if the victim ended first.
+fn tracer(victim: i32) -> Option<i32> {
+    loop {
+        let status = fs::read_to_string(format!("/proc/{victim}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+        match line.trim().parse().unwrap() {
+            0 if status.contains("State:\tZ") => return None,
+            0 => {}
+            tracer => return Some(tracer),
+        }
+    }
+}
+
+/// A worker that hangs while attached is killed, and another one tried; one that dies while attached is replaced.
+#[test]
+fn a_tracer_that_hangs_or_dies_costs_no_report() {
+    for signal in [libc::SIGSTOP, libc::SIGKILL] {
+        let mut caught = 0;
+        for _ in 0..20 {
+            let scene = Scene::new();
+            let collector = scene.collector("collected");
+            let mut options = options(&collector);
+            options.extend(["--deadline-ms", "4000", "--threads", "100"].map(str::to_owned));
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            let mut live = Live::start(scene.victim(&options, "none"));
+            let victim = live.pid();
+            supervisor(&scene, victim);
+            live.give("die null");
+            let hit = tracer(victim).map(|tracer| processes::signal(tracer, signal)).is_some();
+            let (ending, said) = live.end();
+            assert_eq!(ending, Ending::Signal(libc::SIGSEGV), "{said}");
+            collector.wait_accepted(1);
+            scene.wait_end();
+            let report = attachment_of(&collector.requests()[0])["report"].clone();
+            assert!(own_frames(&report) >= 3, "{report:#}");
+            let replaced = scene.log().iter().any(|line| line["event"] == "worker-replaced");
+            caught += usize::from(hit && replaced);
+            if caught == 2 {
+                break;
+            }
+        }
+        assert!(caught > 0, "signal {signal}: no tracer was caught in the act");
+    }
 }
