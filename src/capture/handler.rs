@@ -162,7 +162,7 @@ fn report_or_wait(info: *const libc::siginfo_t, context: *const libc::c_void) {
 enum Asked {
     /// There is a report, or somebody else makes it.
     Reported,
-    /// Consent does not allow one.
+    /// Consent does not allow one, or a pmodule does not want it.
     Refused,
     /// There is none.
     Unreported(Why),
@@ -202,7 +202,7 @@ fn ask_monitor(request: &SignalRequest, until_ns: u64) -> Asked {
         match answer.kind {
             AnswerKind::Released if UNTIL_SPOOLED.load(Ordering::Relaxed) != 0 => {}
             AnswerKind::Released | AnswerKind::Spooled => return Asked::Reported,
-            AnswerKind::Refused => return Asked::Refused,
+            AnswerKind::Refused | AnswerKind::Vetoed => return Asked::Refused,
             AnswerKind::Failed => return Asked::Unreported(Why::Failed),
             AnswerKind::Flushed => {}
         }

@@ -284,14 +284,12 @@ mod tests {
         for piece in secret.windows(8).map(|piece| memchr::memmem::find(&bytes, piece)) {
             assert_eq!(piece, None);
         }
-        assert!(
-            memchr::memmem::find(&bytes, b"/").is_none_or(|at| bytes[at..].len() < WORDS * 8 + 9),
-            "a path"
-        );
 
         let panicked = write(&crash, 0xac, Some(&[b'p'; TEXT]), Why::Gone);
         assert!(panicked && files(folder.path()).len() == 2);
-        (0..9).for_each(|i| drop(write(&crash, i, None, Why::Gone)));
+        (0..9).for_each(|i| {
+            let _ = write(&crash, i, None, Why::Gone);
+        });
         assert!(files(folder.path()).len() <= MOST_RECORDS as usize, "not for ever");
 
         // The number belongs to somebody else by now.

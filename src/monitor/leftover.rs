@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::captured::{Captured, Meta};
 use super::outcome::Outcome;
+use super::pmodules::Pmodules;
 use super::stages;
 use crate::blackbox::{Blackbox, Snapshot};
 use crate::config::ValidConfig;
@@ -13,13 +14,19 @@ use crate::dump::{binaries::FileBinaries, recorded};
 use crate::error::Result;
 use crate::minimal_record::read::{Record, text};
 use crate::minimal_record::{Event, LEN, Why};
+use crate::pmodule::runner::{Ran, Session};
 use crate::privacy::{Stage, Verdict};
 use crate::report::{Reason, ReportId};
 use crate::spool::records;
 use crate::sys::{process, procfs};
 
 /// Makes a report of the oldest record, and removes it. Records that consent does not allow any more are all removed.
-pub(super) fn report(blackbox: &Blackbox, config: &ValidConfig) -> Outcome {
+pub(super) fn report(
+    mut session: Session<'_>,
+    pmodules: &Pmodules,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Outcome {
     let failed = |error: &crate::Error| Outcome::Failed { reason: error.to_string() };
     if stages::ask(Stage::Spool, config, blackbox) == Verdict::Drop {
         return match records::purge(&config.spool) {
@@ -35,7 +42,12 @@ pub(super) fn report(blackbox: &Blackbox, config: &ValidConfig) -> Outcome {
     };
     let outcome = match &taken.bytes {
         Ok(bytes) => Record::parse(bytes)
-            .and_then(|record| convert(&record, blackbox, config))
+            .and_then(|record| {
+                // Whoever wanted to see the process did not.
+                let unseen = session.unseen("the process left a minimal record only");
+                let ran = pmodules.absent.iter().cloned().chain(unseen).collect();
+                convert(&record, ran, session, blackbox, config)
+            })
             .unwrap_or_else(|error| failed(&error)),
         Err(error) => failed(error),
     };
@@ -45,7 +57,13 @@ pub(super) fn report(blackbox: &Blackbox, config: &ValidConfig) -> Outcome {
     outcome
 }
 
-fn convert(record: &Record, blackbox: &Blackbox, config: &ValidConfig) -> Result<Outcome> {
+fn convert(
+    record: &Record,
+    ran: Vec<Ran>,
+    session: Session<'_>,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Result<Outcome> {
     let head = &record.head;
     let reason = reason(record);
     let candidates = Candidates::new(config);
@@ -71,16 +89,18 @@ fn convert(record: &Record, blackbox: &Blackbox, config: &ValidConfig) -> Result
         arguments: None,
         argument_strings: String::new(),
         environment_strings: String::new(),
+        ran,
+        trace: None,
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
     };
-    let captured = Captured { meta, dump: Vec::new() };
+    let captured = Captured { meta, dump: Vec::new(), tables: Vec::new() };
     let adjust = |report: &mut crate::report::Report| {
         report.application = application;
         report.version = version;
     };
-    stages::complete_trace(captured, recorded.trace, adjust, blackbox, config)
+    stages::complete_trace(captured, recorded.trace, adjust, session, blackbox, config)
 }
 
 /// Ids from a file are ids all the same.

@@ -30,6 +30,14 @@ pub(super) enum Outcome {
     RefusedByConsent,
     /// There was nothing to make a report of.
     Nothing,
+    /// A pmodule did not want it.
+    Vetoed {
+        /// Its name.
+        pmodule: String,
+        /// In its words, which hold no personal data.
+        #[serde(rename = "why")]
+        reason: String,
+    },
     /// No report could be made or stored.
     Failed {
         /// Which stage, why, and the way out.

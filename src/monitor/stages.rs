@@ -7,11 +7,15 @@ use zeroize::Zeroize;
 
 use super::captured::{Captured, Meta};
 use super::outcome::{Effort, Outcome};
+use super::wishes::{self, Remark, Ruling};
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::consent_record;
-use crate::dump::{self, Layout, binaries::FileBinaries};
+use crate::dump::binaries::{FileBinaries, MemoryBinaries};
+use crate::dump::{self, Layout};
 use crate::error::{Error, Result};
+use crate::pmodule::plan;
+use crate::pmodule::runner::Session;
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
 use crate::report::{Detail, Frame, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
@@ -29,13 +33,14 @@ pub(super) fn ask(stage: Stage, config: &ValidConfig, blackbox: &Blackbox) -> Ve
     privacy::gate(stage, config.consent_policy, consent_record::read(&config.spool), blackbox.mirror())
 }
 
-/// Unwinds, scrubs, seals and commits. `effort` limits what is done with the dump.
+/// Unwinds, scrubs, seals and commits. `effort` limits what is done with the dump; `session` are the pmodules.
 ///
 /// # Errors
 /// If the report could not be stored. What fails before steps the level of detail down instead.
 pub(super) fn complete(
     mut captured: Captured,
     effort: Effort,
+    mut session: Session<'_>,
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Result<Outcome> {
@@ -45,7 +50,15 @@ pub(super) fn complete(
     captured.meta.bytes("dump", captured.dump.len());
     let (layout, trace) = unwind(&mut captured, effort);
     captured.meta.stage("unwind");
-    let (mut report, receipt) = scrubbed(&mut captured, layout, trace, effort, config);
+    let mut scrubbed = scrubbed(&mut captured, layout, trace, effort, &mut session, config);
+    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
+    match wishes::verdict(&mut session, report, &mut captured.meta, policy, receipt) {
+        Ruling::Go => {}
+        Ruling::StepDown(remark) => scrubbed.step_down(&mut captured, remark),
+        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+    drop(session);
+    let Scrubbed { mut report, receipt, .. } = scrubbed;
     captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
@@ -61,16 +74,26 @@ pub(super) fn complete(
 /// # Errors
 /// If the report could not be stored.
 pub(super) fn complete_trace(
-    captured: Captured,
+    mut captured: Captured,
     trace: StackTrace,
     adjust: impl FnOnce(&mut Report),
+    mut session: Session<'_>,
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Result<Outcome> {
     let mut receipt = Receipt::default();
+    let policy = policy(&captured.meta, Detail::StackTrace, config);
     let mut report = report(&captured.meta, Detail::StackTrace, trace, config);
     adjust(&mut report);
-    scrub::report(&mut report, &policy(&captured.meta, Detail::StackTrace, config), &mut receipt);
+    scrub::report(&mut report, &policy, &mut receipt);
+    let mut remarks = wishes::failures(&captured.meta.ran, &policy, &mut receipt);
+    match wishes::verdict(&mut session, &mut report, &mut captured.meta, &policy, &mut receipt) {
+        Ruling::Go => {}
+        // There is nothing to leave out.
+        Ruling::StepDown(remark) => remarks.push(remark),
+        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+    remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
     store(captured, &report, &receipt, blackbox, config)
 }
 
@@ -80,10 +103,13 @@ fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrac
         Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
         Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
     };
+    if let Some(trace) = captured.meta.trace.take() {
+        return (layout, trace);
+    }
+    let files = FileBinaries::new();
+    let binaries = MemoryBinaries::new(&captured.tables, &files);
     let trace = match &layout {
-        Ok(layout) => {
-            dump::unwind::stack_trace(&captured.dump, layout, &FileBinaries::new()).map_err(|e| e.to_string())
-        }
+        Ok(layout) => dump::unwind::stack_trace(&captured.dump, layout, &binaries).map_err(|e| e.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let trace = trace.unwrap_or_else(|error| {
@@ -93,6 +119,27 @@ fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrac
     (layout, trace)
 }
 
+/// A report whose texts are scrubbed.
+struct Scrubbed {
+    report: Report,
+    receipt: Receipt,
+    /// Entries of the receipt that are about the dump: the first ones.
+    about_dump: usize,
+    policy: scrub::Policy,
+}
+
+impl Scrubbed {
+    /// Leaves the dump out after all.
+    fn step_down(&mut self, captured: &mut Captured, remark: Remark) {
+        captured.dump.zeroize();
+        self.receipt.entries.drain(..self.about_dump);
+        self.about_dump = 0;
+        self.report.detail = Detail::StackTrace;
+        let before = format!("{STEPPED_DOWN} to {}: ", self.report.detail);
+        remark.behind(&before).note(&mut self.report, &mut captured.meta);
+    }
+}
+
 /// The report with all its texts scrubbed, and the dump scrubbed in place. A dump that cannot be scrubbed is not used:
 /// the report then says `StackTrace`.
 fn scrubbed(
@@ -100,25 +147,41 @@ fn scrubbed(
     layout: Result<Layout>,
     trace: StackTrace,
     effort: Effort,
+    session: &mut Session<'_>,
     config: &ValidConfig,
-) -> (Report, Receipt) {
-    let mut report = report(&captured.meta, config.detail, trace, config);
-    let policy = policy(&captured.meta, config.detail, config);
-    let scrub_dump = |dump: &mut [u8], report: &mut Report, receipt: &mut Receipt| -> Result<()> {
+) -> Scrubbed {
+    let plan = plan::plan(&captured.meta.ran);
+    let detail = plan.detail.map_or(config.detail, |allowed| allowed.min(config.detail));
+    if detail < config.detail {
+        captured.meta.notes.push(format!("a pmodule lowered the detail to {detail}"));
+    }
+    let mut policy = policy(&captured.meta, detail, config);
+    let meta = &mut captured.meta;
+    wishes::add_to_policy(&mut policy, &plan, &captured.dump, layout.as_ref().ok(), &mut meta.notes);
+    let mut report = report(&captured.meta, detail, trace, config);
+    wishes::add_to_report(&mut report, &plan);
+    let (mut receipt, mut words) = (Receipt::default(), Receipt::default());
+    let mut about_dump = 0;
+    let remarks = wishes::failures(&captured.meta.ran, &policy, &mut words);
+    let closed = wishes::stepped_down(&captured.meta.ran, &policy, &mut words);
+    let scrub_dump = |dump: &mut [u8], report: &mut Report| -> Result<(), Remark> {
         if effort < Effort::Full {
-            return Err(Error::malformed("minidump", "workers died over it"));
+            return Err(Error::malformed("minidump", "workers died over it").into());
         }
         let mut engine = scrub::Engine::new(&policy)?;
         engine.learn(report);
-        engine.dump(dump, &layout?, receipt)?;
-        engine.report(report, receipt);
+        let layout = layout?;
+        engine.dump(dump, &layout, &mut receipt)?;
+        wishes::scrub_hooks(session, dump, &layout, &policy, &mut receipt)?;
+        about_dump = receipt.entries.len();
+        engine.report(report, &mut receipt);
         Ok(())
     };
-    let mut receipt = Receipt::default();
-    let result = match config.detail {
-        Detail::StackTrace => Ok(false),
-        Detail::Pointers | Detail::Minidump => {
-            scrub_dump(&mut captured.dump, &mut report, &mut receipt).map(|()| true)
+    let result = match (closed, detail) {
+        (Some(remark), _) => Err(remark),
+        (None, Detail::StackTrace) => Ok(false),
+        (None, Detail::Pointers | Detail::Minidump) => {
+            scrub_dump(&mut captured.dump, &mut report).map(|()| true)
         }
     };
     match result {
@@ -126,17 +189,18 @@ fn scrubbed(
         other => {
             // Nothing of what was begun is used: neither the bytes nor the receipt about them.
             captured.dump.zeroize();
-            receipt = Receipt::default();
+            (receipt, about_dump) = (Receipt::default(), 0);
             report.detail = Detail::StackTrace;
-            if let Err(error) = other {
-                let note = format!("{STEPPED_DOWN} to {}: {error}", report.detail);
-                captured.meta.notes.push(note.clone());
-                report.notes.push(note);
+            if let Err(remark) = other {
+                let before = format!("{STEPPED_DOWN} to {}: ", report.detail);
+                remark.behind(&before).note(&mut report, &mut captured.meta);
             }
             scrub::report(&mut report, &policy, &mut receipt);
         }
     }
-    (report, receipt)
+    remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
+    receipt.entries.extend(words.entries);
+    Scrubbed { report, receipt, about_dump, policy }
 }
 
 /// Seals the parts and commits them, if consent still allows it.
@@ -214,6 +278,7 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
         arguments: meta.arguments.clone(),
         argument_strings: meta.argument_strings.clone(),
         environment_strings: meta.environment_strings.clone(),
+        wishes: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use super::delivery::Delivery;
 use super::job::{self, Progress};
 use super::log::Log;
 use super::outcome::{Effort, Next, Outcome, after_death, time_to_read};
+use super::pmodules::Pmodules;
 use super::role::Start;
 use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
@@ -67,6 +68,7 @@ struct Supervisor {
     log: Log,
     blackbox: Blackbox,
     client: Client,
+    pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
     leftover: Option<Leftover>,
@@ -88,10 +90,16 @@ enum Source {
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
 pub(super) fn run(start: Start) -> i32 {
     let log = Log::new(start.config.log.clone());
+    let pmodules = Pmodules::gather(start.pmodules, &start.config);
+    for absent in &pmodules.absent {
+        let why = absent.result.as_ref().err().map_or("", |why| &why.text);
+        log.event("supervisor", "pmodule-absent", format!("{}: {why}", absent.pmodule));
+    }
     let mut supervisor = Supervisor {
         delivery: Delivery::new(&start.config, log.clone()),
         log,
-        idle: Handle::start(&start.config).ok(),
+        idle: Handle::start(&start.config, &pmodules).ok(),
+        pmodules,
         busy: Vec::new(),
         leftover: None,
         flushes: Vec::new(),
@@ -240,7 +248,7 @@ impl Supervisor {
         let left = case.waits_until.saturating_duration_since(Instant::now());
         let time = if case.bundle.is_some() { Some(COMPLETE_TIME) } else { time_to_read(case.deaths, left) };
         let Some(time) = time else { return self.give_up(case, "the application does not wait any longer") };
-        let worker = match self.idle.take().map_or_else(|| Handle::start(&self.config), Ok) {
+        let worker = match self.idle.take().map_or_else(|| Handle::start(&self.config, &self.pmodules), Ok) {
             Ok(worker) => worker,
             Err(error) => return self.give_up(case, &error.to_string()),
         };
@@ -280,7 +288,7 @@ impl Supervisor {
             Progress::Done(outcome) => {
                 drop(self.busy.swap_remove(index));
                 if self.idle.is_none() && self.client.is_there() {
-                    self.idle = Handle::start(&self.config).ok();
+                    self.idle = Handle::start(&self.config, &self.pmodules).ok();
                 }
                 count(&self.blackbox, &outcome);
                 if matches!(outcome, Outcome::Spooled { .. }) {
@@ -296,7 +304,7 @@ impl Supervisor {
         if !records::is_any(&self.config.spool) {
             return;
         }
-        let Ok(worker) = Handle::start(&self.config) else { return };
+        let Ok(worker) = Handle::start(&self.config, &self.pmodules) else { return };
         // One that could not be told is found dead by the next poll.
         let _ = job::send_leftover(&worker.socket, self.blackbox.as_fd());
         self.leftover = Some(Leftover { worker, deadline: Instant::now() + COMPLETE_TIME });
@@ -399,6 +407,7 @@ pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
         }
         Outcome::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
         Outcome::Nothing => {}
+        Outcome::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),
         Outcome::Failed { .. } => blackbox.count(Count::Failed, 1),
     }
 }

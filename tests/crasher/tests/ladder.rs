@@ -56,7 +56,7 @@ fn die_alone(scene: &Scene, options: &[&str], way: &str) -> (Ending, String) {
     let mut live = Live::start(scene.victim(options, "none"));
     processes::kill(supervisor(scene, live.pid()));
     wait_for("the monitor's end", || (scene.processes().len() == 1).then_some(()));
-    live.give(&format!("die {way}"));
+    live.tell(&format!("die {way}"));
     live.end()
 }
 
@@ -171,7 +171,7 @@ fn consent_decides_about_records() {
     let mut live = Live::start(scene.victim(&["--consent-policy", "drop"], "none"));
     assert!(live.say("grant").starts_with("ok"));
     processes::kill(supervisor(&scene, live.pid()));
-    live.give("die null");
+    live.tell("die null");
     live.end();
     assert_eq!(records(&scene).len(), 1);
     // The person changed their mind before the next start looked.
@@ -244,7 +244,7 @@ fn a_record_of_an_older_program_is_scanned() {
     let mut live = Live::start(command);
     processes::kill(supervisor(&scene, live.pid()));
     wait_for("the monitor's end", || (scene.processes().len() == 1).then_some(()));
-    live.give("die null");
+    live.tell("die null");
     live.end();
     fs::remove_file(&old).unwrap();
     let report = next_start(&scene, &collector, &options);
@@ -267,7 +267,7 @@ fn a_stopped_monitor_holds_nobody_longer_than_the_deadline() {
         let mut live = Live::start(scene.victim(&options, "none"));
         let supervisor = supervisor(&scene, live.pid());
         processes::signal(supervisor, libc::SIGSTOP);
-        live.give(&format!("die {way}"));
+        live.tell(&format!("die {way}"));
         let (ending, said) = live.end();
         assert_eq!(ending, expected, "{way}: {said}");
         assert_eq!(records(&scene).len(), 1, "{way}");
@@ -307,7 +307,7 @@ fn a_tracer_that_hangs_or_dies_costs_no_report() {
             let mut live = Live::start(scene.victim(&options, "none"));
             let victim = live.pid();
             supervisor(&scene, victim);
-            live.give("die null");
+            live.tell("die null");
             let hit = tracer(victim).map(|tracer| processes::signal(tracer, signal)).is_some();
             let (ending, said) = live.end();
             assert_eq!(ending, Ending::Signal(libc::SIGSEGV), "{said}");
