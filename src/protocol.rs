@@ -214,6 +214,9 @@ pub(crate) fn capture_request(
     bytes
 }
 
+/// Bytes of a launcher's first message.
+pub(crate) const HELLO: usize = size_of::<Header>() + NONCE;
+
 /// The launcher's first message.
 pub(crate) fn hello(nonce: &[u8; NONCE]) -> Vec<u8> {
     [header_bytes(&header(Kind::Hello, 0)), nonce].concat()

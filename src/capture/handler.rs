@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crash_context::CrashContext;
 
 use super::signal_safe::{self, Errno, Waited};
-use super::{context, last_words, signals};
+use super::{context, last_words, relaunch, signals};
 use crate::minimal_record::{TEXT, Why};
 use crate::protocol::{ANSWER, AnswerKind, SignalRequest, parse_answer, reserve_ns};
 use crate::sys::process::monotonic_ns;
@@ -168,12 +168,20 @@ enum Asked {
     Unreported(Why),
 }
 
-/// Goes down the ladder: the monitor, else a minimal record.
+/// Goes down the ladder: the monitor, a new monitor, a minimal record.
 fn report(request: &mut SignalRequest, deadline_ns: u64) {
     let happened_ns = monotonic_ns();
     request.begin(CRASH, happened_ns);
     let reserve_ns = reserve_ns(DEADLINE_NS.load(Ordering::Relaxed));
-    if let Asked::Unreported(why) = ask_monitor(request, deadline_ns.saturating_sub(reserve_ns)) {
+    let until_ns = deadline_ns.saturating_sub(reserve_ns);
+    let mut asked = ask_monitor(request, until_ns);
+    if let Asked::Unreported(Why::Gone | Why::Closed) = asked
+        && let Some(monitor) = relaunch::start()
+    {
+        MONITOR.store(monitor.pid, Ordering::Relaxed);
+        asked = ask(monitor.socket, request, until_ns);
+    }
+    if let Asked::Unreported(why) = asked {
         last_words::write(&request.context, happened_ns, None, why);
     }
 }
@@ -184,6 +192,10 @@ fn ask_monitor(request: &SignalRequest, until_ns: u64) -> Asked {
     if signal_safe::identity(socket) != Some(ours) {
         return Asked::Unreported(Why::Closed);
     }
+    ask(socket, request, until_ns)
+}
+
+fn ask(socket: RawFd, request: &SignalRequest, until_ns: u64) -> Asked {
     allow_monitor();
     if !signal_safe::send(socket, request.as_bytes()) {
         return Asked::Unreported(Why::Gone);

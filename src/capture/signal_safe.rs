@@ -2,7 +2,8 @@
 //!
 //! System calls reachable from a handler, all of them: gettid, getpid, clock_gettime, prctl
 //! (PR_SET_PTRACER, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction, rt_tgsigqueueinfo, tgkill; for
-//! a minimal record also openat, write, renameat, unlinkat, close, rt_sigprocmask. None of the C functions
+//! a minimal record also openat, write, renameat, unlinkat, close, rt_sigprocmask; for a new monitor socketpair, setsockopt,
+//! sendmsg, clone, wait4 and, in the children, fcntl, open, dup2, dup3, close_range, alarm, execve, execveat, exit_group. None of the C functions
 //! used allocates or locks; each is a thin wrapper in every libc that Rust supports. They may change `errno`,
 //! which [`Errno`] puts back.
 
@@ -217,4 +218,46 @@ pub(super) fn unlink(directory: RawFd, name: &[u8]) {
 pub(super) fn close(file: RawFd) {
     // SAFETY: opened by the caller, who does not use it any more.
     unsafe { libc::syscall(libc::SYS_close, file) };
+}
+
+/// A connected pair of SEQPACKET sockets, close-on-exec, both of which tell the sender's credentials.
+pub(super) fn socket_pair() -> Option<(RawFd, RawFd)> {
+    let mut fds: [RawFd; 2] = [-1; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: `fds` has room for the two descriptors.
+    if unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    let on: libc::c_int = 1;
+    for fd in fds {
+        // SAFETY: SO_PASSCRED reads an int. A socket that does not tell is found out by its receiver.
+        unsafe {
+            let length = size_of::<libc::c_int>() as libc::socklen_t;
+            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_PASSCRED, (&raw const on).cast(), length);
+        }
+    }
+    Some((fds[0], fds[1]))
+}
+
+/// Sends one message with three descriptors.
+pub(super) fn send_with(socket: RawFd, bytes: &[u8], fds: [RawFd; 3]) -> bool {
+    const PAYLOAD: libc::c_uint = size_of::<[RawFd; 3]>() as libc::c_uint;
+    let mut control = [0_u64; 8];
+    let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: an all-zero msghdr is valid. `control` is aligned for cmsghdr and longer than CMSG_SPACE of three
+    // descriptors, so that the first header and its data lie inside it; all pointers outlive the call.
+    unsafe {
+        let mut header: libc::msghdr = std::mem::zeroed();
+        header.msg_iov = &raw mut vector;
+        header.msg_iovlen = 1;
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = libc::CMSG_SPACE(PAYLOAD) as _;
+        let first = libc::CMSG_FIRSTHDR(&raw const header);
+        (*first).cmsg_level = libc::SOL_SOCKET;
+        (*first).cmsg_type = libc::SCM_RIGHTS;
+        (*first).cmsg_len = libc::CMSG_LEN(PAYLOAD) as _;
+        libc::CMSG_DATA(first).cast::<[RawFd; 3]>().write_unaligned(fds);
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        libc::sendmsg(socket, &raw const header, flags) == bytes.len() as isize
+    }
 }

@@ -5,6 +5,7 @@ mod consent;
 mod last_words;
 mod request;
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -133,6 +134,7 @@ impl Config {
             }
             // Forked from the process that installed: what was copied serves the parent alone.
             handlers::disarm();
+            handlers::unequip();
             handlers::forbid_records();
             slot.take();
         }
@@ -160,6 +162,7 @@ impl Config {
             no_core: config.audience == Audience::ChildDirected && !config.keep_core,
             last_words: last_words::constants(&config)?,
         })?;
+        handlers::equip(link.another, blackbox.as_fd().as_raw_fd());
         last_words::follow_consent(&config, Mirror::Silent);
         if config.panics {
             panic_hook::install(request::report_panic);
@@ -236,6 +239,7 @@ impl Drop for Guard {
             return;
         }
         handlers::disarm();
+        handlers::unequip();
         handlers::forbid_records();
         CLIENT.write().unwrap_or_else(PoisonError::into_inner).take();
     }

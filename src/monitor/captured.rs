@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use super::inspection::{self, Inspected};
+use super::outcome::{monitors_share, time_to_read};
 use super::pmodules::Pmodules;
 use super::stages::{STEPPED_DOWN, ask};
 use crate::blackbox::{Blackbox, Snapshot};
@@ -107,7 +108,8 @@ pub(super) fn capture(
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
     // Before the process is looked at only if somebody wants to see it then.
     let early = session.inspects().then(|| blackbox.snapshot());
-    let until = runner::latest(request.monotonic_ns, Duration::from_millis(config.deadline_ms));
+    let share = monitors_share(Duration::from_millis(config.deadline_ms));
+    let until = runner::latest(request.monotonic_ns, time_to_read(0, share).unwrap_or_default());
     let taken = take(pid, thread, context, writer, config, |target, limits| match &early {
         Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
         None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::delivery::Delivery;
 use super::job::{self, Progress};
 use super::log::Log;
-use super::outcome::{Effort, Next, Outcome, after_death, time_to_read};
+use super::outcome::{Effort, Next, Outcome, after_death, monitors_share, time_to_read};
 use super::pmodules::Pmodules;
 use super::role::Start;
 use super::worker::Handle;
@@ -227,10 +227,8 @@ impl Supervisor {
     /// For an application that asked at `monotonic_ns`, by its own account: not in the future, whatever that says.
     fn waits_until(&self, monotonic_ns: u64) -> Instant {
         let deadline = Duration::from_millis(self.config.deadline_ms);
-        let reserve = protocol::reserve_ns(u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX));
         let passed = Duration::from_nanos(process::monotonic_ns().saturating_sub(monotonic_ns));
-        let left = deadline.saturating_sub(Duration::from_nanos(reserve)).saturating_sub(passed);
-        Instant::now() + left
+        Instant::now() + monitors_share(deadline).saturating_sub(passed)
     }
 
     fn begin(&mut self, pid: libc::pid_t, request: Vec<u8>, crash: bool, waits_until: Instant) {

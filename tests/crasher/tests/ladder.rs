@@ -7,8 +7,10 @@ mod processes;
 mod scene;
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use scene::{Collector, Ending, Live, Scene, attachment_of, wait_for};
@@ -51,13 +53,26 @@ fn records(scene: &Scene) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// A victim that dies while its monitor is no more.
-fn die_alone(scene: &Scene, options: &[&str], way: &str) -> (Ending, String) {
-    let mut live = Live::start(scene.victim(options, "none"));
+/// A victim whose monitor is no more.
+fn alone(scene: &Scene, command: Command) -> Live {
+    let live = Live::start(command);
     processes::kill(supervisor(scene, live.pid()));
     wait_for("the monitor's end", || (scene.processes().len() == 1).then_some(()));
+    live
+}
+
+/// A victim that dies while its monitor is no more, and whose program cannot be executed again.
+fn die_alone(scene: &Scene, options: &[&str], way: &str) -> (Ending, String) {
+    let program = scene.path("crasher");
+    fs::copy(support::crasher(), &program).unwrap();
+    let mut command = scene.victim_of(&program, options, "none");
+    scene.named(&mut command);
+    let mut live = alone(scene, command);
+    fs::set_permissions(&program, Permissions::from_mode(0o600)).unwrap();
     live.tell(&format!("die {way}"));
-    live.end()
+    let ended = live.end();
+    fs::remove_file(&program).unwrap();
+    ended
 }
 
 /// Another start of the application: what is left becomes a report, which is delivered.
@@ -82,6 +97,27 @@ fn own_frames(report: &Value) -> usize {
             .is_some_and(|index| modules[usize::try_from(index).unwrap()]["name"] == "crasher")
     });
     own.count()
+}
+
+/// The dying process starts a new monitor, which makes the report that the old one would have made.
+#[test]
+fn a_dead_monitor_is_replaced() {
+    for (way, expected) in WAYS.into_iter().filter(|(way, _)| *way != "panic") {
+        let scene = Scene::new();
+        let collector = scene.collector("collected");
+        let options = options(&collector);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let mut live = alone(&scene, scene.victim(&options, "none"));
+        live.tell(&format!("die {way}"));
+        let (ending, said) = live.end();
+        assert_eq!(ending, expected, "{way}: {said}");
+        let requests = collector.wait_accepted(1);
+        scene.wait_end();
+        let report = attachment_of(&requests[0])["report"].clone();
+        assert_eq!(report["detail"], "minidump", "{way}: {report:#}");
+        assert!(own_frames(&report) >= 10, "{way}: {report:#}");
+        assert_eq!(records(&scene), [] as [PathBuf; 0], "{way}");
+    }
 }
 
 #[test]
@@ -168,9 +204,13 @@ fn consent_decides_about_records() {
     assert!(!scene.spool().join("last-words").exists());
     // Granted while running.
     let scene = Scene::new();
-    let mut live = Live::start(scene.victim(&["--consent-policy", "drop"], "none"));
+    let program = scene.path("crasher");
+    fs::copy(support::crasher(), &program).unwrap();
+    let mut command = scene.victim_of(&program, &["--consent-policy", "drop"], "none");
+    scene.named(&mut command);
+    let mut live = alone(&scene, command);
     assert!(live.say("grant").starts_with("ok"));
-    processes::kill(supervisor(&scene, live.pid()));
+    fs::set_permissions(&program, Permissions::from_mode(0o600)).unwrap();
     live.tell("die null");
     live.end();
     assert_eq!(records(&scene).len(), 1);
@@ -238,12 +278,11 @@ fn a_record_of_an_older_program_is_scanned() {
     let note = memchr::memmem::find(&bytes, b"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0").unwrap();
     bytes[note + 16] ^= 0xff;
     fs::write(&old, bytes).unwrap();
-    fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(&old, Permissions::from_mode(0o755)).unwrap();
     let mut command = scene.victim_of(&old, &options, "none");
     scene.named(&mut command);
-    let mut live = Live::start(command);
-    processes::kill(supervisor(&scene, live.pid()));
-    wait_for("the monitor's end", || (scene.processes().len() == 1).then_some(()));
+    let mut live = alone(&scene, command);
+    fs::set_permissions(&old, Permissions::from_mode(0o600)).unwrap();
     live.tell("die null");
     live.end();
     fs::remove_file(&old).unwrap();
