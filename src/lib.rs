@@ -75,6 +75,7 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod memory_protocol;
 mod minimal_record;
 mod monitor;
 pub mod pmodule;

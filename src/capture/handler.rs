@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crash_context::CrashContext;
 
 use super::signal_safe::{self, Errno, Waited};
-use super::{context, last_words, relaunch, signals};
+use super::{context, last_words, memory_server, relaunch, signals};
 use crate::minimal_record::{TEXT, Why};
 use crate::protocol::{ANSWER, AnswerKind, SignalRequest, parse_answer, reserve_ns};
 use crate::sys::process::monotonic_ns;
@@ -168,7 +168,8 @@ enum Asked {
     Unreported(Why),
 }
 
-/// Goes down the ladder: the monitor, a new monitor, a minimal record.
+/// Goes down the ladder: the monitor, which may need a copy of this process that tells its memory; a new monitor; a minimal
+/// record.
 fn report(request: &mut SignalRequest, deadline_ns: u64) {
     let happened_ns = monotonic_ns();
     request.begin(CRASH, happened_ns);
@@ -200,6 +201,7 @@ fn ask(socket: RawFd, request: &SignalRequest, until_ns: u64) -> Asked {
     if !signal_safe::send(socket, request.as_bytes()) {
         return Asked::Unreported(Why::Gone);
     }
+    let mut copied = false;
     let mut buffer = [0u8; ANSWER];
     loop {
         let length = match signal_safe::receive(socket, &mut buffer, until_ns) {
@@ -215,7 +217,18 @@ fn ask(socket: RawFd, request: &SignalRequest, until_ns: u64) -> Asked {
             AnswerKind::Released if UNTIL_SPOOLED.load(Ordering::Relaxed) != 0 => {}
             AnswerKind::Released | AnswerKind::Spooled => return Asked::Reported,
             AnswerKind::Refused | AnswerKind::Vetoed => return Asked::Refused,
-            AnswerKind::Failed => return Asked::Unreported(Why::Failed),
+            AnswerKind::OutOfReach if !copied => {
+                copied = true;
+                let Some(memory) = memory_server::start(until_ns) else {
+                    return Asked::Unreported(Why::Failed);
+                };
+                let sent = signal_safe::send_with(socket, request.as_bytes(), &[memory]);
+                signal_safe::close(memory);
+                if !sent {
+                    return Asked::Unreported(Why::Gone);
+                }
+            }
+            AnswerKind::Failed | AnswerKind::OutOfReach => return Asked::Unreported(Why::Failed),
             AnswerKind::Flushed => {}
         }
     }

@@ -1,6 +1,7 @@
 //! Noticing that something went wrong, inside the application.
 //!
-//! Handler-reachable code is in [`signal_safe`], [`handler`], [`last_words`], [`module_table`] and [`relaunch`]
+//! Handler-reachable code is in [`signal_safe`], [`handler`], [`last_words`], [`module_table`], [`relaunch`] and
+//! [`memory_server`]
 //! alone: no allocation, no lock, no user
 //! code, only the system calls listed there. Everything else here runs in ordinary context.
 
@@ -8,6 +9,7 @@ mod alt_stack;
 pub(crate) mod context;
 mod handler;
 mod last_words;
+mod memory_server;
 mod module_scan;
 mod module_table;
 pub(crate) mod panic_hook;

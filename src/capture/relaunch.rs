@@ -87,7 +87,7 @@ pub(super) fn start() -> Option<Started> {
     let (crash, their_crash) = signal_safe::socket_pair()?;
     // SAFETY: written before `PLAN` was.
     let hello = unsafe { &*HELLO_BYTES.0.get() };
-    let sent = signal_safe::send_with(control, hello, [settings, their_crash, blackbox]);
+    let sent = signal_safe::send_with(control, hello, &[settings, their_crash, blackbox]);
     let started = if sent { detach::start(plan, their_control).ok() } else { None };
     // Its ends are its alone, or its death would not show. Ours of the control socket stays open until we are gone.
     signal_safe::close(their_control);

@@ -3,7 +3,8 @@
 //! System calls reachable from a handler, all of them: gettid, getpid, clock_gettime, prctl
 //! (PR_SET_PTRACER, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction, rt_tgsigqueueinfo, tgkill; for
 //! a minimal record also openat, write, renameat, unlinkat, close, rt_sigprocmask; for a new monitor socketpair, setsockopt,
-//! sendmsg, clone, wait4 and, in the children, fcntl, open, dup2, dup3, close_range, alarm, execve, execveat, exit_group. None of the C functions
+//! sendmsg, clone, wait4 and, in the children, fcntl, open, dup2, dup3, close_range, alarm, execve, execveat, exit_group;
+//! for a copy that tells its memory also read. None of the C functions
 //! used allocates or locks; each is a thin wrapper in every libc that Rust supports. They may change `errno`,
 //! which [`Errno`] puts back.
 
@@ -239,9 +240,10 @@ pub(super) fn socket_pair() -> Option<(RawFd, RawFd)> {
     Some((fds[0], fds[1]))
 }
 
-/// Sends one message with three descriptors.
-pub(super) fn send_with(socket: RawFd, bytes: &[u8], fds: [RawFd; 3]) -> bool {
-    const PAYLOAD: libc::c_uint = size_of::<[RawFd; 3]>() as libc::c_uint;
+/// Sends one message with descriptors, three at most.
+pub(super) fn send_with(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> bool {
+    const MOST: usize = 3;
+    let payload = size_of::<RawFd>() * fds.len().min(MOST);
     let mut control = [0_u64; 8];
     let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: an all-zero msghdr is valid. `control` is aligned for cmsghdr and longer than CMSG_SPACE of three
@@ -251,13 +253,57 @@ pub(super) fn send_with(socket: RawFd, bytes: &[u8], fds: [RawFd; 3]) -> bool {
         header.msg_iov = &raw mut vector;
         header.msg_iovlen = 1;
         header.msg_control = control.as_mut_ptr().cast();
-        header.msg_controllen = libc::CMSG_SPACE(PAYLOAD) as _;
+        header.msg_controllen = libc::CMSG_SPACE(payload as libc::c_uint) as _;
         let first = libc::CMSG_FIRSTHDR(&raw const header);
         (*first).cmsg_level = libc::SOL_SOCKET;
         (*first).cmsg_type = libc::SCM_RIGHTS;
-        (*first).cmsg_len = libc::CMSG_LEN(PAYLOAD) as _;
-        libc::CMSG_DATA(first).cast::<[RawFd; 3]>().write_unaligned(fds);
+        (*first).cmsg_len = libc::CMSG_LEN(payload as libc::c_uint) as _;
+        std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), libc::CMSG_DATA(first), payload);
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
         libc::sendmsg(socket, &raw const header, flags) == bytes.len() as isize
     }
+}
+
+/// Sends one message of `head` and the `length` bytes at `address`, which the kernel looks at itself. Waits for room.
+pub(super) fn send_two(socket: RawFd, head: &[u8], address: u64, length: usize) -> bool {
+    let mut vectors = [
+        libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: head.len() },
+        libc::iovec { iov_base: address as *mut libc::c_void, iov_len: length },
+    ];
+    // SAFETY: an all-zero msghdr is valid. The kernel checks the second range; it is only read.
+    unsafe {
+        let mut header: libc::msghdr = std::mem::zeroed();
+        header.msg_iov = vectors.as_mut_ptr();
+        header.msg_iovlen = vectors.len() as _;
+        libc::sendmsg(socket, &raw const header, libc::MSG_NOSIGNAL) == (head.len() + length) as isize
+    }
+}
+
+/// A copy of this process with this thread alone and memory of its own, which tells nobody when it ends (clone(2) without
+/// flags). 0 in the copy.
+pub(super) fn copy_process() -> Option<libc::pid_t> {
+    // SAFETY: no stack, no flags, no pointers: as fork(2), but without what the C library does around it. The copy makes
+    // system calls only.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
+    (pid >= 0).then_some(pid as libc::pid_t)
+}
+
+/// Ends a copy.
+pub(super) fn exit_now() -> ! {
+    // SAFETY: always allowed.
+    unsafe { libc::_exit(0) }
+}
+
+/// Opens a file for reading; its path ends with a zero byte. -1 if it cannot be had.
+pub(super) fn open(path: &[u8]) -> RawFd {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: a NUL-terminated path.
+    unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) as RawFd }
+}
+
+/// Reads what comes next; 0 at the end, or if it cannot be read.
+pub(super) fn read(file: RawFd, buffer: &mut [u8]) -> usize {
+    // SAFETY: a writable buffer and its length.
+    let read = unsafe { libc::syscall(libc::SYS_read, file, buffer.as_mut_ptr(), buffer.len()) };
+    usize::try_from(read).unwrap_or(0)
 }

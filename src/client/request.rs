@@ -71,7 +71,7 @@ fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause)
         AnswerKind::Released | AnswerKind::Spooled => Ok(answer.report),
         AnswerKind::Refused => Err(Error::ConsentRefused("a report")),
         AnswerKind::Vetoed => Err(Error::Vetoed),
-        AnswerKind::Failed | AnswerKind::Flushed => {
+        AnswerKind::Failed | AnswerKind::OutOfReach | AnswerKind::Flushed => {
             Err(Error::MonitorUnavailable("it could not make the report; its log says why".into()))
         }
     }

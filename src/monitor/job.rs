@@ -26,6 +26,8 @@ pub(super) enum Job {
         /// For answering the application directly.
         client: OwnedFd,
         blackbox: OwnedFd,
+        /// The other end is a copy of the process, which tells its memory.
+        memory: Option<OwnedFd>,
     },
     /// Go on with memory that another worker has read.
     Resume {
@@ -56,10 +58,12 @@ pub(super) fn send_capture(
     request: &[u8],
     client: BorrowedFd<'_>,
     blackbox: BorrowedFd<'_>,
+    memory: Option<BorrowedFd<'_>>,
 ) -> std::io::Result<()> {
+    let fds: Vec<BorrowedFd<'_>> = [client, blackbox].into_iter().chain(memory).collect();
     let bytes =
         [&[CAPTURE, u8::try_from(deaths).unwrap_or(u8::MAX)], pid.to_ne_bytes().as_slice(), request].concat();
-    worker.send(&bytes, &[client, blackbox])
+    worker.send(&bytes, &fds)
 }
 
 pub(super) fn send_resume(
@@ -101,6 +105,7 @@ fn parse(message: Message) -> Result<Job> {
                 request: request.to_vec(),
                 client: next()?,
                 blackbox: next()?,
+                memory: next().ok(),
             })
         }
         (&RESUME, &[effort]) => {

@@ -31,6 +31,11 @@ pub(super) enum Outcome {
     RefusedByConsent,
     /// There was nothing to make a report of.
     Nothing,
+    /// The application's memory may not be read; it was asked to tell it.
+    OutOfReach {
+        /// The kernel's answer.
+        reason: String,
+    },
     /// A pmodule did not want it.
     Vetoed {
         /// Its name.

@@ -44,6 +44,8 @@ struct Case {
     client: OwnedFd,
     /// The application's memory, once a worker has read it.
     bundle: Option<OwnedFd>,
+    /// The other end is a copy of the application, which tells its memory.
+    memory: Option<OwnedFd>,
     /// Workers that died over it.
     deaths: u32,
     /// When the application stops waiting and writes its own record.
@@ -204,7 +206,8 @@ impl Supervisor {
         match protocol::parse(&message.bytes) {
             Ok(ClientMessage::Capture(request)) => {
                 let waits_until = self.waits_until(request.monotonic_ns);
-                self.begin(message.pid, message.bytes, crash, waits_until);
+                let memory = message.fds.into_iter().next();
+                self.begin(message.pid, message.bytes, memory, crash, waits_until);
             }
             Ok(ClientMessage::Flush { sequence }) => {
                 self.flushes.push(sequence);
@@ -231,13 +234,17 @@ impl Supervisor {
         Instant::now() + monitors_share(deadline).saturating_sub(passed)
     }
 
-    fn begin(&mut self, pid: libc::pid_t, request: Vec<u8>, crash: bool, waits_until: Instant) {
+    fn begin(
+        &mut self,
+        pid: libc::pid_t,
+        request: Vec<u8>,
+        memory: Option<OwnedFd>,
+        crash: bool,
+        waits_until: Instant,
+    ) {
         let slot = if crash { &self.client.crash } else { &self.client.control };
         let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
-        let case = Case { pid, request, client, bundle: None, deaths: 0, waits_until };
-        if pid == 0 {
-            return self.give_up(case, "the application is in a pid namespace that we cannot see into");
-        }
+        let case = Case { pid, request, client, bundle: None, memory, deaths: 0, waits_until };
         self.give(case, Effort::Full);
     }
 
@@ -258,6 +265,7 @@ impl Supervisor {
                 &case.request,
                 case.client.as_fd(),
                 self.blackbox.as_fd(),
+                case.memory.as_ref().map(AsFd::as_fd),
             ),
             Some(bundle) => job::send_resume(
                 &worker.socket,
@@ -333,7 +341,7 @@ impl Supervisor {
         let Busy { worker, mut case, .. } = self.busy.swap_remove(index);
         // Ends it if it only hangs: nothing else frees a target that it is attached to.
         drop(worker);
-        if case.bundle.is_none() {
+        if case.bundle.is_none() && case.memory.is_none() && case.pid > 0 {
             // It may have died between the dump writer's SIGSTOP and SIGCONT.
             process::continue_stopped(case.pid);
         }
@@ -404,7 +412,7 @@ pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
             }
         }
         Outcome::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
-        Outcome::Nothing => {}
+        Outcome::Nothing | Outcome::OutOfReach { .. } => {}
         Outcome::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),
         Outcome::Failed { .. } => blackbox.count(Count::Failed, 1),
     }

@@ -85,14 +85,19 @@ fn perform(
 ) -> (Outcome, Option<Blackbox>) {
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
-        Job::Capture { pid, request, deaths, client, blackbox } => {
+        Job::Capture { pid, request, deaths, client, blackbox, memory } => {
             let client = Socket::from_fd(client);
             let blackbox = Blackbox::from_fd(blackbox);
             let (Ok(client), Ok(blackbox)) = (client, blackbox) else {
                 return (failed(&"the job's descriptors are unusable"), None);
             };
             // What our own writer died over it would die over again.
-            let writer = if deaths == 0 { Writer::Ours } else { Writer::Fallback };
+            let memory = memory.and_then(|fd| Socket::from_fd(fd).ok());
+            let writer = match (memory, deaths) {
+                (Some(memory), _) => Writer::Told(memory),
+                (None, 0) => Writer::Ours,
+                (None, _) => Writer::Fallback,
+            };
             let outcome =
                 capture(pid, &request, writer, &client, &blackbox, supervisor, config, pmodules, log);
             (outcome, Some(blackbox))
@@ -148,6 +153,10 @@ fn capture(
             answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));
             return Outcome::RefusedByConsent;
         }
+        Ok(Capture::OutOfReach(error)) => {
+            answer(client, AnswerKind::OutOfReach, sequence, ReportId([0; 16]));
+            return Outcome::OutOfReach { reason: error.to_string() };
+        }
         Ok(Capture::Vetoed { pmodule, reason }) => {
             answer(client, AnswerKind::Vetoed, sequence, ReportId([0; 16]));
             return Outcome::Vetoed { pmodule, reason };
@@ -181,7 +190,7 @@ fn complete(
             Outcome::Spooled { .. } => AnswerKind::Spooled,
             Outcome::RefusedByConsent => AnswerKind::Refused,
             Outcome::Vetoed { .. } => AnswerKind::Vetoed,
-            Outcome::Nothing | Outcome::Failed { .. } => AnswerKind::Failed,
+            Outcome::Nothing | Outcome::OutOfReach { .. } | Outcome::Failed { .. } => AnswerKind::Failed,
         };
         answer(client, kind, sequence, id);
     }

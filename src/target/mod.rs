@@ -18,6 +18,7 @@ mod registers;
 mod sections;
 mod stop;
 mod symbols;
+mod told;
 mod unwind_tables;
 
 use std::fs::File;

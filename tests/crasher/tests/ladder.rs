@@ -363,3 +363,72 @@ fn a_tracer_that_hangs_or_dies_costs_no_report() {
         assert!(caught > 0, "signal {signal}: no tracer was caught in the act");
     }
 }
+
+/// Has the kernel refuse, for the process that is about to be executed and all that it starts, what a tracer needs: ptrace,
+/// process_vm_readv, and reads at addresses (offsets of 4 GiB and more, which no file here has). The same as what Yama's
+/// `ptrace_scope` 2 and 3 do to an ordinary user, on kernels without it.
+fn forbid_tracing(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    // Classic BPF (linux/filter.h, linux/seccomp.h); offsets of `nr` and of the upper half of the fourth argument.
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let line = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let number = |call: libc::c_long| u32::try_from(call).unwrap();
+    let program = [
+        line(LOAD, 0, 0, 0),
+        line(EQUAL, 5, 0, number(libc::SYS_ptrace)),
+        line(EQUAL, 4, 0, number(libc::SYS_process_vm_readv)),
+        line(EQUAL, 0, 2, number(libc::SYS_pread64)),
+        line(LOAD, 0, 0, 44),
+        line(EQUAL, 0, 1, 0),
+        line(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        line(RETURN, 0, 0, REFUSE),
+    ];
+    // SAFETY: two calls of prctl(2) between fork and exec; the program is copied by the kernel.
+    unsafe {
+        command.pre_exec(move || {
+            let mut program = program;
+            let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter, 0, 0) != 0
+            {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Where nobody may trace, a copy of the process tells its memory, be the monitor alive or new.
+#[test]
+fn where_tracing_is_forbidden_a_copy_tells() {
+    for (way, expected) in WAYS.into_iter().filter(|(way, _)| *way != "panic") {
+        for dead in [false, true] {
+            if dead && way != "null" {
+                continue;
+            }
+            let scene = Scene::new();
+            let collector = scene.collector("collected");
+            let mut options = options(&collector);
+            options.extend(["--threads", "3"].map(str::to_owned));
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            let mut command = scene.victim(&options, "none");
+            forbid_tracing(&mut command);
+            let mut live = if dead { alone(&scene, command) } else { Live::start(command) };
+            live.tell(&format!("die {way}"));
+            let (ending, said) = live.end();
+            assert_eq!(ending, expected, "{way}: {said}");
+            let requests = collector.wait_accepted(1);
+            scene.wait_end();
+            let report = attachment_of(&requests[0])["report"].clone();
+            assert_eq!(report["detail"], "minidump", "{way}: {report:#}");
+            assert!(own_frames(&report) >= 10, "{way}: {report:#}");
+            assert!(report["notes"].to_string().contains("a copy of it told"), "{way}: {}", report["notes"]);
+            let threads = report["stack_trace"]["threads"].as_array().unwrap();
+            assert!(threads.len() >= 3, "{way}: {threads:#?}");
+            assert_eq!(records(&scene), [] as [PathBuf; 0], "{way}");
+        }
+    }
+}
