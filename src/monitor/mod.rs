@@ -10,6 +10,7 @@ mod delivery;
 mod inspection;
 mod job;
 mod launch;
+mod leftover;
 mod log;
 mod outcome;
 mod pmodules;

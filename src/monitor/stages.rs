@@ -98,6 +98,37 @@ pub(super) fn finish(
     Finished::Report(Box::new(report), receipt)
 }
 
+/// Scrubs, seals and commits a report of which there is no more than `trace`. `adjust` may say otherwise than the
+/// configuration what application it was.
+///
+/// # Errors
+/// If the report could not be stored.
+pub(super) fn complete_trace(
+    mut captured: Captured,
+    trace: StackTrace,
+    adjust: impl FnOnce(&mut Report),
+    mut session: Session<'_>,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Result<Outcome> {
+    let mut receipt = Receipt::default();
+    let policy = policy(&captured.meta, Detail::StackTrace, config);
+    let mut report = report(&captured.meta, Detail::StackTrace, config);
+    report.fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &trace);
+    report.stack_trace = trace;
+    adjust(&mut report);
+    scrub::report(&mut report, &policy, &mut receipt);
+    let mut remarks = wishes::failures(&captured.meta.ran, &policy, &mut receipt);
+    match wishes::verdict(&mut session, &mut report, &mut captured.meta, &policy, &mut receipt) {
+        Ruling::Go => {}
+        // There is nothing to leave out.
+        Ruling::StepDown(remark) => remarks.push(remark),
+        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+    remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
+    store(captured, &report, &receipt, blackbox, config)
+}
+
 /// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
 pub(super) fn rehearse(
     mut captured: Captured,
