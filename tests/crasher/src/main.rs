@@ -89,6 +89,7 @@ fn set_up() -> Result<Option<Setup>, Failure> {
     if reexec::is_needed(&entries) && !options.re_executed {
         reexec::execute(&entries).map(|never| match never {})?;
     }
+    ways::before_install(options.way)?;
     let session = Session::start(&options);
     workload::fill_heap(options.heap_mib);
     let mut payload = Payload::plant(&entries, &session)?;
