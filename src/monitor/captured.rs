@@ -22,7 +22,7 @@ use crate::privacy::{Stage, Verdict};
 use crate::protocol::{CaptureRequest, Cause};
 use crate::report::{Detail, Reason, ReportId};
 use crate::sys::{memory, process, procfs, remote};
-use crate::target::{self, Target};
+use crate::target::{self, Target, UnwindTables};
 
 /// Who takes the dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(super) enum Writer {
 pub(super) struct Captured {
     pub(super) meta: Meta,
     pub(super) dump: Vec<u8>,
+    /// Unwind tables that no file has. They are used for the frames and go no further.
+    pub(super) tables: Vec<UnwindTables>,
 }
 
 /// What goes with the memory.
@@ -81,10 +83,11 @@ pub(super) fn capture(
     let reason = reason(&request.cause, &context.siginfo);
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
     let mut notes = Vec::new();
-    let (dump, strings) = take(pid, thread, context, writer, config, &mut notes).unwrap_or_else(|error| {
-        notes.push(format!("{STEPPED_DOWN} to stack-trace: no dump: {error}"));
-        Default::default()
-    });
+    let (dump, strings, tables) =
+        take(pid, thread, context, writer, config, &mut notes).unwrap_or_else(|error| {
+            notes.push(format!("{STEPPED_DOWN} to stack-trace: no dump: {error}"));
+            Default::default()
+        });
     process::lock_memory(&dump);
     tap(&dump);
     let snapshot = blackbox.snapshot();
@@ -108,7 +111,7 @@ pub(super) fn capture(
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Some(Captured { meta, dump }))
+    Ok(Some(Captured { meta, dump, tables }))
 }
 
 /// The dump by our own writer, with the strings that it leaves out; by `minidump-writer`, which leaves them in, should
@@ -120,7 +123,7 @@ fn take(
     writer: Writer,
     config: &ValidConfig,
     notes: &mut Vec<String>,
-) -> Result<(Vec<u8>, Option<Strings>)> {
+) -> Result<(Vec<u8>, Option<Strings>, Vec<UnwindTables>)> {
     // Only a dump with memory in it has use for what stacks point to.
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
@@ -132,7 +135,7 @@ fn take(
     match ours {
         Ok(taken) => {
             notes.extend(taken.notes);
-            Ok((taken.dump, taken.start_up))
+            Ok((taken.dump, taken.start_up, taken.tables))
         }
         Err(error) => {
             notes.push(format!("the dump is one of minidump-writer: {error}"));
@@ -142,7 +145,7 @@ fn take(
             let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
                 remote::read_memory(pid, address, buffer)
             })?;
-            Ok((dump, None))
+            Ok((dump, None, Vec::new()))
         }
     }
 }
@@ -168,17 +171,21 @@ impl Captured {
     /// A copy in anonymous memory, for another process to go on with.
     pub(super) fn bundle(&self) -> Result<OwnedFd> {
         let meta = serde_json::to_vec(&self.meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
-        let length = (meta.len() as u64).to_le_bytes();
-        memory::memfd_with(c"cenotaph-bundle", &[&length, &meta, &self.dump])
+        let tables = UnwindTables::encode(&self.tables);
+        let lengths = [meta.len(), tables.len()].map(|length| (length as u64).to_le_bytes());
+        memory::memfd_with(c"cenotaph-bundle", &[lengths.as_flattened(), &meta, &tables, &self.dump])
     }
 
     pub(super) fn from_bundle(bytes: &[u8]) -> Result<Self> {
         let malformed = || Error::malformed("bundle", "cut short");
-        let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(malformed)?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| malformed())?;
-        let (meta, dump) = rest.split_at_checked(length).ok_or_else(malformed)?;
+        let length = |bytes: &[u8; 8]| usize::try_from(u64::from_le_bytes(*bytes)).map_err(|_| malformed());
+        let (meta, rest) = bytes.split_first_chunk::<8>().ok_or_else(malformed)?;
+        let (tables, rest) = rest.split_first_chunk::<8>().ok_or_else(malformed)?;
+        let (meta, rest) = rest.split_at_checked(length(meta)?).ok_or_else(malformed)?;
+        let (tables, dump) = rest.split_at_checked(length(tables)?).ok_or_else(malformed)?;
+        let tables = UnwindTables::decode(tables).ok_or_else(malformed)?;
         let meta = serde_json::from_slice(meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
-        Ok(Self { meta, dump: dump.to_vec() })
+        Ok(Self { meta, dump: dump.to_vec(), tables })
     }
 }
 

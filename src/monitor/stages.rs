@@ -10,7 +10,8 @@ use super::outcome::{Effort, Outcome};
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::consent_record;
-use crate::dump::{self, Layout, binaries::FileBinaries};
+use crate::dump::binaries::{FileBinaries, MemoryBinaries};
+use crate::dump::{self, Layout};
 use crate::error::{Error, Result};
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
 use crate::report::{Detail, Frame, Report, StackTrace, Thread, Trust};
@@ -61,10 +62,10 @@ fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrac
         Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
         Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
     };
+    let files = FileBinaries::new();
+    let binaries = MemoryBinaries::new(&captured.tables, &files);
     let trace = match &layout {
-        Ok(layout) => {
-            dump::unwind::stack_trace(&captured.dump, layout, &FileBinaries::new()).map_err(|e| e.to_string())
-        }
+        Ok(layout) => dump::unwind::stack_trace(&captured.dump, layout, &binaries).map_err(|e| e.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let trace = trace.unwrap_or_else(|error| {

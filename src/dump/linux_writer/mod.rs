@@ -17,7 +17,7 @@ pub use stacks::END;
 
 use super::indirect::{self, Pointers};
 use crate::error::Result;
-use crate::target::{Module, StartUp, Target, find};
+use crate::target::{Module, StartUp, Target, UnwindTables, find};
 
 /// Bytes around the program counter of the thread that crashed: Breakpad's number.
 pub const AROUND_PC: u64 = 256;
@@ -48,6 +48,8 @@ pub struct Taken {
     pub dump: Vec<u8>,
     /// The strings that the process was started with. They are not in the dump, but a program copies them about.
     pub start_up: Option<Strings>,
+    /// Unwind tables that no file has.
+    pub tables: Vec<UnwindTables>,
     /// What could not be read or was left out. No personal data.
     pub notes: Vec<String>,
 }
@@ -81,10 +83,11 @@ pub fn prepare() {
 /// [`Error::Limit`](crate::Error::Limit) if it would be longer than 4 GiB.
 pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
     let (memory, start_up) = read(&mut target, limits);
+    let tables = target.unwind_tables();
     target.release();
     let dump = layout::lay_out(&target, &memory, system::get());
     let notes = std::mem::take(&mut target.notes);
-    Ok(Taken { dump: dump?, start_up, notes })
+    Ok(Taken { dump: dump?, start_up, tables, notes })
 }
 
 /// The memory that goes into the dump.
