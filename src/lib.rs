@@ -65,6 +65,7 @@ compile_error!(
      [target.'cfg(all(target_os = \"linux\", target_arch = \"x86_64\"))'.dependencies]."
 );
 
+mod allocator;
 mod blackbox;
 mod capture;
 mod client;
@@ -76,6 +77,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod monitor;
+mod origin;
 pub mod pmodule;
 pub mod privacy;
 mod private_file;
@@ -90,6 +92,7 @@ pub mod target;
 #[cfg(feature = "upload")]
 pub mod upload;
 
+pub use allocator::WatchedAllocator;
 pub use client::{
     ConsentHandle, Guard, Monitor, Status, add_breadcrumb, capture, consent, protect_thread, register_secret,
     remove_attribute, set_attribute, status,

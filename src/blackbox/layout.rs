@@ -16,6 +16,8 @@ const VERSION_WORD: usize = 1;
 const MIRROR_WORD: usize = 2;
 const STATE_WORD: usize = 3;
 pub(super) const NEXT_BREADCRUMB_WORD: usize = 4;
+const EXCEPTION_GLOBALS_WORD: usize = 5;
+const REFUSED_MEMORY_WORD: usize = 6;
 const FIRST_COUNTER: usize = 16;
 
 /// Each entry: a sequence word, a word of lengths and flags, a word for a number, then two texts.
@@ -99,6 +101,18 @@ impl Header<'_> {
             MonitorState::RefusedThreads => 2,
         };
         self.0[STATE_WORD].store(value, Ordering::Release);
+    }
+
+    /// Where things are in the application; 0: unknown.
+    pub(super) fn set_places(&self, exception_globals: Option<i64>, refused_memory: u64) {
+        let offset = exception_globals.unwrap_or(0).cast_unsigned();
+        self.0[EXCEPTION_GLOBALS_WORD].store(offset, Ordering::Release);
+        self.0[REFUSED_MEMORY_WORD].store(refused_memory, Ordering::Release);
+    }
+
+    pub(super) fn places(&self) -> (Option<i64>, Option<u64>) {
+        let word = |index: usize| Some(self.0[index].load(Ordering::Acquire)).filter(|&word| word != 0);
+        (word(EXCEPTION_GLOBALS_WORD).map(u64::cast_signed), word(REFUSED_MEMORY_WORD))
     }
 
     pub(super) fn counter(&self, counter: Counter) -> &AtomicU64 {

@@ -117,6 +117,17 @@ impl Blackbox {
         self.header().set_monitor_state(state);
     }
 
+    /// For the monitor: the offset of a thread's C++ exceptions from its control block, and the address of the note about
+    /// refused memory.
+    pub(crate) fn set_places(&self, exception_globals: Option<i64>, refused_memory: u64) {
+        self.header().set_places(exception_globals, refused_memory);
+    }
+
+    /// What the application said with [`set_places`](Self::set_places). It may be any number.
+    pub(crate) fn places(&self) -> (Option<i64>, Option<u64>) {
+        self.header().places()
+    }
+
     pub(crate) fn count(&self, counter: Counter, more: u64) {
         self.header().counter(counter).fetch_add(more, Ordering::Relaxed);
     }

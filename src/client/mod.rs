@@ -12,6 +12,7 @@ use std::time::Duration;
 pub use consent::ConsentHandle;
 pub use request::capture;
 
+use crate::allocator;
 use crate::blackbox::{Blackbox, Count, MonitorState};
 use crate::capture::{self as handlers, Armament, panic_hook};
 use crate::config::{Config, ReleaseAt, ValidConfig};
@@ -21,8 +22,8 @@ use crate::privacy::Audience;
 use crate::private_file;
 use crate::report::{Level, ValueRef};
 use crate::sys::kept::Kept;
-use crate::sys::process;
 use crate::sys::socket::{Received, Socket};
+use crate::sys::{cxx, process};
 
 /// The one client of this process.
 static CLIENT: RwLock<Option<Arc<Client>>> = RwLock::new(None);
@@ -136,6 +137,7 @@ impl Config {
         }
         let (blackbox, link) = process::without_file_size_signal(|| {
             let blackbox = Blackbox::create()?;
+            blackbox.set_places(cxx::exception_globals(), allocator::refused_memory());
             let link = monitor::launch(&config, &blackbox, entered)?;
             Ok::<_, Error>((blackbox, link))
         })?;
@@ -147,7 +149,7 @@ impl Config {
             no_core: config.audience == Audience::ChildDirected && !config.keep_core,
         })?;
         if config.panics {
-            panic_hook::install(request::report_panic);
+            panic_hook::install(request::report_panic, handlers::expect_abort);
         }
         *slot = Some(Arc::new(Client {
             config,

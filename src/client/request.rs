@@ -32,15 +32,16 @@ pub fn capture(reason: &str) -> Result<ReportId> {
     std::hint::black_box(result)
 }
 
-/// For the panic hook. A report that cannot be made is counted by the monitor; a panic has its own course.
+/// For the panic hook: whether there is a report. One that cannot be made is counted by the monitor; a panic has its own course.
 #[inline(never)]
-pub(super) fn report_panic(cause: Cause) {
-    let Ok(client) = client() else { return };
+pub(super) fn report_panic(cause: Cause) -> bool {
+    let Ok(client) = client() else { return false };
     let context = context::here();
-    let reported = std::hint::black_box(request(&client, context, &cause));
-    if cfg!(panic = "abort") && reported.is_ok() {
+    let reported = std::hint::black_box(request(&client, context, &cause)).is_ok();
+    if cfg!(panic = "abort") && reported {
         expect_abort();
     }
+    reported
 }
 
 fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause) -> Result<ReportId> {

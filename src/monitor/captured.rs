@@ -18,6 +18,7 @@ use crate::dump::{
     linux_writer::{self, Limits, Strings},
 };
 use crate::error::{Error, Result};
+use crate::origin;
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{CaptureRequest, Cause};
 use crate::report::{Detail, Reason, ReportId};
@@ -52,6 +53,8 @@ pub(super) struct Meta {
     pub(super) thread: u32,
     pub(super) instruction: u64,
     pub(super) reason: Reason,
+    /// What an aborting process says.
+    pub(super) found: origin::Found,
     pub(super) snapshot: Snapshot,
     pub(super) arguments: Option<Range<u64>>,
     /// For the scrubber, as [`Policy`](crate::scrub::Policy) has them.
@@ -83,8 +86,8 @@ pub(super) fn capture(
     let reason = reason(&request.cause, &context.siginfo);
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
     let mut notes = Vec::new();
-    let (dump, strings, tables) =
-        take(pid, thread, context, writer, config, &mut notes).unwrap_or_else(|error| {
+    let (dump, strings, tables, found) = take(pid, thread, context, writer, blackbox, config, &mut notes)
+        .unwrap_or_else(|error| {
             notes.push(format!("{STEPPED_DOWN} to stack-trace: no dump: {error}"));
             Default::default()
         });
@@ -102,6 +105,7 @@ pub(super) fn capture(
         thread: thread.unsigned_abs(),
         instruction,
         reason,
+        found,
         snapshot,
         arguments: strings.as_ref().map(|s| s.addresses.clone()).or_else(|| procfs::arguments(pid)),
         argument_strings: text(strings.as_ref().map(|strings| &strings.arguments)),
@@ -121,21 +125,26 @@ fn take(
     tid: libc::pid_t,
     context: CrashContext,
     writer: Writer,
+    blackbox: &Blackbox,
     config: &ValidConfig,
     notes: &mut Vec<String>,
-) -> Result<(Vec<u8>, Option<Strings>, Vec<UnwindTables>)> {
+) -> Result<(Vec<u8>, Option<Strings>, Vec<UnwindTables>, origin::Found)> {
     // Only a dump with memory in it has use for what stacks point to.
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
+    let aborted = context.siginfo.ssi_signo.cast_signed() == libc::SIGABRT;
     let request = target::Request::new(pid, tid, Some(context.clone()));
     let ours = match writer {
-        Writer::Ours => Target::stop(request).and_then(|target| linux_writer::write(target, limits)),
+        Writer::Ours => Target::stop(request).and_then(|target| {
+            let found = aborted.then(|| origin(&target, blackbox)).unwrap_or_default();
+            Ok((linux_writer::write(target, limits)?, found))
+        }),
         Writer::Fallback => Err(Error::malformed("target", "a worker died over it")),
     };
     match ours {
-        Ok(taken) => {
+        Ok((taken, found)) => {
             notes.extend(taken.notes);
-            Ok((taken.dump, taken.start_up, taken.tables))
+            Ok((taken.dump, taken.start_up, taken.tables, found))
         }
         Err(error) => {
             notes.push(format!("the dump is one of minidump-writer: {error}"));
@@ -145,9 +154,15 @@ fn take(
             let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
                 remote::read_memory(pid, address, buffer)
             })?;
-            Ok((dump, None, Vec::new()))
+            Ok((dump, None, Vec::new(), origin::Found::default()))
         }
     }
+}
+
+/// What an aborting process says, with what it told in advance.
+fn origin(target: &Target, blackbox: &Blackbox) -> origin::Found {
+    let (exception_globals, refused_memory) = blackbox.places();
+    origin::read(target, origin::Hints { exception_globals, refused_memory })
 }
 
 fn text(bytes: Option<&Vec<u8>>) -> String {

@@ -1,6 +1,7 @@
 //! Thin wrappers around system calls, each with its contract. The only other places with `unsafe` are
 //! `capture` (the handler) and the C interface.
 
+pub(crate) mod cxx;
 pub(crate) mod kept;
 pub(crate) mod memory;
 pub(crate) mod process;
