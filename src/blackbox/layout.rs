@@ -25,8 +25,11 @@ pub(super) const ATTRIBUTES: Slots = Slots { start: HEADER_WORDS, count: 128, fi
 pub(super) const BREADCRUMBS: Slots = Slots { start: ATTRIBUTES.end(), count: 128, first: 4, second: 56 };
 pub(super) const SECRETS: Slots = Slots { start: BREADCRUMBS.end(), count: 64, first: 32, second: 0 };
 
+/// Watched threads.
+pub(super) const WATCHES: usize = SECRETS.end();
+
 /// The whole.
-pub(super) const WORDS: usize = SECRETS.end();
+pub(super) const WORDS: usize = WATCHES + super::watches::WORDS;
 
 /// How far the monitor is, as it wrote it itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

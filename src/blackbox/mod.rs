@@ -10,6 +10,7 @@ mod breadcrumbs;
 mod entry;
 mod layout;
 mod secrets;
+mod watches;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,7 @@ use crate::sys::memory::SharedMemory;
 use layout::{Counter, Header};
 
 pub(crate) use layout::{Counter as Count, MonitorState};
+pub(crate) use watches::Watched;
 
 /// The application's or the monitor's view of the shared memory.
 #[derive(Debug)]
@@ -99,6 +101,25 @@ impl Blackbox {
             secrets: secrets::read(self.memory.words(), &mut torn),
             torn,
         }
+    }
+
+    /// Watches a thread from now on. The slot is for [`beat`](Self::beat) and [`unwatch`](Self::unwatch).
+    pub(crate) fn watch(&self, thread: u32, limit_ms: u64) -> Result<usize> {
+        let _lock = self.lock();
+        watches::add(self.memory.words(), thread, limit_ms)
+    }
+
+    pub(crate) fn unwatch(&self, slot: usize) {
+        watches::remove(self.memory.words(), slot);
+    }
+
+    /// The thread of the slot lives. A store.
+    pub(crate) fn beat(&self, slot: usize) {
+        watches::beat(self.memory.words(), slot);
+    }
+
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        watches::read(self.memory.words())
     }
 
     pub(crate) fn mirror(&self) -> Mirror {

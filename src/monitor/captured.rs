@@ -86,10 +86,11 @@ pub(super) fn capture(
     let reason = reason(&request.cause, &context.siginfo);
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
     let mut notes = Vec::new();
-    let (dump, strings, tables, found) = take(pid, thread, context, writer, blackbox, config, &mut notes)
-        .unwrap_or_else(|error| {
+    let context = (!matches!(request.cause, Cause::Hang { .. })).then_some(context);
+    let Taken { dump, strings, tables, found } =
+        take(pid, thread, context, writer, blackbox, config, &mut notes).unwrap_or_else(|error| {
             notes.push(format!("{STEPPED_DOWN} to stack-trace: no dump: {error}"));
-            Default::default()
+            Taken::default()
         });
     process::lock_memory(&dump);
     tap(&dump);
@@ -118,25 +119,36 @@ pub(super) fn capture(
     Ok(Some(Captured { meta, dump, tables }))
 }
 
+/// What was read of a process.
+#[derive(Default)]
+struct Taken {
+    dump: Vec<u8>,
+    /// What our own writer leaves out.
+    strings: Option<Strings>,
+    tables: Vec<UnwindTables>,
+    found: origin::Found,
+}
+
 /// The dump by our own writer, with the strings that it leaves out; by `minidump-writer`, which leaves them in, should
 /// that fail.
 fn take(
     pid: libc::pid_t,
     tid: libc::pid_t,
-    context: CrashContext,
+    context: Option<CrashContext>,
     writer: Writer,
     blackbox: &Blackbox,
     config: &ValidConfig,
     notes: &mut Vec<String>,
-) -> Result<(Vec<u8>, Option<Strings>, Vec<UnwindTables>, origin::Found)> {
+) -> Result<Taken> {
     // Only a dump with memory in it has use for what stacks point to.
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
-    let aborted = context.siginfo.ssi_signo.cast_signed() == libc::SIGABRT;
-    let request = target::Request::new(pid, tid, Some(context.clone()));
+    let signal = context.as_ref().map(|context| context.siginfo.ssi_signo.cast_signed());
+    let aborted = signal == Some(libc::SIGABRT);
+    let request = target::Request::new(pid, tid, context.clone());
     let ours = match writer {
         Writer::Ours => Target::stop(request).and_then(|target| {
-            let found = aborted.then(|| origin(&target, blackbox)).unwrap_or_default();
+            let found = if aborted { origin(&target, blackbox) } else { origin::Found::default() };
             Ok((linux_writer::write(target, limits)?, found))
         }),
         Writer::Fallback => Err(Error::malformed("target", "a worker died over it")),
@@ -144,17 +156,17 @@ fn take(
     match ours {
         Ok((taken, found)) => {
             notes.extend(taken.notes);
-            Ok((taken.dump, taken.start_up, taken.tables, found))
+            Ok(Taken { dump: taken.dump, strings: taken.start_up, tables: taken.tables, found })
         }
         Err(error) => {
             notes.push(format!("the dump is one of minidump-writer: {error}"));
-            let dump = dump::writer::write(dump::writer::Request::new(pid, tid, Some(context)))?;
+            let dump = dump::writer::write(dump::writer::Request::new(pid, tid, context))?;
             let mappings = procfs::mappings(pid).into_iter().filter(|m| m.readable && !m.device);
             let readable: Vec<Range<u64>> = mappings.map(|mapping| mapping.range).collect();
             let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
                 remote::read_memory(pid, address, buffer)
             })?;
-            Ok((dump, None, Vec::new(), origin::Found::default()))
+            Ok(Taken { dump, ..Taken::default() })
         }
     }
 }
@@ -223,6 +235,7 @@ fn reason(cause: &Cause, signal: &libc::signalfd_siginfo) -> Reason {
             Reason::Panic { message, location, thread }
         }
         Cause::Requested(reason) => Reason::Requested { reason: reason.clone() },
+        Cause::Hang { limit_ms } => Reason::Hang { limit_ms: *limit_ms },
     }
 }
 

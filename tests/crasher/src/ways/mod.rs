@@ -206,13 +206,13 @@ fn die(way: Way) -> Result<ExitCode, String> {
             meet();
             fault::null()
         }
-        Way::PanicAbort => survived(panics::abort()),
-        Way::PanicInPanic => survived(panics::in_panic()),
-        Way::CxxThrow => survived(native::throw()),
-        Way::StackSmash => survived(native::smash()),
-        Way::DoubleFree => survived(native::double_free()),
-        Way::OomRust => survived(memory::exhaust()),
-        Way::Sigkill => survived(outside::sigkill()),
+        Way::PanicAbort => survived(panics::abort),
+        Way::PanicInPanic => survived(panics::in_panic),
+        Way::CxxThrow => survived(native::throw),
+        Way::StackSmash => survived(native::smash),
+        Way::DoubleFree => survived(native::double_free),
+        Way::OomRust => survived(memory::exhaust),
+        Way::Sigkill => survived(outside::sigkill),
         Way::ForkChild => {
             outside::child_dies()?;
             fault::null()
@@ -221,8 +221,9 @@ fn die(way: Way) -> Result<ExitCode, String> {
     }
 }
 
-/// Behind what should not have returned.
-fn survived((): ()) -> Result<ExitCode, String> {
+/// Calls what should not return.
+fn survived(way: fn()) -> Result<ExitCode, String> {
+    way();
     Err("it did not happen".to_owned())
 }
 
