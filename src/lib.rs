@@ -94,9 +94,9 @@ pub mod upload;
 
 pub use allocator::WatchedAllocator;
 pub use client::{
-    ConsentHandle, Guard, Monitor, Status, add_breadcrumb, capture, consent, protect_thread, register_secret,
-    remove_attribute, set_attribute, status,
+    ConsentHandle, Guard, Monitor, Status, Watch, add_breadcrumb, capture, consent, protect_thread,
+    register_secret, remove_attribute, set_attribute, status, watch_thread,
 };
 pub use config::{Config, Destination, Protocol, ReleaseAt, ValidConfig};
 pub use error::{Error, Result};
-pub use monitor::monitor_entry;
+pub use monitor::{monitor_entry, monitor_entry_with};

@@ -21,7 +21,15 @@ const BORDERS: &[(&str, &[&str])] = &[
 ];
 
 /// Where `unsafe` may stand; every other file forbids it.
-const UNSAFE: &[&str] = &["allocator.rs", "capture/", "private_file/", "protocol.rs", "sys/"];
+const UNSAFE: &[&str] = &[
+    "allocator.rs",
+    "capture/",
+    "pmodule/abi.rs",
+    "pmodule/plugin/",
+    "private_file/",
+    "protocol.rs",
+    "sys/",
+];
 
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -28,7 +28,8 @@ use crate::report::{Frame, Module, Reason, StackTrace, Thread};
 /// [`Error::Limit`] if the dump would not fit 32-bit offsets, [`Error::Malformed`] if the modules leave no addresses
 /// free for the stacks.
 pub fn write(trace: &StackTrace, reason: &Reason, time_ms: u64) -> Result<Vec<u8>> {
-    let mut out = Builder::new(6);
+    // One entry more, for Crashpad's stream.
+    let mut out = Builder::new(7);
     let system = out.string("Linux")?;
     let system = out.structure(system_info(system.rva))?;
     out.stream(kind::SYSTEM_INFO, system);

@@ -4,24 +4,29 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crash_context::CrashContext;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
+use super::inspection::{self, Inspected};
+use super::pmodules::Pmodules;
 use super::stages::{STEPPED_DOWN, ask};
 use crate::blackbox::{Blackbox, Snapshot};
 use crate::capture::context::is_fault;
 use crate::config::ValidConfig;
 use crate::dump::{
     self,
-    linux_writer::{self, Limits, Strings},
+    linux_writer::{self, Limits, Taken},
 };
 use crate::error::{Error, Result};
 use crate::origin;
+use crate::pmodule::runner::{self, Ran, Session};
+use crate::pmodule::{Veto, plan};
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{CaptureRequest, Cause};
-use crate::report::{Detail, Reason, ReportId};
+use crate::report::{Detail, Reason, ReportId, StackTrace};
 use crate::sys::{memory, process, procfs, remote};
 use crate::target::{self, Target, UnwindTables};
 
@@ -54,18 +59,35 @@ pub(super) struct Meta {
     pub(super) instruction: u64,
     pub(super) reason: Reason,
     /// What an aborting process says.
+    #[serde(default)]
     pub(super) found: origin::Found,
     pub(super) snapshot: Snapshot,
     pub(super) arguments: Option<Range<u64>>,
     /// For the scrubber, as [`Policy`](crate::scrub::Policy) has them.
     pub(super) argument_strings: String,
     pub(super) environment_strings: String,
+    /// What pmodules want, or why that is missing.
+    #[serde(default)]
+    pub(super) ran: Vec<Ran>,
+    /// The frames, if they were wanted while the process stood still.
+    #[serde(default)]
+    pub(super) trace: Option<StackTrace>,
     pub(super) notes: Vec<String>,
     pub(super) stages_ms: BTreeMap<String, f64>,
     pub(super) stages_bytes: BTreeMap<String, u64>,
 }
 
-/// Copies what a report needs from a process that waits. `None` if consent does not allow it.
+/// What became of a process that waits.
+pub(super) enum Capture {
+    /// Everything needed was copied.
+    Taken(Captured),
+    /// Consent does not allow it; nothing was looked at.
+    Refused,
+    /// A pmodule does not want a report.
+    Vetoed { pmodule: String, reason: String },
+}
+
+/// Copies what a report needs from a process that waits.
 ///
 /// # Errors
 /// If nothing at all could be had: the process vanished.
@@ -74,10 +96,12 @@ pub(super) fn capture(
     pid: libc::pid_t,
     writer: Writer,
     blackbox: &Blackbox,
+    pmodules: &Pmodules,
+    session: &mut Session<'_>,
     config: &ValidConfig,
-) -> Result<Option<Captured>> {
+) -> Result<Capture> {
     if ask(Stage::Dump, config, blackbox) != Verdict::Proceed {
-        return Ok(None);
+        return Ok(Capture::Refused);
     }
     let thread = procfs::thread_id(pid, request.context.tid)
         .ok_or_else(|| Error::malformed("message", "a thread that its process does not have"))?;
@@ -85,16 +109,35 @@ pub(super) fn capture(
     (context.pid, context.tid) = (pid, thread);
     let reason = reason(&request.cause, &context.siginfo);
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
-    let mut notes = Vec::new();
+    // Before the process is looked at only if somebody wants to see it then.
+    let early = session.inspects().then(|| blackbox.snapshot());
+    let until = runner::latest(request.monotonic_ns, Duration::from_millis(config.deadline_ms));
+    let aborted = matches!(reason, Reason::Signal { number: libc::SIGABRT, .. });
     let context = (!matches!(request.cause, Cause::Hang { .. })).then_some(context);
-    let Taken { dump, strings, tables, found } =
-        take(pid, thread, context, writer, blackbox, config, &mut notes).unwrap_or_else(|error| {
-            notes.push(format!("{STEPPED_DOWN} to stack-trace: no dump: {error}"));
-            Taken::default()
-        });
+    let mut found = origin::Found::default();
+    let taken = take(pid, thread, context, writer, config, |target, limits| {
+        if aborted {
+            found = origin(&target, blackbox);
+        }
+        match &early {
+            Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
+            None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
+        }
+    });
+    let Inspected { taken, ran, trace } = taken.unwrap_or_else(|error| {
+        let notes = vec![format!("{STEPPED_DOWN} to stack-trace: no dump: {error}")];
+        Inspected { taken: Taken { notes, ..Taken::default() }, ..Inspected::default() }
+    });
+    let unseen =
+        if ran.is_empty() { session.unseen("the process could not be looked at") } else { Vec::new() };
+    let ran: Vec<Ran> = pmodules.absent.iter().cloned().chain(unseen).chain(ran).collect();
+    if let Some((pmodule, Veto { reason })) = plan::plan(&ran).veto {
+        return Ok(Capture::Vetoed { pmodule, reason });
+    }
+    let Taken { dump, start_up: strings, mut notes, tables } = taken;
     process::lock_memory(&dump);
     tap(&dump);
-    let snapshot = blackbox.snapshot();
+    let snapshot = early.unwrap_or_else(|| blackbox.snapshot());
     if snapshot.torn > 0 {
         notes.push(format!("{} blackbox entries were being written", snapshot.torn));
     }
@@ -111,62 +154,45 @@ pub(super) fn capture(
         arguments: strings.as_ref().map(|s| s.addresses.clone()).or_else(|| procfs::arguments(pid)),
         argument_strings: text(strings.as_ref().map(|strings| &strings.arguments)),
         environment_strings: text(strings.as_ref().map(|strings| &strings.environment)),
+        ran,
+        trace,
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Some(Captured { meta, dump, tables }))
+    Ok(Capture::Taken(Captured { meta, dump, tables }))
 }
 
-/// What was read of a process.
-#[derive(Default)]
-struct Taken {
-    dump: Vec<u8>,
-    /// What our own writer leaves out.
-    strings: Option<Strings>,
-    tables: Vec<UnwindTables>,
-    found: origin::Found,
-}
-
-/// The dump by our own writer, with the strings that it leaves out; by `minidump-writer`, which leaves them in, should
-/// that fail.
+/// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by
+/// `minidump-writer`, which leaves them in and which no pmodule sees, should that fail.
 fn take(
     pid: libc::pid_t,
     tid: libc::pid_t,
     context: Option<CrashContext>,
     writer: Writer,
-    blackbox: &Blackbox,
     config: &ValidConfig,
-    notes: &mut Vec<String>,
-) -> Result<Taken> {
+    ours: impl FnOnce(Target, Limits) -> Result<Inspected>,
+) -> Result<Inspected> {
     // Only a dump with memory in it has use for what stacks point to.
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
-    let signal = context.as_ref().map(|context| context.siginfo.ssi_signo.cast_signed());
-    let aborted = signal == Some(libc::SIGABRT);
     let request = target::Request::new(pid, tid, context.clone());
     let ours = match writer {
-        Writer::Ours => Target::stop(request).and_then(|target| {
-            let found = if aborted { origin(&target, blackbox) } else { origin::Found::default() };
-            Ok((linux_writer::write(target, limits)?, found))
-        }),
+        Writer::Ours => Target::stop(request).and_then(|target| ours(target, limits)),
         Writer::Fallback => Err(Error::malformed("target", "a worker died over it")),
     };
     match ours {
-        Ok((taken, found)) => {
-            notes.extend(taken.notes);
-            Ok(Taken { dump: taken.dump, strings: taken.start_up, tables: taken.tables, found })
-        }
+        Ok(inspected) => Ok(inspected),
         Err(error) => {
-            notes.push(format!("the dump is one of minidump-writer: {error}"));
+            let notes = vec![format!("the dump is one of minidump-writer: {error}")];
             let dump = dump::writer::write(dump::writer::Request::new(pid, tid, context))?;
             let mappings = procfs::mappings(pid).into_iter().filter(|m| m.readable && !m.device);
             let readable: Vec<Range<u64>> = mappings.map(|mapping| mapping.range).collect();
             let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
                 remote::read_memory(pid, address, buffer)
             })?;
-            Ok(Taken { dump, ..Taken::default() })
+            Ok(Inspected { taken: Taken { dump, notes, ..Taken::default() }, ..Inspected::default() })
         }
     }
 }
@@ -184,7 +210,12 @@ fn text(bytes: Option<&Vec<u8>>) -> String {
 impl Meta {
     /// Notes that a stage has ended.
     pub(super) fn stage(&mut self, name: &str) {
-        let elapsed = process::monotonic_ns().saturating_sub(self.monotonic_ns);
+        self.stage_at(name, process::monotonic_ns());
+    }
+
+    /// Notes when a stage has ended, in CLOCK_MONOTONIC.
+    pub(super) fn stage_at(&mut self, name: &str, ended_ns: u64) {
+        let elapsed = ended_ns.saturating_sub(self.monotonic_ns);
         self.stages_ms.insert(name.to_owned(), elapsed as f64 / 1e6);
     }
 
@@ -247,3 +278,98 @@ fn tap(dump: &[u8]) {
 
 #[cfg(not(feature = "raw-tap"))]
 fn tap(_: &[u8]) {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::dump::Layout;
+
+    /// Both writers, each as the worker calls it, over a process that waits: the fallback's path is taken in no other way
+    /// unless a worker dies.
+    #[test]
+    fn both_writers() {
+        let config = Config::new("game", "1").validate().unwrap();
+        let mut child =
+            Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // When the line has come back it waits for the next one.
+        child.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        let pid = child.id().cast_signed();
+        let registers = {
+            let target = Target::stop(target::Request::new(pid, pid, None)).unwrap();
+            target.crashed().unwrap().registers.clone().unwrap()
+        };
+        let mut context = CrashContext::from_bytes(&vec![0; size_of::<CrashContext>()]).unwrap();
+        let words = &mut context.context.uc_mcontext.gregs;
+        words[libc::REG_RIP as usize] = registers.rip.cast_signed();
+        words[libc::REG_RSP as usize] = registers.rsp.cast_signed();
+        (context.siginfo.ssi_signo, context.siginfo.ssi_addr) = (11, 0x1230);
+        (context.pid, context.tid) = (pid, pid);
+
+        for writer in [Writer::Ours, Writer::Fallback] {
+            let mut notes = Vec::new();
+            let taken = take(pid, pid, context.clone(), writer, &config, &mut notes).unwrap();
+            let (dump, strings, tables) = taken;
+            let fallback = writer == Writer::Fallback;
+            assert_eq!(notes.iter().any(|note| note.contains("minidump-writer")), fallback, "{notes:?}");
+            // The fallback leaves the strings of the start in the dump, for the scrubber to find there.
+            assert_eq!((strings.is_none(), tables.len()), (fallback, 0));
+            let layout = Layout::parse(&dump).unwrap();
+            let exception = layout.exception.as_ref().unwrap();
+            assert_eq!((exception.code, exception.address, exception.thread_id), (11, 0x1230, pid as u32));
+            let stack = &layout.threads[0].stack;
+            assert!(stack.addresses().contains(&registers.rsp));
+            assert!(layout.memory.len() > 2, "what the stack points to is in it");
+            let captured = Captured { dump: dump.clone(), tables: tables.clone(), meta: meta() };
+            let copy = crate::sys::memory::read_memfd(
+                std::os::fd::AsFd::as_fd(&captured.bundle().unwrap()),
+                1 << 30,
+            );
+            let copy = Captured::from_bundle(&copy.unwrap()).unwrap();
+            assert!(copy.dump == dump && copy.tables == tables && copy.meta.id == captured.meta.id);
+        }
+        // It lives.
+        child.stdin.as_mut().unwrap().write_all(b"y\n").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+    }
+
+    fn meta() -> Meta {
+        Meta {
+            id: ReportId([7; 16]),
+            sequence: 1,
+            time_ms: 2,
+            monotonic_ns: 3,
+            thread: 4,
+            instruction: 5,
+            reason: Reason::Requested { reason: String::new() },
+            snapshot: Snapshot::default(),
+            arguments: None,
+            argument_strings: String::new(),
+            environment_strings: String::new(),
+            notes: Vec::new(),
+            stages_ms: BTreeMap::new(),
+            stages_bytes: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn bundles_that_are_cut_short() {
+        let table = UnwindTables { module: 1, bias: 2, index: (3, vec![4; 5]), frames: (6, vec![7; 8]) };
+        let whole = Captured { dump: vec![9; 10], tables: vec![table.clone()], meta: meta() };
+        let bytes =
+            crate::sys::memory::read_memfd(std::os::fd::AsFd::as_fd(&whole.bundle().unwrap()), 1 << 20)
+                .unwrap();
+        let back = Captured::from_bundle(&bytes).unwrap();
+        assert_eq!((&back.dump[..], &back.tables[..]), (&[9; 10][..], &[table][..]));
+        // All but the dump has a length.
+        for length in 0..bytes.len() - 10 {
+            assert!(Captured::from_bundle(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+}

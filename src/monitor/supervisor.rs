@@ -6,18 +6,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::delivery::Delivery;
+use super::hang::{Hangs, Hung};
 use super::job::{self, Progress};
 use super::log::Log;
 use super::outcome::{Effort, Next, Outcome, after_death};
+use super::pmodules::Pmodules;
 use super::role::Start;
 use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
 use crate::config::ValidConfig;
-use crate::error::Result;
-use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
+use crate::error::{Error, Result};
+use crate::protocol::{self, Answer, AnswerKind, Cause, ClientMessage, MAX_MESSAGE, SignalRequest};
 use crate::report::ReportId;
-use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
+use crate::sys::{process, procfs};
 
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
@@ -58,9 +60,13 @@ struct Supervisor {
     log: Log,
     blackbox: Blackbox,
     client: Client,
+    pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
     delivery: Delivery,
+    hangs: Hangs,
+    /// The application, once it has asked for something that has no request of its own.
+    pid: libc::pid_t,
     flushes: Vec<u64>,
 }
 
@@ -77,12 +83,20 @@ enum Source {
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
 pub(super) fn run(start: Start) -> i32 {
     let log = Log::new(start.config.log.clone());
+    let pmodules = Pmodules::gather(start.pmodules, &start.config);
+    for absent in &pmodules.absent {
+        let why = absent.result.as_ref().err().map_or("", |why| &why.text);
+        log.event("supervisor", "pmodule-absent", format!("{}: {why}", absent.pmodule));
+    }
     let mut supervisor = Supervisor {
         delivery: Delivery::new(&start.config, log.clone()),
         log,
-        idle: Handle::start(&start.config).ok(),
+        idle: Handle::start(&start.config, &start.blackbox, &pmodules, true).ok(),
+        pmodules,
         busy: Vec::new(),
         flushes: Vec::new(),
+        hangs: Hangs::default(),
+        pid: 0,
         client: Client { crash: start.crash, control: Some(start.control) },
         blackbox: start.blackbox,
         config: start.config,
@@ -113,6 +127,7 @@ impl Supervisor {
                 }
             }
             self.kill_overdue();
+            self.look_for_hangs();
             self.delivery.start_if_due(&self.blackbox);
             self.answer_flushes();
         }
@@ -144,7 +159,7 @@ impl Supervisor {
     /// `None`: nothing but a message can change anything, so sleep until one comes.
     fn next_deadline(&self) -> Option<Instant> {
         let workers = self.busy.iter().map(|b| b.deadline);
-        workers.chain(self.delivery.next_time()).min()
+        workers.chain(self.delivery.next_time()).chain(self.hangs.next_time()).min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -181,6 +196,10 @@ impl Supervisor {
                 self.flushes.push(sequence);
                 self.delivery.start(&self.blackbox);
             }
+            Ok(ClientMessage::WatchesChanged) => {
+                self.pid = message.pid;
+                self.hangs.look(self.blackbox.watched(), Instant::now(), || true);
+            }
             Ok(ClientMessage::ConsentChanged) => self.delivery.consent_changed(&self.blackbox),
             Ok(ClientMessage::Hello(_)) => self.end_client("a second hello"),
             Err(error) => self.end_client(error),
@@ -211,7 +230,10 @@ impl Supervisor {
 
     /// Hands a crash to the idle worker, or to a new one.
     fn give(&mut self, case: Case, effort: Effort) {
-        let worker = match self.idle.take().map_or_else(|| Handle::start(&self.config), Ok) {
+        let ready = self.idle.take();
+        let worker = match ready
+            .map_or_else(|| Handle::start(&self.config, &self.blackbox, &self.pmodules, false), Ok)
+        {
             Ok(worker) => worker,
             Err(error) => {
                 self.blackbox.count(Count::Failed, 1);
@@ -259,7 +281,7 @@ impl Supervisor {
             Progress::Done(outcome) => {
                 drop(self.busy.swap_remove(index));
                 if self.idle.is_none() && self.client.is_there() {
-                    self.idle = Handle::start(&self.config).ok();
+                    self.idle = Handle::start(&self.config, &self.blackbox, &self.pmodules, true).ok();
                 }
                 count(&self.blackbox, &outcome);
                 if matches!(outcome, Outcome::Spooled { .. }) {
@@ -314,6 +336,38 @@ impl Supervisor {
         }
     }
 
+    fn look_for_hangs(&mut self) {
+        let now = Instant::now();
+        if self.hangs.next_time().is_none_or(|next| next > now) {
+            return;
+        }
+        let pid = self.pid;
+        for hung in self.hangs.look(self.blackbox.watched(), now, || procfs::is_stopped(pid)) {
+            let Hung { thread, limit_ms } = hung;
+            self.log.event("supervisor", "hang", format!("a watched thread was silent for {limit_ms} ms"));
+            self.look_at(thread, &Cause::Hang { limit_ms });
+        }
+    }
+
+    /// Has a report made that nobody has asked for, and that nobody waits for.
+    fn look_at(&mut self, thread: u32, cause: &Cause) {
+        let mut context = SignalRequest::empty_context();
+        context.tid = thread.cast_signed();
+        let request = protocol::capture_request(0, process::monotonic_ns(), context, cause);
+        match Socket::pair().and_then(|(client, _)| {
+            let source = |source| Error::System { call: "dup", source };
+            client.as_fd().try_clone_to_owned().map_err(source)
+        }) {
+            Ok(client) => {
+                self.give(Case { pid: self.pid, request, client, bundle: None, deaths: 0 }, Effort::Full);
+            }
+            Err(error) => {
+                self.blackbox.count(Count::Failed, 1);
+                self.log.event("supervisor", "failed", error);
+            }
+        }
+    }
+
     fn answer_flushes(&mut self) {
         if !self.busy.is_empty() || self.delivery.is_running() {
             return;
@@ -338,6 +392,7 @@ pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
             }
         }
         Outcome::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
+        Outcome::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),
         Outcome::Failed { .. } => blackbox.count(Count::Failed, 1),
     }
 }

@@ -73,6 +73,14 @@ pub(crate) fn read(target: &Target, hints: Hints) -> Found {
 }
 
 impl Found {
+    /// What it may come to while no frames are known: for the scrubber, which learns from its text.
+    pub(crate) fn presumed(&self) -> Option<Origin> {
+        let exception = self.exception.clone();
+        let presumed =
+            exception.map(|Exception { type_name, what }| Origin::CxxException { type_name, what });
+        self.message.as_deref().map(c_library::classify).or(presumed)
+    }
+
     /// What it comes to, with the frames of the thread that aborted.
     pub(crate) fn settle(&self, reason: &Reason, trace: &StackTrace) -> Option<Origin> {
         let Reason::Signal { number: libc::SIGABRT, .. } = reason else { return None };
@@ -141,6 +149,8 @@ mod tests {
         assert_eq!(name(&plain, &[40]), None, "sent from elsewhere");
         assert_eq!(name(&Found { exception: None, ..silent }, &[25]), Some("cxx-terminate"));
         let fault = Reason::Signal { number: libc::SIGSEGV, code: 1, address: None };
+        assert_eq!(all.presumed().unwrap().text(), Some("free(): invalid pointer\n"));
+        assert_eq!(plain.presumed().unwrap().text(), Some("no"));
         assert_eq!(all.settle(&fault, &trace(&[15])), None);
     }
 }

@@ -15,6 +15,7 @@ mod maps;
 mod memory;
 mod modules;
 mod registers;
+mod rehearsal;
 mod sections;
 mod stop;
 mod symbols;
@@ -259,12 +260,19 @@ fn name(pid: i32, tid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(buffer.get(..length)?).trim_end().to_owned())
 }
 
+/// Room for the first bytes of a file of `/proc`: `maps` has some 50 KiB with a hundred libraries.
+const FILE: usize = 64 << 10;
+
 /// A file of `/proc/TID`; empty if it cannot be read.
 fn file(tid: i32, name: &str, notes: &mut Vec<String>) -> Vec<u8> {
-    std::fs::read(format!("/proc/{tid}/{name}")).unwrap_or_else(|error| {
+    // The size of these files is unknown before they are read, and growing from nothing doubles the calls.
+    let mut bytes = Vec::with_capacity(FILE);
+    let read = File::open(format!("/proc/{tid}/{name}")).and_then(|mut file| file.read_to_end(&mut bytes));
+    if let Err(error) = read {
         notes.push(format!("/proc/PID/{name} could not be read: {error}"));
-        Vec::new()
-    })
+        bytes.clear();
+    }
+    bytes
 }
 
 #[cfg(test)]

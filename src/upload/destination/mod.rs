@@ -65,13 +65,16 @@ fn dump(opened: &Opened) -> File {
     }
 }
 
-/// The application's attributes as fields, after `fields`. One that would stand in for a field of the protocol or of
+/// The classifiers and the application's attributes as fields, after `fields`. One that would stand in for a field of the protocol or of
 /// Cenotaph is left out (it is in `cenotaph.json`): an attribute must not change what a server does with a report.
 fn with_attributes(
     mut fields: Vec<(String, String)>,
     report: &Report,
     reserved: fn(&str) -> bool,
 ) -> Vec<(String, String)> {
+    if !report.classifiers.is_empty() {
+        fields.push(("cenotaph.classifiers".to_owned(), report.classifiers.join(",")));
+    }
     for attribute in &report.attributes {
         let key = attribute.key.as_str();
         let own = key == DUMP_FIELD || key.starts_with("cenotaph.") || reserved(key);

@@ -6,8 +6,10 @@ mod masked;
 mod options;
 mod payload;
 mod plant;
+mod pmodules;
 mod reexec;
 mod sdk;
+mod state;
 mod ways;
 mod wipe;
 mod workload;
@@ -91,6 +93,7 @@ fn set_up() -> Result<Option<Setup>, Failure> {
     if reexec::is_needed(&entries) && !options.re_executed {
         reexec::execute(&entries).map(|never| match never {})?;
     }
+    state::fill();
     ways::before_install(options.way)?;
     let session = Session::start(&options);
     workload::fill_heap(options.heap_mib);

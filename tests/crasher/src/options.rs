@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
+use cenotaph::pmodule::Limits;
 use cenotaph::privacy::{Audience, ConsentPolicy};
 use cenotaph::{Destination, ReleaseAt};
 use lexopt::prelude::{Long, Short, Value};
 
+use crate::pmodules::Kind;
 use crate::reexec;
 use crate::ways::Way;
 
@@ -19,7 +21,7 @@ ways to die: null abort panic bus ill fpe trap sys stack-overflow stack-overflow
              two-threads abort-in-handler-chain panic-abort panic-in-panic cxx-throw oom-rust sigkill
              stack-smash double-free fork-child capture none
 `none` prints `ready` and takes commands on standard input, one a line, each answered by a line `ok ...`
-or `error ...`: grant, deny, withdraw, capture, flush MS, die WAY, exit (or the end of input).
+or `error ...`: grant, deny, withdraw, capture, vetoed, flush MS, die WAY, exit (or the end of input).
 
   --spool DIR                where reports wait
   --destination KIND=URL     crashpad=URL or backtrace=URL; repeatable
@@ -35,6 +37,8 @@ or `error ...`: grant, deny, withdraw, capture, flush MS, die WAY, exit (or the 
   --threads N                in all: main and N-1 parked ones; default 1
   --heap-mib N               heap in blocks of 100 KiB, every page touched; default 0
   --plant FILE               values and their places, see src/plant.rs
+  --pmodule KIND             a pmodule, see src/pmodules.rs; repeatable
+  --pmodule-ms N             how long each of them may look; default 250
   --no-sdk                   die without Cenotaph
 
 exit code: of the way to die; 2 for a usage error, 1 if it cannot die as asked
@@ -77,6 +81,8 @@ pub(crate) struct Options {
     pub(crate) threads: usize,
     pub(crate) heap_mib: usize,
     pub(crate) plant: Option<PathBuf>,
+    pub(crate) pmodules: Vec<Kind>,
+    pub(crate) pmodule_limits: Limits,
     pub(crate) sdk: bool,
     pub(crate) re_executed: bool,
     pub(crate) help: bool,
@@ -103,6 +109,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         threads: 1,
         heap_mib: 0,
         plant: None,
+        pmodules: Vec::new(),
+        pmodule_limits: Limits::default(),
         sdk: true,
         re_executed: false,
         help: false,
@@ -145,6 +153,12 @@ impl Options {
             "secret" => self.secrets.push(text(value)?),
             "threads" => self.threads = number(value, 1..=MOST_THREADS)?,
             "heap-mib" => self.heap_mib = number(value, 0..=1 << 20)?,
+            "pmodule" => self.pmodules.push(text(value)?.parse().map_err(Usage)?),
+            "pmodule-ms" => {
+                let limit = milliseconds(value)?;
+                self.pmodule_limits =
+                    Limits { inspect: limit, scrub: limit, all: 4 * limit, ..Limits::default() };
+            }
             "deadline-ms" => self.deadline = Some(milliseconds(value)?),
             "wait-delivery-ms" => self.wait_delivery = Some(milliseconds(value)?),
             "consent" => {
