@@ -311,9 +311,11 @@ mod tests {
         (context.pid, context.tid) = (pid, pid);
 
         for writer in [Writer::Ours, Writer::Fallback] {
-            let mut notes = Vec::new();
-            let taken = take(pid, pid, context.clone(), writer, &config, &mut notes).unwrap();
-            let (dump, strings, tables) = taken;
+            let ours = |target, limits| {
+                Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() })
+            };
+            let taken = take(pid, pid, context.clone(), writer, &config, ours).unwrap().taken;
+            let Taken { dump, start_up: strings, tables, notes } = taken;
             let fallback = writer == Writer::Fallback;
             assert_eq!(notes.iter().any(|note| note.contains("minidump-writer")), fallback, "{notes:?}");
             // The fallback leaves the strings of the start in the dump, for the scrubber to find there.
@@ -352,6 +354,8 @@ mod tests {
             arguments: None,
             argument_strings: String::new(),
             environment_strings: String::new(),
+            ran: Vec::new(),
+            trace: None,
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),
             stages_bytes: BTreeMap::new(),

@@ -15,8 +15,8 @@ use crate::consent_record;
 use crate::dump::binaries::{FileBinaries, MemoryBinaries};
 use crate::dump::{self, Layout};
 use crate::error::{Error, Result};
-use crate::pmodule::plan;
 use crate::pmodule::runner::Session;
+use crate::pmodule::{self, plan};
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
 use crate::report::{Detail, Fingerprint, Frame, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
@@ -63,6 +63,7 @@ pub(super) fn complete(
     }
     drop(session);
     let Scrubbed { mut report, receipt, .. } = scrubbed;
+    captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
         if let Err(error) = annotate(&mut captured.dump, &report) {
@@ -80,9 +81,8 @@ pub(super) fn rehearse(
     config: &ValidConfig,
     is_wanted: impl Fn() -> bool,
 ) -> Result<()> {
-    let mut nobody = Session::new(&[], config.pmodule_limits, &[]);
-    let Scrubbed { report, receipt, .. } =
-        unwound_and_scrubbed(&mut captured, Effort::Full, &mut nobody, config);
+    let mut session = Session::new(&[], pmodule::Limits::default(), &[]);
+    let scrubbed = unwound_and_scrubbed(&mut captured, Effort::Full, &mut session, config);
     let mut binaries = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
     if binaries.as_ref().is_some_and(|binaries| binaries.bytes() > MOST_KEPT) {
         *binaries = None;
@@ -91,6 +91,7 @@ pub(super) fn rehearse(
     if is_wanted() {
         return Ok(());
     }
+    let Scrubbed { report, receipt, .. } = scrubbed;
     let mut parts = parts(&report, &receipt)?;
     parts.push(Part { kind: PartKind::Minidump, bytes: std::mem::take(&mut captured.dump) });
     let sealed = container::seal(report.id, report.time_ms, &parts, &LocalKey::random()?);
@@ -142,30 +143,16 @@ fn unwound_and_scrubbed(
     let mut report = report(&captured.meta, detail, config);
     wishes::add_to_report(&mut report, &plan);
     let (mut receipt, mut words) = (Receipt::default(), Receipt::default());
+    let mut about_dump = 0;
     let remarks = wishes::failures(&captured.meta.ran, &policy, &mut words);
     let closed = wishes::stepped_down(&captured.meta.ran, &policy, &mut words);
-    let wanted = closed.is_none() && detail > Detail::StackTrace;
 
-    let known = captured.meta.trace.take();
-    let (trace, engine) = match layout {
-        Ok(layout) => {
-            let mut scrub = |dump: &mut [u8]| {
-                let scrub = || scrub_dump(dump, &layout, &policy, effort, &report, session, &mut receipt);
-                wanted.then(scrub).transpose()
-            };
-            match known {
-                Some(trace) => {
-                    let scrubbed = scrub(&mut captured.dump);
-                    captured.meta.stage("scrub");
-                    (Ok(trace), scrubbed)
-                }
-                None => beside(captured, &layout, scrub),
-            }
-        }
-        Err(error) => {
-            let trace = known.ok_or_else(|| error.to_string());
-            (trace, if wanted { Err(error.into()) } else { Ok(None) })
-        }
+    let scrubs = closed.is_none() && detail > Detail::StackTrace && effort == Effort::Full;
+    let (trace, begun) = match &layout {
+        Ok(layout) => beside(captured, layout, |dump| {
+            scrubs.then(|| scrub_memory(dump, layout, &policy, &report, &mut receipt))
+        }),
+        Err(error) => (Err(error.to_string()), None),
     };
     report.stack_trace = trace.unwrap_or_else(|error| {
         let note = format!("frames could not be unwound: {error}");
@@ -177,9 +164,24 @@ fn unwound_and_scrubbed(
     let fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &report.stack_trace);
     report.fingerprint = dump::fingerprint::refined(fingerprint, &plan.fingerprint);
 
-    let mut about_dump = receipt.entries.len();
-    match closed.map_or(engine, Err) {
-        Ok(Some(engine)) => engine.report(&mut report, &mut receipt),
+    let finish = |dump: &mut [u8], report: &mut Report| -> Result<(), Remark> {
+        let (layout, Some(engine)) = (layout?, begun) else {
+            return Err(Error::malformed("minidump", "workers died over it").into());
+        };
+        let engine = engine?;
+        // These fork, so the other thread must have ended.
+        wishes::scrub_hooks(session, dump, &layout, &policy, &mut receipt)?;
+        about_dump = receipt.entries.len();
+        engine.report(report, &mut receipt);
+        Ok(())
+    };
+    let result = match (closed, detail) {
+        (Some(remark), _) => Err(remark),
+        (None, Detail::StackTrace) => Ok(false),
+        (None, Detail::Pointers | Detail::Minidump) => finish(&mut captured.dump, &mut report).map(|()| true),
+    };
+    match result {
+        Ok(true) => {}
         other => {
             // Nothing of what was begun is used: neither the bytes nor the receipt about them.
             captured.dump.zeroize();
@@ -197,12 +199,16 @@ fn unwound_and_scrubbed(
     Scrubbed { report, receipt, about_dump, policy }
 }
 
-/// Looks for the frames of all threads in a copy of the dump, on a thread of its own, while `scrub` works on the dump.
+/// Looks for the frames of all threads in a copy of the dump, on a thread of its own, while `scrub` works on the dump. That
+/// thread has ended when this returns.
 fn beside<T>(
     captured: &mut Captured,
     layout: &Layout,
     scrub: impl FnOnce(&mut [u8]) -> T,
 ) -> (std::result::Result<StackTrace, String>, T) {
+    if let Some(known) = captured.meta.trace.take() {
+        return (Ok(known), scrub(&mut captured.dump));
+    }
     let unscrubbed = Zeroizing::new(captured.dump.clone());
     let tables = &captured.tables;
     let unwind = || {
@@ -211,40 +217,32 @@ fn beside<T>(
         let trace = dump::unwind::stack_trace(&unscrubbed, layout, &binaries);
         (trace.map_err(|error| error.to_string()), process::monotonic_ns())
     };
-    let dump = &mut captured.dump;
-    let ((trace, unwound_ns), scrubbed, scrubbed_ns) = std::thread::scope(|scope| {
+    let (trace, ended_ns, scrubbed) = std::thread::scope(|scope| {
         let unwinding = std::thread::Builder::new().name("cenotaph".to_owned()).spawn_scoped(scope, unwind);
-        let (scrubbed, scrubbed_ns) = (scrub(dump), process::monotonic_ns());
-        let unwound = match unwinding {
+        let scrubbed = scrub(&mut captured.dump);
+        let (trace, ended_ns) = match unwinding {
             // A panic counts as if it had been here: the process ends by it, and another worker does less.
             Ok(unwinding) => unwinding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             // No thread to be had.
             Err(_) => unwind(),
         };
-        (unwound, scrubbed, scrubbed_ns)
+        (trace, ended_ns, scrubbed)
     });
-    captured.meta.stage_at("scrub", scrubbed_ns);
-    captured.meta.stage_at("unwind", unwound_ns);
+    captured.meta.stage_at("unwind", ended_ns);
     (trace, scrubbed)
 }
 
-/// Scrubs the dump in place, by the policy and then by what pmodules say; what was learnt from it is in the engine.
-fn scrub_dump(
+/// Scrubs the dump in place; what was learnt from it is in the engine.
+fn scrub_memory(
     dump: &mut [u8],
     layout: &Layout,
     policy: &scrub::Policy,
-    effort: Effort,
     report: &Report,
-    session: &mut Session<'_>,
     receipt: &mut Receipt,
-) -> Result<scrub::Engine, Remark> {
-    if effort < Effort::Full {
-        return Err(Error::malformed("minidump", "workers died over it").into());
-    }
+) -> Result<scrub::Engine> {
     let mut engine = scrub::Engine::new(policy)?;
     engine.learn(report);
     engine.dump(dump, layout, receipt)?;
-    wishes::scrub_hooks(session, dump, layout, policy, receipt)?;
     Ok(engine)
 }
 
@@ -336,7 +334,7 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
     }
 }
 
-/// Without the frames.
+/// Without the frames, and what follows from them.
 fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
     let mut breadcrumbs = meta.snapshot.breadcrumbs.clone();
     if config.audience == Audience::ChildDirected {

@@ -91,7 +91,7 @@ pub(super) fn run(start: Start) -> i32 {
     let mut supervisor = Supervisor {
         delivery: Delivery::new(&start.config, log.clone()),
         log,
-        idle: Handle::start(&start.config, &start.blackbox, &pmodules, true).ok(),
+        idle: Handle::start(&start.config, &pmodules, &start.blackbox, true).ok(),
         pmodules,
         busy: Vec::new(),
         flushes: Vec::new(),
@@ -230,10 +230,8 @@ impl Supervisor {
 
     /// Hands a crash to the idle worker, or to a new one.
     fn give(&mut self, case: Case, effort: Effort) {
-        let ready = self.idle.take();
-        let worker = match ready
-            .map_or_else(|| Handle::start(&self.config, &self.blackbox, &self.pmodules, false), Ok)
-        {
+        let start = || Handle::start(&self.config, &self.pmodules, &self.blackbox, false);
+        let worker = match self.idle.take().map_or_else(start, Ok) {
             Ok(worker) => worker,
             Err(error) => {
                 self.blackbox.count(Count::Failed, 1);
@@ -281,7 +279,7 @@ impl Supervisor {
             Progress::Done(outcome) => {
                 drop(self.busy.swap_remove(index));
                 if self.idle.is_none() && self.client.is_there() {
-                    self.idle = Handle::start(&self.config, &self.blackbox, &self.pmodules, true).ok();
+                    self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, true).ok();
                 }
                 count(&self.blackbox, &outcome);
                 if matches!(outcome, Outcome::Spooled { .. }) {

@@ -39,8 +39,8 @@ impl Handle {
     /// Forks a worker that waits for its job; `ahead` of it, so that it has time to rehearse.
     pub(super) fn start(
         config: &ValidConfig,
-        blackbox: &Blackbox,
         pmodules: &Pmodules,
+        blackbox: &Blackbox,
         ahead: bool,
     ) -> Result<Self> {
         let (ours, theirs) = Socket::pair()?;
@@ -49,7 +49,7 @@ impl Handle {
             Forked::Child => {
                 // Holding any other descriptor would hide the supervisor's death, and others' ends, from someone.
                 process::close_all_but(theirs.as_raw());
-                let code = run(&theirs, config, blackbox, pmodules, ahead);
+                let code = run(&theirs, config, pmodules, blackbox, ahead);
                 process::exit_now(code)
             }
         }
@@ -67,8 +67,8 @@ impl Drop for Handle {
 fn run(
     supervisor: &Socket,
     config: &ValidConfig,
-    blackbox: &Blackbox,
     pmodules: &Pmodules,
+    blackbox: &Blackbox,
     ahead: bool,
 ) -> i32 {
     // What can be read before anybody waits for it.

@@ -34,8 +34,7 @@ pub struct Piece<'a> {
 impl Taking {
     /// Reads what a dump needs. The target stays as it is.
     pub fn read(target: &mut Target, limits: Limits) -> Self {
-        let (mut memory, start_up) = read(target, limits);
-        memory.cut(target);
+        let (memory, start_up) = read(target, limits);
         Self { memory, start_up, tables: target.unwind_tables(), limits }
     }
 
