@@ -314,7 +314,7 @@ mod tests {
             let ours = |target, limits| {
                 Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() })
             };
-            let taken = take(pid, pid, context.clone(), writer, &config, ours).unwrap().taken;
+            let taken = take(pid, pid, Some(context.clone()), writer, &config, ours).unwrap().taken;
             let Taken { dump, start_up: strings, tables, notes } = taken;
             let fallback = writer == Writer::Fallback;
             assert_eq!(notes.iter().any(|note| note.contains("minidump-writer")), fallback, "{notes:?}");
@@ -354,6 +354,7 @@ mod tests {
             arguments: None,
             argument_strings: String::new(),
             environment_strings: String::new(),
+            found: origin::Found::default(),
             ran: Vec::new(),
             trace: None,
             notes: Vec::new(),

@@ -101,6 +101,13 @@ fn a_handler_that_aborts_adds_no_report() {
 }
 
 #[test]
+fn a_hang_is_reported_once_and_the_process_lives_on() {
+    let report = one("hang", Ending::Code(0));
+    assert_eq!(report.reason, Reason::Hang { limit_ms: 100 });
+    assert_eq!(report.detail, cenotaph::report::Detail::Minidump, "{:?}", report.notes);
+}
+
+#[test]
 fn a_forked_child_is_no_client() {
     let report = one("fork-child", Ending::Signal(libc::SIGSEGV));
     assert_eq!(signal(&report), libc::SIGSEGV);
