@@ -18,6 +18,7 @@ const STATE_WORD: usize = 3;
 pub(super) const NEXT_BREADCRUMB_WORD: usize = 4;
 const EXCEPTION_GLOBALS_WORD: usize = 5;
 const REFUSED_MEMORY_WORD: usize = 6;
+const END_WORD: usize = 7;
 const FIRST_COUNTER: usize = 16;
 
 /// Each entry: a sequence word, a word of lengths and flags, a word for a number, then two texts.
@@ -42,6 +43,17 @@ pub(crate) enum MonitorState {
     RefusedThreads,
     /// The helper is of another version than the application's library, and gave up.
     OtherVersion,
+}
+
+/// What the application says of its own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nothing: it is not over.
+    Running,
+    /// It shuts Cenotaph down, or leaves by exit(3).
+    Clean,
+    /// The abort that follows has its report.
+    Reported,
 }
 
 /// Outcomes that are counted by the monitor for the application to read.
@@ -100,6 +112,23 @@ impl Header<'_> {
             3 => MonitorState::OtherVersion,
             _ => MonitorState::Starting,
         }
+    }
+
+    pub(super) fn end(&self) -> End {
+        match self.0[END_WORD].load(Ordering::Acquire) {
+            1 => End::Clean,
+            2 => End::Reported,
+            _ => End::Running,
+        }
+    }
+
+    pub(super) fn set_end(&self, end: End) {
+        let value = match end {
+            End::Running => 0,
+            End::Clean => 1,
+            End::Reported => 2,
+        };
+        self.0[END_WORD].store(value, Ordering::Release);
     }
 
     pub(super) fn set_monitor_state(&self, state: MonitorState) {

@@ -23,7 +23,7 @@ use crate::report::{Attribute, Breadcrumb, Level, ValueRef};
 use crate::sys::memory::SharedMemory;
 use layout::{Counter, Header};
 
-pub(crate) use layout::{Counter as Count, MonitorState};
+pub(crate) use layout::{Counter as Count, End, MonitorState};
 pub(crate) use watches::Watched;
 
 /// The application's or the monitor's view of the shared memory.
@@ -49,6 +49,9 @@ pub(crate) struct Snapshot {
 }
 
 impl Blackbox {
+    /// How it shows in `/proc/PID/maps` of a process that has it.
+    pub(crate) const MAPPED_NAME: &str = "/memfd:cenotaph-blackbox";
+
     pub(crate) fn create() -> Result<Self> {
         let memory = SharedMemory::create(c"cenotaph-blackbox", layout::WORDS)?;
         let blackbox = Self { memory, writing: AtomicBool::new(false) };
@@ -128,6 +131,14 @@ impl Blackbox {
 
     pub(crate) fn set_mirror(&self, mirror: Mirror) {
         self.header().set_mirror(mirror);
+    }
+
+    pub(crate) fn end(&self) -> End {
+        self.header().end()
+    }
+
+    pub(crate) fn set_end(&self, end: End) {
+        self.header().set_end(end);
     }
 
     pub(crate) fn monitor_state(&self) -> MonitorState {

@@ -7,7 +7,7 @@ mod watch;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use consent::ConsentHandle;
@@ -15,7 +15,7 @@ pub use request::capture;
 pub use watch::{Watch, watch_thread};
 
 use crate::allocator;
-use crate::blackbox::{Blackbox, Count, MonitorState};
+use crate::blackbox::{Blackbox, Count, End, MonitorState};
 use crate::capture::{self as handlers, Armament, panic_hook};
 use crate::config::{Config, ReleaseAt, ValidConfig};
 use crate::error::{Error, Result};
@@ -157,8 +157,10 @@ impl Config {
             until_spooled: config.release_at == ReleaseAt::Spooled,
             no_core: config.audience == Audience::ChildDirected && !config.keep_core,
         })?;
+        static AT_EXIT: Once = Once::new();
+        AT_EXIT.call_once(|| process::at_exit(say_good_bye));
         if config.panics {
-            panic_hook::install(request::report_panic, handlers::expect_abort);
+            panic_hook::install(request::report_panic, request::expect_abort);
         }
         *slot = Some(Arc::new(Client {
             config,
@@ -231,8 +233,19 @@ impl Drop for Guard {
             // A forked child drops its copy: the handlers and the monitor are its parent's.
             return;
         }
+        say_good_bye();
         handlers::disarm();
         CLIENT.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Whoever leaves in an orderly way says so, for the monitor to tell such an end from a sudden one.
+extern "C" fn say_good_bye() {
+    if handlers::is_armed()
+        && let Ok(slot) = CLIENT.try_read()
+        && let Some(client) = &*slot
+    {
+        client.blackbox.set_end(End::Clean);
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{Client, await_answer, client, monitor_gone};
-use crate::capture::{allow_monitor, context, expect_abort};
+use crate::blackbox::End;
+use crate::capture::{self as handlers, allow_monitor, context};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
 use crate::protocol::{self, AnswerKind, Cause};
@@ -43,6 +44,14 @@ pub(super) fn report_panic(cause: Cause) -> bool {
         expect_abort();
     }
     reported
+}
+
+/// The calling thread's panic has its report, and ends the process now.
+pub(super) fn expect_abort() {
+    handlers::expect_abort();
+    if let Ok(client) = client() {
+        client.blackbox.set_end(End::Reported);
+    }
 }
 
 fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause) -> Result<ReportId> {

@@ -226,6 +226,30 @@ impl Meta {
 }
 
 impl Captured {
+    /// Of a process that is no more: what it noted, and no frames.
+    pub(super) fn of_the_dead(reason: Reason, blackbox: &Blackbox) -> Result<Self> {
+        let meta = Meta {
+            id: ReportId::random()?,
+            sequence: 0,
+            time_ms: process::unix_ms(),
+            monotonic_ns: process::monotonic_ns(),
+            thread: 0,
+            instruction: 0,
+            reason,
+            found: origin::Found::default(),
+            snapshot: blackbox.snapshot(),
+            arguments: None,
+            argument_strings: String::new(),
+            environment_strings: String::new(),
+            ran: Vec::new(),
+            trace: Some(StackTrace::default()),
+            notes: Vec::new(),
+            stages_ms: BTreeMap::new(),
+            stages_bytes: BTreeMap::new(),
+        };
+        Ok(Self { meta, dump: Vec::new(), tables: Vec::new() })
+    }
+
     /// A copy in anonymous memory, for another process to go on with.
     pub(super) fn bundle(&self) -> Result<OwnedFd> {
         let meta = serde_json::to_vec(&self.meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;

@@ -5,6 +5,7 @@
 //! (started anew, detached) is the only one that uses the network.
 #![forbid(unsafe_code)]
 
+mod application;
 mod captured;
 mod delivery;
 mod hang;

@@ -5,6 +5,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::application::{Application, Ended};
+use super::captured::Captured;
 use super::delivery::Delivery;
 use super::hang::{Hangs, Hung};
 use super::job::{self, Progress};
@@ -12,17 +14,22 @@ use super::log::Log;
 use super::outcome::{Effort, Next, Outcome, after_death};
 use super::pmodules::Pmodules;
 use super::role::Start;
+use super::stages;
 use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
 use crate::config::ValidConfig;
 use crate::error::{Error, Result};
+use crate::privacy::{Stage, Verdict};
 use crate::protocol::{self, Answer, AnswerKind, Cause, ClientMessage, MAX_MESSAGE, SignalRequest};
-use crate::report::ReportId;
+use crate::report::{Reason, ReportId};
 use crate::sys::socket::{self, Received, Socket};
 use crate::sys::{process, procfs};
 
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
+
+/// Messages of an application that has ended, at most: it waits for the answer to most of them.
+const MOST_WAITING: u32 = 64;
 
 /// The application: gone when both sockets are at their end.
 struct Client {
@@ -60,13 +67,12 @@ struct Supervisor {
     log: Log,
     blackbox: Blackbox,
     client: Client,
+    application: Application,
     pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
     delivery: Delivery,
     hangs: Hangs,
-    /// The application, once it has asked for something that has no request of its own.
-    pid: libc::pid_t,
     flushes: Vec<u64>,
 }
 
@@ -78,6 +84,7 @@ enum Source {
     Idle,
     Busy(usize),
     Uploader,
+    Application,
 }
 
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
@@ -96,7 +103,7 @@ pub(super) fn run(start: Start) -> i32 {
         busy: Vec::new(),
         flushes: Vec::new(),
         hangs: Hangs::default(),
-        pid: 0,
+        application: Application::new(start.launcher),
         client: Client { crash: start.crash, control: Some(start.control) },
         blackbox: start.blackbox,
         config: start.config,
@@ -136,6 +143,7 @@ impl Supervisor {
 
     fn is_finished(&self) -> bool {
         !self.client.is_there()
+            && !self.application.is_awaited()
             && self.busy.is_empty()
             && self.delivery.may_end(Duration::from_millis(self.config.linger_ms))
     }
@@ -146,8 +154,11 @@ impl Supervisor {
         let idle = self.idle.as_ref().map(|w| (w.socket.as_raw(), Source::Idle));
         let uploader = self.delivery.socket().map(|s| (s.as_raw(), Source::Uploader));
         let busy = self.busy.iter().enumerate().map(|(i, b)| (b.worker.socket.as_raw(), Source::Busy(i)));
-        crash
+        let application = self.application.as_raw().map(|fd| (fd, Source::Application));
+        // The application's end first, so that it is handled last: it may have said something before.
+        application
             .into_iter()
+            .chain(crash)
             .chain(control)
             .chain(idle)
             .chain(uploader)
@@ -171,6 +182,7 @@ impl Supervisor {
             Source::Idle => self.idle = None,
             Source::Busy(index) => self.handle_worker(index),
             Source::Uploader => self.delivery.handle_message(),
+            Source::Application => self.handle_end(),
         }
     }
 
@@ -185,6 +197,9 @@ impl Supervisor {
                 if slot.take().is_some() {
                     self.delivery.application_gone();
                 }
+                if !self.client.is_there() {
+                    self.application.disconnected(&self.blackbox);
+                }
                 return;
             }
             Ok(Received::Malformed(why)) => return self.end_client(why),
@@ -197,7 +212,6 @@ impl Supervisor {
                 self.delivery.start(&self.blackbox);
             }
             Ok(ClientMessage::WatchesChanged) => {
-                self.pid = message.pid;
                 self.hangs.look(self.blackbox.watched(), Instant::now(), || true);
             }
             Ok(ClientMessage::ConsentChanged) => self.delivery.consent_changed(&self.blackbox),
@@ -209,6 +223,7 @@ impl Supervisor {
     /// A malformed message ends that client's connection and nothing else.
     fn end_client(&mut self, why: impl std::fmt::Display) {
         self.log.event("supervisor", "client-ended", why);
+        self.application.forget();
         self.client.crash = None;
         self.client.control = None;
         self.delivery.application_gone();
@@ -225,7 +240,50 @@ impl Supervisor {
             );
             return;
         }
+        self.application.crashed |= crash;
         self.give(Case { pid, request, client, bundle: None, deaths: 0 }, Effort::Full);
+    }
+
+    /// The application's process has ended.
+    fn handle_end(&mut self) {
+        for crash in [true, false] {
+            // What it said before, as far as it can have been waiting.
+            for _ in 0..MOST_WAITING {
+                let slot = if crash { &self.client.crash } else { &self.client.control };
+                if slot.as_ref().is_some_and(|socket| socket.is_readable(Duration::ZERO)) {
+                    self.handle_client(crash);
+                }
+            }
+        }
+        let ended = self.application.ended(&self.blackbox);
+        // Forked children may hold copies of its sockets, but they are no clients.
+        (self.client.crash, self.client.control) = (None, None);
+        self.delivery.application_gone();
+        if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
+            let reason = Reason::UncleanExit { signal, evidence, oom_kills };
+            self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
+            self.epitaph(reason);
+        }
+    }
+
+    /// Has a report made of a process that is no more, from its notes.
+    fn epitaph(&mut self, reason: Reason) {
+        if stages::ask(Stage::Dump, &self.config, &self.blackbox) != Verdict::Proceed {
+            return self.blackbox.count(Count::RefusedByConsent, 1);
+        }
+        let bundle = Captured::of_the_dead(reason, &self.blackbox).and_then(|captured| captured.bundle());
+        match bundle.and_then(|bundle| Ok((bundle, nobody()?))) {
+            Ok((bundle, client)) => {
+                let case = Case { pid: 0, request: Vec::new(), client, bundle: Some(bundle), deaths: 0 };
+                self.give(case, Effort::Full);
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&self, why: impl std::fmt::Display) {
+        self.blackbox.count(Count::Failed, 1);
+        self.log.event("supervisor", "failed", why);
     }
 
     /// Hands a crash to the idle worker, or to a new one.
@@ -339,7 +397,7 @@ impl Supervisor {
         if self.hangs.next_time().is_none_or(|next| next > now) {
             return;
         }
-        let pid = self.pid;
+        let pid = self.application.pid();
         for hung in self.hangs.look(self.blackbox.watched(), now, || procfs::is_stopped(pid)) {
             let Hung { thread, limit_ms } = hung;
             self.log.event("supervisor", "hang", format!("a watched thread was silent for {limit_ms} ms"));
@@ -352,17 +410,12 @@ impl Supervisor {
         let mut context = SignalRequest::empty_context();
         context.tid = thread.cast_signed();
         let request = protocol::capture_request(0, process::monotonic_ns(), context, cause);
-        match Socket::pair().and_then(|(client, _)| {
-            let source = |source| Error::System { call: "dup", source };
-            client.as_fd().try_clone_to_owned().map_err(source)
-        }) {
+        match nobody() {
             Ok(client) => {
-                self.give(Case { pid: self.pid, request, client, bundle: None, deaths: 0 }, Effort::Full);
+                let pid = self.application.pid();
+                self.give(Case { pid, request, client, bundle: None, deaths: 0 }, Effort::Full);
             }
-            Err(error) => {
-                self.blackbox.count(Count::Failed, 1);
-                self.log.event("supervisor", "failed", error);
-            }
+            Err(error) => self.failed(error),
         }
     }
 
@@ -377,6 +430,12 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// In the place of an application that waits: its other end is closed.
+fn nobody() -> Result<OwnedFd> {
+    let (client, _) = Socket::pair()?;
+    client.as_fd().try_clone_to_owned().map_err(|source| Error::System { call: "dup", source })
 }
 
 /// Counts an outcome where the application can see it.

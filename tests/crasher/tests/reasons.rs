@@ -7,7 +7,7 @@ mod processes;
 mod scene;
 mod support;
 
-use cenotaph::report::{Origin, Reason, Report};
+use cenotaph::report::{Evidence, Origin, Reason, Report};
 use cenotaph::spool::{LocalKey, PartKind, Spool, container};
 use scene::{Ending, Scene};
 
@@ -105,6 +105,62 @@ fn a_hang_is_reported_once_and_the_process_lives_on() {
     let report = one("hang", Ending::Code(0));
     assert_eq!(report.reason, Reason::Hang { limit_ms: 100 });
     assert_eq!(report.detail, cenotaph::report::Detail::Minidump, "{:?}", report.notes);
+}
+
+#[test]
+fn a_death_that_nobody_can_catch_is_reported_without_frames() {
+    let mut reports = died("sigkill", Ending::Signal(libc::SIGKILL));
+    assert_eq!(reports.len(), 1);
+    let report = reports.remove(0);
+    let Reason::UncleanExit { signal, evidence, oom_kills } = report.reason else {
+        panic!("{:?}", report.reason)
+    };
+    assert_eq!((signal, oom_kills), (Some(libc::SIGKILL), 0));
+    assert!(matches!(evidence, Evidence::Pidfd | Evidence::Zombie), "{evidence:?}");
+    assert_eq!(report.stack_trace, cenotaph::report::StackTrace::default());
+    assert_eq!(report.notes, [] as [String; 0]);
+}
+
+/// What the application noted is in it, and what it must not hold is not.
+#[test]
+fn the_notes_of_a_killed_process_are_kept_and_scrubbed() {
+    let scene = Scene::new();
+    let plant = scene.path("plant.json");
+    let entries = r#"[{"place": "attribute", "key": "mail", "value": "alice@example.com"},
+        {"place": "breadcrumb", "key": "ui", "value": "opened the gate"}]"#;
+    std::fs::write(&plant, entries).unwrap();
+    let command = scene.victim(&["--consent", "granted", "--plant", plant.to_str().unwrap()], "sigkill");
+    let (ended, said) = scene.run(command);
+    assert_eq!(ended, Ending::Signal(libc::SIGKILL), "{said}");
+    let reports = reports(&scene);
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].attributes[0].key, "mail");
+    assert!(!reports[0].attributes[0].value.to_string().contains("alice"));
+    assert_eq!(reports[0].breadcrumbs[0].message, "opened the gate");
+}
+
+#[test]
+fn ends_that_somebody_wanted_are_not_unclean() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        let scene = Scene::new();
+        let live = scene::Live::start(scene.victim(&["--consent", "granted"], "none"));
+        // SAFETY: the victim, which waits for commands.
+        unsafe { libc::kill(live.pid(), signal) };
+        assert_eq!(live.end().0, Ending::Signal(signal));
+        assert_eq!(reports(&scene).len(), 0, "{signal}");
+    }
+    let scene = Scene::new();
+    let mut live = scene::Live::start(scene.victim(&["--consent", "granted"], "none"));
+    assert_eq!(live.say("exit"), "ok exit");
+    assert_eq!(live.end().0, Ending::Code(0));
+    assert_eq!(reports(&scene).len(), 0);
+}
+
+#[test]
+fn nothing_is_kept_of_a_killed_process_without_consent() {
+    let scene = Scene::new();
+    let (_, said) = scene.run(scene.victim(&["--consent", "denied"], "sigkill"));
+    assert_eq!(reports(&scene).len(), 0, "{said}");
 }
 
 #[test]
