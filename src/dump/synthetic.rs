@@ -166,7 +166,13 @@ fn exception(reason: &Reason) -> MINIDUMP_EXCEPTION {
             exception_address: address.unwrap_or(0),
             ..MINIDUMP_EXCEPTION::default()
         },
-        Reason::Panic { .. } | Reason::Requested { .. } => MINIDUMP_EXCEPTION {
+        Reason::UncleanExit { signal: Some(signal), .. } => {
+            MINIDUMP_EXCEPTION { exception_code: signal.cast_unsigned(), ..MINIDUMP_EXCEPTION::default() }
+        }
+        Reason::Panic { .. }
+        | Reason::Requested { .. }
+        | Reason::Hang { .. }
+        | Reason::UncleanExit { signal: None, .. } => MINIDUMP_EXCEPTION {
             exception_code: ExceptionCodeLinux::DUMP_REQUESTED as u32,
             ..MINIDUMP_EXCEPTION::default()
         },

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::pmodule::runner::Session;
 use crate::pmodule::{self, plan};
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
-use crate::report::{Detail, Fingerprint, Frame, Report, StackTrace, Thread, Trust};
+use crate::report::{Detail, Fingerprint, Frame, Reason, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
@@ -187,8 +187,11 @@ fn unwound_and_scrubbed(
         Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
     };
     let plan = plan::plan(&captured.meta.ran);
-    let detail = plan.detail.map_or(config.detail, |allowed| allowed.min(config.detail));
-    if detail < config.detail {
+    // A process that is no more has no memory.
+    let gone = matches!(captured.meta.reason, Reason::UncleanExit { .. });
+    let most = if gone { Detail::StackTrace } else { config.detail };
+    let detail = plan.detail.map_or(most, |allowed| allowed.min(most));
+    if detail < most {
         captured.meta.notes.push(format!("a pmodule lowered the detail to {detail}"));
     }
     let mut policy = policy(&captured.meta, detail, config);
@@ -206,7 +209,7 @@ fn unwound_and_scrubbed(
         Ok(layout) => beside(captured, layout, |dump| {
             scrubs.then(|| scrub_memory(dump, layout, &policy, &report, &mut receipt))
         }),
-        Err(error) => (Err(error.to_string()), None),
+        Err(error) => (captured.meta.trace.take().ok_or_else(|| error.to_string()), None),
     };
     report.stack_trace = trace.unwrap_or_else(|error| {
         let note = format!("frames could not be unwound: {error}");
@@ -214,6 +217,7 @@ fn unwound_and_scrubbed(
         report.notes.push(note);
         registers_only(&captured.meta)
     });
+    report.origin = captured.meta.found.settle(&report.reason, &report.stack_trace);
     let fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &report.stack_trace);
     report.fingerprint = dump::fingerprint::refined(fingerprint, &plan.fingerprint);
 
@@ -406,6 +410,7 @@ fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
         application: config.application.clone(),
         version: config.version.clone(),
         environment: config.environment.clone(),
+        origin: meta.found.presumed(),
         reason: meta.reason.clone(),
         detail,
         attributes: meta.snapshot.attributes.clone(),
@@ -415,6 +420,7 @@ fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
         device_id: device_id(meta, config),
         annotations: Vec::new(),
         classifiers: Vec::new(),
+        repeats: Vec::new(),
         notes: meta.notes.clone(),
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

@@ -5,25 +5,33 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::application::{Application, Ended};
+use super::captured::Captured;
 use super::delivery::Delivery;
+use super::hang::{Hangs, Hung};
 use super::job::{self, Progress};
 use super::log::Log;
 use super::outcome::{Effort, Next, Outcome, after_death, monitors_share, time_to_read};
 use super::pmodules::Pmodules;
 use super::role::Start;
+use super::stages;
 use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
 use crate::config::ValidConfig;
-use crate::error::Result;
-use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
-use crate::report::ReportId;
+use crate::error::{Error, Result};
+use crate::privacy::{Stage, Verdict};
+use crate::protocol::{self, Answer, AnswerKind, Cause, ClientMessage, MAX_MESSAGE, SignalRequest};
+use crate::report::{Reason, ReportId};
 use crate::spool::records;
-use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
+use crate::sys::{process, procfs};
 use crate::target;
 
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
+
+/// Messages of an application that has ended, at most: it waits for the answer to most of them.
+const MOST_WAITING: u32 = 64;
 
 /// The application: gone when both sockets are at their end.
 struct Client {
@@ -71,11 +79,13 @@ struct Supervisor {
     log: Log,
     blackbox: Blackbox,
     client: Client,
+    application: Application,
     pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
     leftover: Option<Leftover>,
     delivery: Delivery,
+    hangs: Hangs,
     flushes: Vec<u64>,
 }
 
@@ -88,6 +98,7 @@ enum Source {
     Busy(usize),
     Leftover,
     Uploader,
+    Application,
 }
 
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
@@ -109,6 +120,8 @@ pub(super) fn run(start: Start) -> i32 {
         busy: Vec::new(),
         leftover: None,
         flushes: Vec::new(),
+        hangs: Hangs::default(),
+        application: Application::new(start.launcher),
         client: Client { crash: start.crash, control: Some(start.control) },
         blackbox: start.blackbox,
         config: start.config,
@@ -140,6 +153,7 @@ impl Supervisor {
                 }
             }
             self.kill_overdue();
+            self.look_for_hangs();
             self.delivery.start_if_due(&self.blackbox);
             self.answer_flushes();
         }
@@ -148,6 +162,7 @@ impl Supervisor {
 
     fn is_finished(&self) -> bool {
         !self.client.is_there()
+            && !self.application.is_awaited()
             && self.busy.is_empty()
             && self.leftover.is_none()
             && self.delivery.may_end(Duration::from_millis(self.config.linger_ms))
@@ -160,8 +175,11 @@ impl Supervisor {
         let uploader = self.delivery.socket().map(|s| (s.as_raw(), Source::Uploader));
         let leftover = self.leftover.as_ref().map(|l| (l.worker.socket.as_raw(), Source::Leftover));
         let busy = self.busy.iter().enumerate().map(|(i, b)| (b.worker.socket.as_raw(), Source::Busy(i)));
-        crash
+        let application = self.application.as_raw().map(|fd| (fd, Source::Application));
+        // The application's end first, so that it is handled last: it may have said something before.
+        application
             .into_iter()
+            .chain(crash)
             .chain(control)
             .chain(idle)
             .chain(uploader)
@@ -175,7 +193,7 @@ impl Supervisor {
     fn next_deadline(&self) -> Option<Instant> {
         let workers = self.busy.iter().map(|b| b.deadline);
         let leftover = self.leftover.iter().map(|l| l.deadline);
-        workers.chain(leftover).chain(self.delivery.next_time()).min()
+        workers.chain(leftover).chain(self.delivery.next_time()).chain(self.hangs.next_time()).min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -188,6 +206,7 @@ impl Supervisor {
             Source::Busy(index) => self.handle_worker(index),
             Source::Leftover => self.handle_leftover(),
             Source::Uploader => self.delivery.handle_message(),
+            Source::Application => self.handle_end(),
         }
     }
 
@@ -201,6 +220,9 @@ impl Supervisor {
             Ok(Received::Closed) => {
                 if slot.take().is_some() {
                     self.delivery.application_gone();
+                }
+                if !self.client.is_there() {
+                    self.application.disconnected(&self.blackbox);
                 }
                 return;
             }
@@ -217,6 +239,9 @@ impl Supervisor {
                 self.flushes.push(sequence);
                 self.delivery.start(&self.blackbox);
             }
+            Ok(ClientMessage::WatchesChanged) => {
+                self.hangs.look(self.blackbox.watched(), Instant::now(), || true);
+            }
             Ok(ClientMessage::ConsentChanged) => self.delivery.consent_changed(&self.blackbox),
             Ok(ClientMessage::Hello(_)) => self.end_client("a second hello"),
             Err(error) => self.end_client(error),
@@ -226,6 +251,7 @@ impl Supervisor {
     /// A malformed message ends that client's connection and nothing else.
     fn end_client(&mut self, why: impl std::fmt::Display) {
         self.log.event("supervisor", "client-ended", why);
+        self.application.forget();
         self.client.crash = None;
         self.client.control = None;
         self.delivery.application_gone();
@@ -248,8 +274,52 @@ impl Supervisor {
     ) {
         let slot = if crash { &self.client.crash } else { &self.client.control };
         let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
+        self.application.crashed |= crash;
         let case = Case { pid, request, client, bundle: None, memory, deaths: 0, waits_until };
         self.give(case, Effort::Full);
+    }
+
+    /// The application's process has ended.
+    fn handle_end(&mut self) {
+        for crash in [true, false] {
+            // What it said before, as far as it can have been waiting.
+            for _ in 0..MOST_WAITING {
+                let slot = if crash { &self.client.crash } else { &self.client.control };
+                if slot.as_ref().is_some_and(|socket| socket.is_readable(Duration::ZERO)) {
+                    self.handle_client(crash);
+                }
+            }
+        }
+        let ended = self.application.ended(&self.blackbox);
+        // Forked children may hold copies of its sockets, but they are no clients.
+        (self.client.crash, self.client.control) = (None, None);
+        self.delivery.application_gone();
+        if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
+            let reason = Reason::UncleanExit { signal, evidence, oom_kills };
+            self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
+            self.epitaph(reason);
+        }
+    }
+
+    /// Has a report made of a process that is no more, from its notes.
+    fn epitaph(&mut self, reason: Reason) {
+        if stages::ask(Stage::Dump, &self.config, &self.blackbox) != Verdict::Proceed {
+            return self.blackbox.count(Count::RefusedByConsent, 1);
+        }
+        let bundle = Captured::of_the_dead(reason, &self.blackbox).and_then(|captured| captured.bundle());
+        match bundle.and_then(|bundle| Ok((bundle, nobody()?))) {
+            Ok((bundle, client)) => {
+                let (request, bundle, waits_until) = (Vec::new(), Some(bundle), Instant::now());
+                let case = Case { pid: 0, request, client, bundle, memory: None, deaths: 0, waits_until };
+                self.give(case, Effort::Full);
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&self, why: impl std::fmt::Display) {
+        self.blackbox.count(Count::Failed, 1);
+        self.log.event("supervisor", "failed", why);
     }
 
     /// Hands a crash to the idle worker, or to a new one.
@@ -393,6 +463,38 @@ impl Supervisor {
         }
     }
 
+    fn look_for_hangs(&mut self) {
+        let now = Instant::now();
+        if self.hangs.next_time().is_none_or(|next| next > now) {
+            return;
+        }
+        let pid = self.application.pid();
+        for hung in self.hangs.look(self.blackbox.watched(), now, || procfs::is_stopped(pid)) {
+            let Hung { thread, limit_ms } = hung;
+            self.log.event("supervisor", "hang", format!("a watched thread was silent for {limit_ms} ms"));
+            self.look_at(thread, &Cause::Hang { limit_ms });
+        }
+    }
+
+    /// Has a report made that nobody has asked for, and that nobody waits for.
+    fn look_at(&mut self, thread: u32, cause: &Cause) {
+        let mut context = SignalRequest::empty_context();
+        context.tid = thread.cast_signed();
+        let request = protocol::capture_request(0, process::monotonic_ns(), context, cause);
+        match nobody() {
+            Ok(client) => {
+                let pid = self.application.pid();
+                let waits_until = self.waits_until(process::monotonic_ns());
+                let (bundle, memory) = (None, None);
+                self.give(
+                    Case { pid, request, client, bundle, memory, deaths: 0, waits_until },
+                    Effort::Full,
+                );
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
     fn answer_flushes(&mut self) {
         if !self.busy.is_empty() || self.delivery.is_running() {
             return;
@@ -404,6 +506,12 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// In the place of an application that waits: its other end is closed.
+fn nobody() -> Result<OwnedFd> {
+    let (client, _) = Socket::pair()?;
+    client.as_fd().try_clone_to_owned().map_err(|source| Error::System { call: "dup", source })
 }
 
 /// Counts an outcome where the application can see it.
