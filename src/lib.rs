@@ -75,6 +75,8 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod memory_protocol;
+mod minimal_record;
 mod monitor;
 pub mod pmodule;
 pub mod privacy;
@@ -91,9 +93,9 @@ pub mod target;
 pub mod upload;
 
 pub use client::{
-    ConsentHandle, Guard, Monitor, Status, add_breadcrumb, capture, consent, protect_thread, register_secret,
-    remove_attribute, set_attribute, status,
+    ConsentHandle, Guard, Monitor, Status, add_breadcrumb, capture, consent, note_loaded_modules,
+    protect_thread, register_secret, remove_attribute, set_attribute, status,
 };
 pub use config::{Config, Destination, Protocol, ReleaseAt, ValidConfig};
 pub use error::{Error, Result};
-pub use monitor::{monitor_entry, monitor_entry_with};
+pub use monitor::{Replay, Replayed, monitor_entry, monitor_entry_with, replay};

@@ -60,6 +60,7 @@ fn capture(config: &ValidConfig, blackbox: &Blackbox) -> Result<Captured> {
         environment_strings: String::new(),
         ran: Vec::new(),
         trace: None,
+        blanked: Vec::new(),
         notes: taken.notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

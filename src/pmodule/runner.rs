@@ -126,10 +126,8 @@ impl<'a> Session<'a> {
     /// Has all that want to look at `target`, in their order (`registered` is sorted), until `until` at the latest.
     /// Attributes that one sets are seen by those behind it.
     pub fn inspect(&mut self, target: &mut Target, scene: &mut Scene<'_>, until: Instant) -> Vec<Ran> {
-        let before = confine::descriptors();
         let mut memory = target.memory_by_pread();
-        let files: Vec<RawFd> =
-            confine::descriptors().into_iter().filter(|fd| !before.contains(fd)).collect();
+        let files: Vec<RawFd> = memory.as_ref().map_or_else(Vec::new, |memory| memory.descriptors());
         let until = until.min(Instant::now() + self.limits.all);
         let mut all = Vec::new();
         for (number, registered) in self.registered.iter().enumerate() {

@@ -2,6 +2,7 @@
 //! `capture` (the handler) and the C interface.
 
 pub(crate) mod confine;
+pub(crate) mod detach;
 pub(crate) mod kept;
 #[cfg(feature = "pmodule-plugins")]
 pub(crate) mod library;

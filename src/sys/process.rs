@@ -184,6 +184,15 @@ pub(crate) fn is_privileged() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
+/// The most memory that this process has had in use, in bytes (getrusage(2)).
+pub(crate) fn most_memory() -> u64 {
+    // SAFETY: integers only, so all-zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: a place for the result.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    u64::try_from(usage.ru_maxrss).unwrap_or(0).saturating_mul(1024)
+}
+
 /// Monotonic nanoseconds; the same clock in all processes of one machine.
 pub(crate) fn monotonic_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -297,6 +306,19 @@ pub(crate) fn close_all_but(keep: RawFd) {
             unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
         }
         first = fd.saturating_add(1);
+    }
+}
+
+/// Closes files with one call for each row of numbers that follow each other.
+pub(crate) fn close_together(files: Vec<std::fs::File>) {
+    use std::os::fd::IntoRawFd;
+    let mut fds: Vec<i32> = files.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    fds.sort_unstable();
+    for row in fds.chunk_by(|a, b| b - a == 1) {
+        if let [first, ..] = row {
+            // SAFETY: closes descriptors that were ours alone, each once.
+            unsafe { libc::syscall(libc::SYS_close_range, *first, first + row.len() as i32 - 1, 0) };
+        }
     }
 }
 
