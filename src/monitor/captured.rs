@@ -76,7 +76,7 @@ pub(super) struct Meta {
 /// What became of a process that waits.
 pub(super) enum Capture {
     /// Everything needed was copied. The process, if it stands still even now.
-    Taken(Captured, Option<Target>),
+    Taken(Box<Captured>, Option<Box<Target>>),
     /// Consent does not allow it; nothing was looked at.
     Refused,
     /// A pmodule does not want a report.
@@ -155,7 +155,7 @@ pub(super) fn capture(
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Capture::Taken(Captured { meta, dump, tables }, standing))
+    Ok(Capture::Taken(Box::new(Captured { meta, dump, tables }), standing.map(Box::new)))
 }
 
 /// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by

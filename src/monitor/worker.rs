@@ -178,7 +178,7 @@ fn capture(
         // It may have woken on this very processor, which is ours until the scheduler looks again.
         None => std::thread::yield_now(),
     }
-    complete(captured, Effort::Full, session, Some(client), blackbox, config)
+    complete(*captured, Effort::Full, session, Some(client), blackbox, config)
 }
 
 fn complete(
