@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use super::inspection::{self, Inspected};
+use super::outcome::{monitors_share, time_to_read};
 use super::pmodules::Pmodules;
 use super::stages::{STEPPED_DOWN, ask};
 use crate::blackbox::{Blackbox, Snapshot};
@@ -21,21 +22,25 @@ use crate::dump::{
     linux_writer::{self, Limits, Taken},
 };
 use crate::error::{Error, Result};
+use crate::origin;
 use crate::pmodule::runner::{self, Ran, Session};
 use crate::pmodule::{Veto, plan};
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{CaptureRequest, Cause};
 use crate::report::{Detail, Reason, ReportId, StackTrace};
+use crate::sys::socket::Socket;
 use crate::sys::{memory, process, procfs, remote};
 use crate::target::{self, Target, UnwindTables};
 
 /// Who takes the dump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Writer {
     /// Our own, over a [`Target`]; `minidump-writer` should it fail.
     Ours,
     /// `minidump-writer` at once.
     Fallback,
+    /// Our own, over what a copy of the process tells at the other end of this socket.
+    Told(Socket),
 }
 
 /// A process's memory and notes, copied; it may die now.
@@ -57,6 +62,9 @@ pub(super) struct Meta {
     pub(super) thread: u32,
     pub(super) instruction: u64,
     pub(super) reason: Reason,
+    /// What an aborting process says.
+    #[serde(default)]
+    pub(super) found: origin::Found,
     pub(super) snapshot: Snapshot,
     pub(super) arguments: Option<Range<u64>>,
     /// For the scrubber, as [`Policy`](crate::scrub::Policy) has them.
@@ -82,6 +90,8 @@ pub(super) enum Capture {
     Taken(Box<Captured>, Option<Box<Target>>),
     /// Consent does not allow it; nothing was looked at.
     Refused,
+    /// Its memory may not be read.
+    OutOfReach(Error),
     /// A pmodule does not want a report.
     Vetoed { pmodule: String, reason: String },
 }
@@ -102,8 +112,13 @@ pub(super) fn capture(
     if ask(Stage::Dump, config, blackbox) != Verdict::Proceed {
         return Ok(Capture::Refused);
     }
-    let thread = procfs::thread_id(pid, request.context.tid)
-        .ok_or_else(|| Error::malformed("message", "a thread that its process does not have"))?;
+    let told = matches!(writer, Writer::Told(_));
+    if pid == 0 && !told {
+        return Ok(Capture::OutOfReach(Error::malformed("message", "a process of another pid namespace")));
+    }
+    let thread = procfs::thread_id(pid, request.context.tid).or(told.then_some(request.context.tid));
+    let thread =
+        thread.ok_or_else(|| Error::malformed("message", "a thread that its process does not have"))?;
     let mut context = request.context.clone();
     (context.pid, context.tid) = (pid, thread);
     let reason = reason(&request.cause, &context.siginfo);
@@ -112,16 +127,32 @@ pub(super) fn capture(
     let dies = matches!(request.cause, Cause::Signal) && pmodules.registered.is_empty();
     // Before the process is looked at only if somebody wants to see it then.
     let early = session.inspects().then(|| blackbox.snapshot());
-    let until = runner::latest(request.monotonic_ns, Duration::from_millis(config.deadline_ms));
-    let taken = take(pid, thread, context, writer, config, |target, limits| match &early {
-        Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
-        None if dies => {
-            let mut target = target;
-            let taken = linux_writer::write_standing(&mut target, limits)?;
-            Ok(Inspected { taken, standing: Some(Box::new(target)), ..Inspected::default() })
+    let share = monitors_share(Duration::from_millis(config.deadline_ms));
+    let until = runner::latest(request.monotonic_ns, time_to_read(0, share).unwrap_or_default());
+    let aborted = matches!(reason, Reason::Signal { number: libc::SIGABRT, .. });
+    let context = (!matches!(request.cause, Cause::Hang { .. })).then_some(context);
+    let mut found = origin::Found::default();
+    let taken = take(pid, thread, context, writer, config, |mut target, limits| {
+        if aborted {
+            found = origin(&target, blackbox);
         }
-        None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
+        match &early {
+            Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
+            None if dies => {
+                let taken = linux_writer::write_standing(&mut target, limits)?;
+                Ok(Inspected { taken, standing: Some(Box::new(target)), ..Inspected::default() })
+            }
+            None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
+        }
     });
+    // The application has more to tell than the one frame that is known here: by a copy of it, or by its own record.
+    let taken = match (taken, &request.cause) {
+        (Err(error @ Error::System { call: OUT_OF_REACH, .. }), Cause::Signal) => {
+            return Ok(Capture::OutOfReach(error));
+        }
+        (Err(error), Cause::Signal | Cause::Panic { .. }) => return Err(error),
+        (taken, _) => taken,
+    };
     let Inspected { taken, ran, trace, blanked, standing } = taken.unwrap_or_else(|error| {
         let notes = vec![format!("{STEPPED_DOWN} to stack-trace: no dump: {error}")];
         Inspected { taken: Taken { notes, ..Taken::default() }, ..Inspected::default() }
@@ -147,6 +178,7 @@ pub(super) fn capture(
         thread: thread.unsigned_abs(),
         instruction,
         reason,
+        found,
         snapshot,
         arguments: strings.as_ref().map(|s| s.addresses.clone()).or_else(|| procfs::arguments(pid)),
         argument_strings: text(strings.as_ref().map(|strings| &strings.arguments)),
@@ -167,7 +199,7 @@ pub(super) fn capture(
 fn take(
     pid: libc::pid_t,
     tid: libc::pid_t,
-    context: CrashContext,
+    context: Option<CrashContext>,
     writer: Writer,
     config: &ValidConfig,
     ours: impl FnOnce(Target, Limits) -> Result<Inspected>,
@@ -175,16 +207,25 @@ fn take(
     // Only a dump with memory in it has use for what stacks point to.
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
-    let request = target::Request::new(pid, tid, Some(context.clone()));
+    let request = target::Request::new(pid, tid, context.clone());
+    let stack = context
+        .as_ref()
+        .map_or(0, |context| context.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64);
     let ours = match writer {
-        Writer::Ours => Target::stop(request).and_then(|target| ours(target, limits)),
+        Writer::Ours => match Target::stop(request) {
+            // What may not be read cannot be read by another writer either, which would try for long.
+            Ok(target) if is_out_of_reach(&target, stack) => return Err(out_of_reach()),
+            stopped => stopped.and_then(|target| ours(target, limits)),
+        },
+        // What cannot be told that way cannot be had at all.
+        Writer::Told(socket) => return Target::told(request, socket).and_then(|target| ours(target, limits)),
         Writer::Fallback => Err(Error::malformed("target", "a worker died over it")),
     };
     match ours {
         Ok(inspected) => Ok(inspected),
         Err(error) => {
             let notes = vec![format!("the dump is one of minidump-writer: {error}")];
-            let dump = dump::writer::write(dump::writer::Request::new(pid, tid, Some(context)))?;
+            let dump = dump::writer::write(dump::writer::Request::new(pid, tid, context))?;
             let mappings = procfs::mappings(pid).into_iter().filter(|m| m.readable && !m.device);
             let readable: Vec<Range<u64>> = mappings.map(|mapping| mapping.range).collect();
             let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
@@ -193,6 +234,24 @@ fn take(
             Ok(Inspected { taken: Taken { dump, notes, ..Taken::default() }, ..Inspected::default() })
         }
     }
+}
+
+/// What an aborting process says, with what it told in advance.
+fn origin(target: &Target, blackbox: &Blackbox) -> origin::Found {
+    let (exception_globals, refused_memory) = blackbox.places();
+    origin::read(target, origin::Hints { exception_globals, refused_memory })
+}
+
+/// Whether nothing of its memory can be read: neither a binary's head nor the stack, which may have overflowed.
+fn is_out_of_reach(target: &Target, stack: u64) -> bool {
+    target.modules.is_empty() && target.memory().read(stack & !7, 8).is_empty()
+}
+
+/// How it is told from other failures.
+const OUT_OF_REACH: &str = "ptrace(2) and process_vm_readv";
+
+fn out_of_reach() -> Error {
+    Error::System { call: OUT_OF_REACH, source: std::io::Error::from_raw_os_error(libc::EPERM) }
 }
 
 pub(super) fn text(bytes: Option<&Vec<u8>>) -> String {
@@ -218,6 +277,31 @@ impl Meta {
 }
 
 impl Captured {
+    /// Of a process that is no more: what it noted, and no frames.
+    pub(super) fn of_the_dead(reason: Reason, blackbox: &Blackbox) -> Result<Self> {
+        let meta = Meta {
+            id: ReportId::random()?,
+            sequence: 0,
+            time_ms: process::unix_ms(),
+            monotonic_ns: process::monotonic_ns(),
+            thread: 0,
+            instruction: 0,
+            reason,
+            found: origin::Found::default(),
+            snapshot: blackbox.snapshot(),
+            arguments: None,
+            argument_strings: String::new(),
+            environment_strings: String::new(),
+            ran: Vec::new(),
+            trace: Some(StackTrace::default()),
+            blanked: Vec::new(),
+            notes: Vec::new(),
+            stages_ms: BTreeMap::new(),
+            stages_bytes: BTreeMap::new(),
+        };
+        Ok(Self { meta, dump: Vec::new(), tables: Vec::new() })
+    }
+
     /// A copy in anonymous memory, for another process to go on with.
     pub(super) fn bundle(&self) -> Result<OwnedFd> {
         let meta = serde_json::to_vec(&self.meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
@@ -258,6 +342,7 @@ fn reason(cause: &Cause, signal: &libc::signalfd_siginfo) -> Reason {
             Reason::Panic { message, location, thread }
         }
         Cause::Requested(reason) => Reason::Requested { reason: reason.clone() },
+        Cause::Hang { limit_ms } => Reason::Hang { limit_ms: *limit_ms },
     }
 }
 
@@ -302,12 +387,12 @@ mod tests {
         (context.pid, context.tid) = (pid, pid);
 
         for writer in [Writer::Ours, Writer::Fallback] {
+            let fallback = matches!(writer, Writer::Fallback);
             let ours = |target, limits| {
                 Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() })
             };
-            let taken = take(pid, pid, context.clone(), writer, &config, ours).unwrap().taken;
+            let taken = take(pid, pid, Some(context.clone()), writer, &config, ours).unwrap().taken;
             let Taken { dump, start_up: strings, tables, notes } = taken;
-            let fallback = writer == Writer::Fallback;
             assert_eq!(notes.iter().any(|note| note.contains("minidump-writer")), fallback, "{notes:?}");
             // The fallback leaves the strings of the start in the dump, for the scrubber to find there.
             assert_eq!((strings.is_none(), tables.len()), (fallback, 0));
@@ -345,6 +430,7 @@ mod tests {
             arguments: None,
             argument_strings: String::new(),
             environment_strings: String::new(),
+            found: origin::Found::default(),
             ran: Vec::new(),
             trace: None,
             blanked: Vec::new(),

@@ -5,11 +5,14 @@
 //! (started anew, detached) is the only one that uses the network.
 #![forbid(unsafe_code)]
 
+mod application;
 mod captured;
 mod delivery;
+mod hang;
 mod inspection;
 mod job;
 mod launch;
+mod leftover;
 mod log;
 mod outcome;
 mod pmodules;

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::pmodule::runner::Session;
 use crate::pmodule::{self, plan};
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
-use crate::report::{Detail, Fingerprint, Frame, Report, StackTrace, Thread, Trust};
+use crate::report::{Detail, Fingerprint, Frame, Reason, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
@@ -98,6 +98,37 @@ pub(super) fn finish(
     Finished::Report(Box::new(report), receipt)
 }
 
+/// Scrubs, seals and commits a report of which there is no more than `trace`. `adjust` may say otherwise than the
+/// configuration what application it was.
+///
+/// # Errors
+/// If the report could not be stored.
+pub(super) fn complete_trace(
+    mut captured: Captured,
+    trace: StackTrace,
+    adjust: impl FnOnce(&mut Report),
+    mut session: Session<'_>,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Result<Outcome> {
+    let mut receipt = Receipt::default();
+    let policy = policy(&captured.meta, Detail::StackTrace, config);
+    let mut report = report(&captured.meta, Detail::StackTrace, config);
+    report.fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &trace);
+    report.stack_trace = trace;
+    adjust(&mut report);
+    scrub::report(&mut report, &policy, &mut receipt);
+    let mut remarks = wishes::failures(&captured.meta.ran, &policy, &mut receipt);
+    match wishes::verdict(&mut session, &mut report, &mut captured.meta, &policy, &mut receipt) {
+        Ruling::Go => {}
+        // There is nothing to leave out.
+        Ruling::StepDown(remark) => remarks.push(remark),
+        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+    remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
+    store(captured, &report, &receipt, blackbox, config)
+}
+
 /// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
 pub(super) fn rehearse(
     mut captured: Captured,
@@ -156,8 +187,11 @@ fn unwound_and_scrubbed(
         Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
     };
     let plan = plan::plan(&captured.meta.ran);
-    let detail = plan.detail.map_or(config.detail, |allowed| allowed.min(config.detail));
-    if detail < config.detail {
+    // A process that is no more has no memory.
+    let gone = matches!(captured.meta.reason, Reason::UncleanExit { .. });
+    let most = if gone { Detail::StackTrace } else { config.detail };
+    let detail = plan.detail.map_or(most, |allowed| allowed.min(most));
+    if detail < most {
         captured.meta.notes.push(format!("a pmodule lowered the detail to {detail}"));
     }
     let mut policy = policy(&captured.meta, detail, config);
@@ -175,7 +209,7 @@ fn unwound_and_scrubbed(
         Ok(layout) => beside(captured, layout, |dump| {
             scrubs.then(|| scrub_memory(dump, layout, &policy, &report, &mut receipt))
         }),
-        Err(error) => (Err(error.to_string()), None),
+        Err(error) => (captured.meta.trace.take().ok_or_else(|| error.to_string()), None),
     };
     report.stack_trace = trace.unwrap_or_else(|error| {
         let note = format!("frames could not be unwound: {error}");
@@ -183,6 +217,7 @@ fn unwound_and_scrubbed(
         report.notes.push(note);
         registers_only(&captured.meta)
     });
+    report.origin = captured.meta.found.settle(&report.reason, &report.stack_trace);
     let fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &report.stack_trace);
     report.fingerprint = dump::fingerprint::refined(fingerprint, &plan.fingerprint);
 
@@ -375,6 +410,7 @@ fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
         application: config.application.clone(),
         version: config.version.clone(),
         environment: config.environment.clone(),
+        origin: meta.found.presumed(),
         reason: meta.reason.clone(),
         detail,
         attributes: meta.snapshot.attributes.clone(),
@@ -384,6 +420,7 @@ fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
         device_id: device_id(meta, config),
         annotations: Vec::new(),
         classifiers: Vec::new(),
+        repeats: Vec::new(),
         notes: meta.notes.clone(),
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::captured::{self, Capture, Captured, Writer};
 use super::job::{self, Job};
+use super::leftover;
 use super::log::Log;
 use super::outcome::{Effort, Outcome};
 use super::pmodules::Pmodules;
@@ -18,6 +19,7 @@ use crate::error::Result;
 use crate::pmodule::runner::{Ran, Session};
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage};
 use crate::report::ReportId;
+use crate::spool::records;
 use crate::sys::memory::read_memfd;
 use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
@@ -72,6 +74,8 @@ fn run(
     blackbox: &Blackbox,
     ahead: bool,
 ) -> i32 {
+    // What pmodules do must not reach the application.
+    blackbox.keep_from_children();
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
     // Not at once: an application has better use for the processor while it starts, and many end soon.
@@ -109,14 +113,20 @@ fn perform(
 ) -> (Outcome, Option<Blackbox>) {
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
-        Job::Capture { pid, request, deaths, client, blackbox } => {
+        Job::Capture { pid, request, deaths, client, blackbox, memory } => {
             let client = Socket::from_fd(client);
             let blackbox = Blackbox::from_fd(blackbox);
             let (Ok(client), Ok(blackbox)) = (client, blackbox) else {
                 return (failed(&"the job's descriptors are unusable"), None);
             };
+            blackbox.keep_from_children();
             // What our own writer died over it would die over again.
-            let writer = if deaths == 0 { Writer::Ours } else { Writer::Fallback };
+            let memory = memory.and_then(|fd| Socket::from_fd(fd).ok());
+            let writer = match (memory, deaths) {
+                (Some(memory), _) => Writer::Told(memory),
+                (None, 0) => Writer::Ours,
+                (None, _) => Writer::Fallback,
+            };
             let outcome =
                 capture(pid, &request, writer, &client, &blackbox, supervisor, config, pmodules, log);
             (outcome, Some(blackbox))
@@ -126,6 +136,7 @@ fn perform(
                 Ok(blackbox) => blackbox,
                 Err(error) => return (failed(&error), None),
             };
+            blackbox.keep_from_children();
             let client = client.and_then(|fd| Socket::from_fd(fd).ok());
             let captured = read_memfd(bundle.as_fd(), MAX_BUNDLE).and_then(|b| Captured::from_bundle(&b));
             let outcome = match captured {
@@ -137,6 +148,13 @@ fn perform(
             };
             (outcome, Some(blackbox))
         }
+        Job::Leftover { blackbox } => match Blackbox::from_fd(blackbox) {
+            Ok(blackbox) => {
+                let session = session(pmodules, &[]);
+                (leftover::report(session, pmodules, &blackbox, config), Some(blackbox))
+            }
+            Err(error) => (failed(&error), None),
+        },
     }
 }
 
@@ -164,6 +182,10 @@ fn capture(
         Ok(Capture::Refused) => {
             answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));
             return Outcome::RefusedByConsent;
+        }
+        Ok(Capture::OutOfReach(error)) => {
+            answer(client, AnswerKind::OutOfReach, sequence, ReportId([0; 16]));
+            return Outcome::OutOfReach { reason: error.to_string() };
         }
         Ok(Capture::Vetoed { pmodule, reason }) => {
             answer(client, AnswerKind::Vetoed, sequence, ReportId([0; 16]));
@@ -195,7 +217,7 @@ fn complete(
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Outcome {
-    let (sequence, id) = (captured.meta.sequence, captured.meta.id);
+    let (sequence, id, happened_ns) = (captured.meta.sequence, captured.meta.id, captured.meta.monotonic_ns);
     let outcome = stages::complete(captured, effort, session, blackbox, config)
         .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
     if let Some(client) = client {
@@ -203,9 +225,13 @@ fn complete(
             Outcome::Spooled { .. } => AnswerKind::Spooled,
             Outcome::RefusedByConsent => AnswerKind::Refused,
             Outcome::Vetoed { .. } => AnswerKind::Vetoed,
-            Outcome::Failed { .. } => AnswerKind::Failed,
+            Outcome::Nothing | Outcome::OutOfReach { .. } | Outcome::Failed { .. } => AnswerKind::Failed,
         };
         answer(client, kind, sequence, id);
+    }
+    if matches!(outcome, Outcome::Spooled { .. }) {
+        // It may have given up waiting.
+        records::remove(&config.spool, happened_ns);
     }
     outcome
 }

@@ -101,6 +101,19 @@ pub(crate) fn wait_end(pid: libc::pid_t) -> Ended {
     }
 }
 
+/// The calling thread's id in this pid namespace.
+pub(crate) fn gettid() -> libc::pid_t {
+    // SAFETY: always allowed.
+    unsafe { libc::gettid() }
+}
+
+/// Has `function` called when this process leaves by exit(3) or returns from main. What cannot be registered is not
+/// called.
+pub(crate) fn at_exit(function: extern "C" fn()) {
+    // SAFETY: a function that may be called at any later time.
+    unsafe { libc::atexit(function) };
+}
+
 /// Removes a variable from the environment, if nobody else can be reading it.
 pub(crate) fn remove_variable(name: &str) {
     if super::procfs::own_threads() == 1 {

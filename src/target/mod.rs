@@ -21,6 +21,7 @@ mod rehearsal;
 mod sections;
 mod stop;
 mod symbols;
+mod told;
 mod unwind_tables;
 
 use std::fs::File;

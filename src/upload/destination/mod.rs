@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::multipart::{File, Form};
 use crate::config::{Destination, Protocol};
 use crate::error::{Error, Result};
-use crate::report::{Reason, Report};
+use crate::report::{Reason, Report, signal_name};
 use crate::scrub::Receipt;
 
 /// The dump's field name, the same in every protocol so far.
@@ -85,13 +85,16 @@ fn with_attributes(
     fields
 }
 
-/// One line for people: the signal and its address, the panic's message, or the caller's words.
+/// One line for people: the signal and its address, the panic's message, the caller's words, how it ended.
 fn summary(reason: &Reason) -> String {
     match reason {
         Reason::Signal { address: Some(address), .. } => format!("{} at {address:#x}", reason.name()),
         Reason::Signal { code, .. } => format!("{} (code {code})", reason.name()),
         Reason::Panic { message, location, .. } => format!("panicked at {location}: {message}"),
         Reason::Requested { reason } => reason.clone(),
+        Reason::Hang { limit_ms } => format!("a watched thread hung for more than {limit_ms} ms"),
+        Reason::UncleanExit { signal: Some(signal), .. } => format!("ended by {}", signal_name(*signal)),
+        Reason::UncleanExit { signal: None, .. } => "ended uncleanly".to_owned(),
     }
 }
 
