@@ -206,6 +206,9 @@ pub fn signal_name(number: i32) -> &'static str {
         libc::SIGABRT => "SIGABRT",
         libc::SIGTRAP => "SIGTRAP",
         libc::SIGSYS => "SIGSYS",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
         _ => "signal",
     }
 }

@@ -80,7 +80,7 @@ pub(super) struct Meta {
 /// What became of a process that waits.
 pub(super) enum Capture {
     /// Everything needed was copied.
-    Taken(Captured),
+    Taken(Box<Captured>),
     /// Consent does not allow it; nothing was looked at.
     Refused,
     /// Its memory may not be read.
@@ -168,7 +168,7 @@ pub(super) fn capture(
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Capture::Taken(Captured { meta, dump, tables }))
+    Ok(Capture::Taken(Box::new(Captured { meta, dump, tables })))
 }
 
 /// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by

@@ -148,7 +148,7 @@ fn capture(
     let mut session = session(pmodules, &[]);
     let captured = captured::capture(&request, pid, writer, blackbox, pmodules, &mut session, config);
     let captured = match captured {
-        Ok(Capture::Taken(captured)) => captured,
+        Ok(Capture::Taken(captured)) => *captured,
         Ok(Capture::Refused) => {
             answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));
             return Outcome::RefusedByConsent;
