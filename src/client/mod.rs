@@ -106,7 +106,8 @@ pub enum Monitor {
     RefusedThreads,
     /// The [helper](Config::helper) is of another version than this library, and gave up. A crash now is not reported.
     OtherVersion,
-    /// It ended. A crash now is not reported.
+    /// It ended. A crash now starts another one or, if that cannot be, leaves a minimal record for the next start to report;
+    /// a panic leaves a record.
     Gone,
 }
 
