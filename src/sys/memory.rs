@@ -40,7 +40,7 @@ impl SharedMemory {
         if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, SIZE_SEALS) } < 0 {
             return Err(Error::last_os("fcntl(F_ADD_SEALS)"));
         }
-        Self::map(fd, words)
+        Self::map(super::kept::out_of_the_way(fd), words)
     }
 
     /// Maps memory received from another process.
