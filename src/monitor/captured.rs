@@ -69,6 +69,9 @@ pub(super) struct Meta {
     /// What pmodules want, or why that is missing.
     #[serde(default)]
     pub(super) ran: Vec<Ran>,
+    /// The application's, if it is not the present one's.
+    #[serde(default)]
+    pub(super) version: Option<String>,
     /// The frames, if they were wanted while the process stood still.
     #[serde(default)]
     pub(super) trace: Option<StackTrace>,
@@ -155,6 +158,7 @@ pub(super) fn capture(
         argument_strings: text(strings.as_ref().map(|strings| &strings.arguments)),
         environment_strings: text(strings.as_ref().map(|strings| &strings.environment)),
         ran,
+        version: None,
         trace,
         notes,
         stages_ms: BTreeMap::new(),
@@ -227,7 +231,7 @@ impl Meta {
 
 impl Captured {
     /// Of a process that is no more: what it noted, and no frames.
-    pub(super) fn of_the_dead(reason: Reason, blackbox: &Blackbox) -> Result<Self> {
+    pub(super) fn of_the_dead(reason: Reason, snapshot: Snapshot) -> Result<Self> {
         let meta = Meta {
             id: ReportId::random()?,
             sequence: 0,
@@ -237,17 +241,27 @@ impl Captured {
             instruction: 0,
             reason,
             found: origin::Found::default(),
-            snapshot: blackbox.snapshot(),
+            snapshot,
             arguments: None,
             argument_strings: String::new(),
             environment_strings: String::new(),
             ran: Vec::new(),
+            version: None,
             trace: Some(StackTrace::default()),
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),
             stages_bytes: BTreeMap::new(),
         };
         Ok(Self { meta, dump: Vec::new(), tables: Vec::new() })
+    }
+
+    /// Of an earlier session.
+    pub(super) fn of_session(mut self, version: &str, started_ms: u64) -> Self {
+        if !version.is_empty() {
+            self.meta.version = Some(version.to_owned());
+        }
+        self.meta.notes.push(format!("the session began at {started_ms} ms since the Unix epoch"));
+        self
     }
 
     /// A copy in anonymous memory, for another process to go on with.
@@ -380,6 +394,7 @@ mod tests {
             environment_strings: String::new(),
             found: origin::Found::default(),
             ran: Vec::new(),
+            version: None,
             trace: None,
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),

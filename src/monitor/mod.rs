@@ -12,12 +12,14 @@ mod hang;
 mod inspection;
 mod job;
 mod launch;
+mod life;
 mod log;
 mod outcome;
 mod pmodules;
 mod program;
 mod rehearsal;
 mod role;
+mod session;
 mod stages;
 mod supervisor;
 #[cfg(feature = "upload")]

@@ -8,6 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::captured::{Captured, Meta};
 use super::outcome::{Effort, Outcome};
+use super::session;
 use super::wishes::{self, Remark, Ruling};
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
@@ -23,6 +24,7 @@ use crate::scrub::{self, Level, Receipt};
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
 use crate::spool::quota::Limits;
+use crate::spool::signatures::{self, Admission};
 use crate::spool::{Part, PartKind, container};
 use crate::sys::process;
 
@@ -70,9 +72,28 @@ pub(super) fn complete(
             report.notes.push(format!("attributes are not in the dump: {error}"));
         }
     }
+    if !matches!(report.reason, Reason::Requested { .. }) {
+        let limit = config.reports_per_signature;
+        match signatures::admit(&config.spool, report.fingerprint, process::unix_ms(), limit) {
+            Ok(Admission::Store(repeats)) => report.repeats = repeats,
+            Ok(Admission::Repeated(count)) => return Ok(Outcome::Repeated { count }),
+            // Better one too many.
+            Err(error) => captured.meta.notes.push(format!("likes of it were not counted: {error}")),
+        }
+    }
     report.stages_ms = captured.meta.stages_ms.clone();
     report.stages_bytes = captured.meta.stages_bytes.clone();
-    store(captured, &report, &receipt, blackbox, config)
+    let stored = store(captured, &report, &receipt, blackbox, config);
+    match &stored {
+        Ok(Outcome::Spooled { .. }) if matches!(report.reason, Reason::Signal { .. }) => {
+            session::told(config)
+        }
+        Ok(Outcome::Spooled { .. }) => {}
+        _ => {
+            let _ = signatures::give_back(&config.spool, &report.repeats, process::unix_ms());
+        }
+    }
+    stored
 }
 
 /// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
@@ -348,7 +369,7 @@ fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
         id: meta.id,
         time_ms: meta.time_ms,
         application: config.application.clone(),
-        version: config.version.clone(),
+        version: meta.version.clone().unwrap_or_else(|| config.version.clone()),
         environment: config.environment.clone(),
         origin: meta.found.presumed(),
         reason: meta.reason.clone(),

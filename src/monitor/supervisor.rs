@@ -10,13 +10,14 @@ use super::captured::Captured;
 use super::delivery::Delivery;
 use super::hang::{Hangs, Hung};
 use super::job::{self, Progress};
+use super::life::Life;
 use super::log::Log;
 use super::outcome::{Effort, Next, Outcome, after_death};
 use super::pmodules::Pmodules;
 use super::role::Start;
-use super::stages;
 use super::worker::Handle;
-use crate::blackbox::{Blackbox, Count, MonitorState};
+use super::{session, stages};
+use crate::blackbox::{Blackbox, Count, MonitorState, Snapshot};
 use crate::config::ValidConfig;
 use crate::error::{Error, Result};
 use crate::privacy::{Stage, Verdict};
@@ -68,6 +69,7 @@ struct Supervisor {
     blackbox: Blackbox,
     client: Client,
     application: Application,
+    life: Life,
     pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
@@ -95,7 +97,9 @@ pub(super) fn run(start: Start) -> i32 {
         let why = absent.result.as_ref().err().map_or("", |why| &why.text);
         log.event("supervisor", "pmodule-absent", format!("{}: {why}", absent.pmodule));
     }
+    let allowed = stages::ask(Stage::Spool, &start.config, &start.blackbox) == Verdict::Proceed;
     let mut supervisor = Supervisor {
+        life: Life::begin(&start.config, log.clone(), start.launcher, allowed),
         delivery: Delivery::new(&start.config, log.clone()),
         log,
         idle: Handle::start(&start.config, &pmodules, &start.blackbox, true).ok(),
@@ -110,6 +114,7 @@ pub(super) fn run(start: Start) -> i32 {
     };
     supervisor.blackbox.set_monitor_state(MonitorState::Ready);
     supervisor.delivery.start_if_due(&supervisor.blackbox);
+    supervisor.tell_of_unfinished();
     match supervisor.serve() {
         Ok(()) => 0,
         Err(error) => {
@@ -135,6 +140,10 @@ impl Supervisor {
             }
             self.kill_overdue();
             self.look_for_hangs();
+            self.life.look();
+            if !self.client.is_there() && !self.application.is_awaited() && self.busy.is_empty() {
+                self.life.over();
+            }
             self.delivery.start_if_due(&self.blackbox);
             self.answer_flushes();
         }
@@ -170,7 +179,11 @@ impl Supervisor {
     /// `None`: nothing but a message can change anything, so sleep until one comes.
     fn next_deadline(&self) -> Option<Instant> {
         let workers = self.busy.iter().map(|b| b.deadline);
-        workers.chain(self.delivery.next_time()).chain(self.hangs.next_time()).min()
+        workers
+            .chain(self.delivery.next_time())
+            .chain(self.hangs.next_time())
+            .chain(self.life.next_time())
+            .min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -214,7 +227,10 @@ impl Supervisor {
             Ok(ClientMessage::WatchesChanged) => {
                 self.hangs.look(self.blackbox.watched(), Instant::now(), || true);
             }
-            Ok(ClientMessage::ConsentChanged) => self.delivery.consent_changed(&self.blackbox),
+            Ok(ClientMessage::ConsentChanged) => {
+                self.delivery.consent_changed(&self.blackbox);
+                self.life.consent_changed(self.may_store());
+            }
             Ok(ClientMessage::Hello(_)) => self.end_client("a second hello"),
             Err(error) => self.end_client(error),
         }
@@ -259,19 +275,42 @@ impl Supervisor {
         // Forked children may hold copies of its sockets, but they are no clients.
         (self.client.crash, self.client.control) = (None, None);
         self.delivery.application_gone();
+        self.life.ended(&ended, self.may_store());
         if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
             let reason = Reason::UncleanExit { signal, evidence, oom_kills };
             self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
-            self.epitaph(reason);
+            self.epitaph(Captured::of_the_dead(reason, self.blackbox.snapshot()));
         }
     }
 
-    /// Has a report made of a process that is no more, from its notes.
-    fn epitaph(&mut self, reason: Reason) {
-        if stages::ask(Stage::Dump, &self.config, &self.blackbox) != Verdict::Proceed {
+    fn may_store(&self) -> bool {
+        stages::ask(Stage::Spool, &self.config, &self.blackbox) == Verdict::Proceed
+    }
+
+    /// Earlier sessions that ended without anybody telling of it.
+    fn tell_of_unfinished(&mut self) {
+        if !self.may_store() {
+            return;
+        }
+        let mut unfinished = self.life.unfinished();
+        let more = unfinished.split_off(unfinished.len().min(session::MOST_TOLD));
+        if !more.is_empty() {
+            self.log.event("supervisor", "unclean-exit", format!("{} more sessions had no end", more.len()));
+        }
+        for session in unfinished {
+            let reason = Reason::UncleanExit { signal: None, evidence: session.evidence, oom_kills: 0 };
+            self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
+            let captured = Captured::of_the_dead(reason, Snapshot::default());
+            self.epitaph(captured.map(|captured| captured.of_session(&session.version, session.started_ms)));
+        }
+    }
+
+    /// Has a report made of a process that is no more.
+    fn epitaph(&mut self, captured: Result<Captured>) {
+        if !self.may_store() {
             return self.blackbox.count(Count::RefusedByConsent, 1);
         }
-        let bundle = Captured::of_the_dead(reason, &self.blackbox).and_then(|captured| captured.bundle());
+        let bundle = captured.and_then(|captured| captured.bundle());
         match bundle.and_then(|bundle| Ok((bundle, nobody()?))) {
             Ok((bundle, client)) => {
                 let case = Case { pid: 0, request: Vec::new(), client, bundle: Some(bundle), deaths: 0 };
@@ -448,6 +487,7 @@ pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
                 blackbox.count(Count::SteppedDown, 1);
             }
         }
+        Outcome::Repeated { .. } => blackbox.count(Count::Repeated, 1),
         Outcome::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
         Outcome::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),
         Outcome::Failed { .. } => blackbox.count(Count::Failed, 1),

@@ -10,6 +10,7 @@ pub mod key;
 mod name;
 pub mod quota;
 mod seal;
+pub mod signatures;
 mod unfinished;
 
 pub use claim::Claim;

@@ -69,6 +69,15 @@ fn innermost_pid(status: &str) -> Option<libc::pid_t> {
     line.split_ascii_whitespace().last()?.parse().ok()
 }
 
+/// When a process began, in clock ticks since boot (field 22 of `/proc/PID/stat`). `None` if there is none of that number,
+/// or only its entry is left.
+pub(crate) fn began(pid: libc::pid_t) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+    let ended = matches!(*fields.first()?, "Z" | "X");
+    if ended { None } else { fields.get(22 - 3)?.parse().ok() }
+}
+
 /// Whether a process stands still by job control or under a tracer (state `T` or `t` of `/proc/PID/stat`).
 pub(crate) fn is_stopped(pid: libc::pid_t) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -99,6 +108,7 @@ mod tests {
     fn tells_who_stands_still() {
         let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
         let pid = child.id() as libc::pid_t;
+        assert!(began(pid).is_some() && began(libc::pid_t::MAX).is_none());
         assert!(!is_stopped(pid) && !is_stopped(libc::pid_t::MAX));
 
         std::process::Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
