@@ -108,6 +108,8 @@ fn report() -> Report {
         device_id: None,
         annotations: Vec::new(),
         classifiers: Vec::new(),
+        origin: None,
+        repeats: Vec::new(),
         notes: Vec::new(),
         stages_ms: std::collections::BTreeMap::new(),
         stages_bytes: std::collections::BTreeMap::new(),
