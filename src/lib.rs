@@ -76,6 +76,8 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod memory_protocol;
+mod minimal_record;
 mod monitor;
 mod origin;
 pub mod pmodule;
@@ -95,9 +97,9 @@ pub mod upload;
 
 pub use allocator::WatchedAllocator;
 pub use client::{
-    ConsentHandle, Guard, Monitor, Status, Watch, add_breadcrumb, capture, consent, protect_thread,
-    register_secret, remove_attribute, set_attribute, status, watch_thread,
+    ConsentHandle, Guard, Monitor, Status, Watch, add_breadcrumb, capture, consent, note_loaded_modules,
+    protect_thread, register_secret, remove_attribute, set_attribute, status, watch_thread,
 };
 pub use config::{Config, Destination, Protocol, ReleaseAt, ValidConfig};
 pub use error::{Error, Result};
-pub use monitor::{monitor_entry, monitor_entry_with};
+pub use monitor::{Replay, Replayed, monitor_entry, monitor_entry_with, replay};

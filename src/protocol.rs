@@ -12,7 +12,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"CENOMSG\x01");
 
 /// Version of what application and monitor say to each other: messages, blackbox, settings. A helper may be of another
 /// release than the library, so every change to one of them needs a new number. The first message stays as it is.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Length of the one-shot nonce that ties a monitor to its launcher.
 pub(crate) const NONCE: usize = 16;
@@ -20,6 +20,14 @@ pub(crate) const NONCE: usize = 16;
 pub(crate) const MAX_TEXT: usize = 8 * 1024;
 /// Bytes of a message, at most.
 pub(crate) const MAX_MESSAGE: usize = size_of::<SignalRequest>() + MAX_TEXT;
+
+/// The part of the whole deadline that is kept back for a minimal record: a fifth, a second at most. The monitor and its
+/// workers have the rest, so that a dying process that was held by one of them still gets to write.
+pub(crate) const fn reserve_ns(deadline_ns: u64) -> u64 {
+    const MOST: u64 = 1_000_000_000;
+    let fifth = deadline_ns / 5;
+    if fifth < MOST { fifth } else { MOST }
+}
 
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +47,7 @@ enum Kind {
     Failed = 23,
     Flushed = 24,
     Vetoed = 25,
+    OutOfReach = 26,
 }
 
 /// The first bytes of every message.
@@ -138,6 +147,9 @@ pub(crate) enum AnswerKind {
     Refused,
     /// A pmodule did not want a report.
     Vetoed,
+    /// The monitor may not read the application's memory. The application may ask again and send a socket along, by
+    /// which a copy of it tells that (`memory_protocol`).
+    OutOfReach,
     /// No report could be made.
     Failed,
     /// Nothing is left to deliver now.
@@ -218,6 +230,9 @@ pub(crate) fn capture_request(
     bytes
 }
 
+/// Bytes of a launcher's first message.
+pub(crate) const HELLO: usize = size_of::<Header>() + NONCE;
+
 /// The launcher's first message.
 pub(crate) fn hello(nonce: &[u8; NONCE]) -> Vec<u8> {
     [header_bytes(&header(Kind::Hello, 0)), nonce].concat()
@@ -245,6 +260,7 @@ pub(crate) fn answer(answer: Answer) -> Vec<u8> {
         AnswerKind::Spooled => Kind::Spooled,
         AnswerKind::Refused => Kind::Refused,
         AnswerKind::Vetoed => Kind::Vetoed,
+        AnswerKind::OutOfReach => Kind::OutOfReach,
         AnswerKind::Failed => Kind::Failed,
         AnswerKind::Flushed => Kind::Flushed,
     };
@@ -264,6 +280,7 @@ pub(crate) fn parse_answer(bytes: &[u8]) -> Option<Answer> {
         k if k == Kind::Spooled as u32 => AnswerKind::Spooled,
         k if k == Kind::Refused as u32 => AnswerKind::Refused,
         k if k == Kind::Vetoed as u32 => AnswerKind::Vetoed,
+        k if k == Kind::OutOfReach as u32 => AnswerKind::OutOfReach,
         k if k == Kind::Failed as u32 => AnswerKind::Failed,
         k if k == Kind::Flushed as u32 => AnswerKind::Flushed,
         _ => return None,

@@ -39,7 +39,7 @@ pub fn write(trace: &StackTrace, reason: &Reason, time_ms: u64) -> Result<Vec<u8
     let mut crashed = None;
     for thread in &trace.threads {
         let context = match thread.frames.first() {
-            Some(frame) => out.structure(context(frame.instruction, stack_at))?,
+            Some(frame) => out.structure(context(frame.instruction, stack_at, stack_at))?,
             None => MINIDUMP_LOCATION_DESCRIPTOR::default(),
         };
         let memory = out.bytes(&stack(&thread.frames, stack_at))?;
@@ -71,9 +71,7 @@ pub fn write(trace: &StackTrace, reason: &Reason, time_ms: u64) -> Result<Vec<u8
     let modules = out.list::<MINIDUMP_MODULE>(modules)?;
     out.stream(kind::MODULE_LIST, modules);
     if let Some((thread_id, thread_context)) = crashed {
-        let exception_record = exception(reason);
-        let stream = MINIDUMP_EXCEPTION_STREAM { thread_id, __align: 0, exception_record, thread_context };
-        let exception = out.structure(stream)?;
+        let exception = out.structure(exception_stream(thread_id, reason, thread_context))?;
         out.stream(kind::EXCEPTION, exception);
     }
     let stacks = out.list(stacks)?;
@@ -118,17 +116,19 @@ fn free_addresses(trace: &StackTrace) -> Result<u64> {
     }
 }
 
-fn context(instruction: u64, stack: u64) -> CONTEXT_AMD64 {
+/// Registers of which only three are known.
+pub(super) fn context(instruction: u64, stack: u64, frame: u64) -> CONTEXT_AMD64 {
     CONTEXT_AMD64 {
         context_flags: ContextFlagsAmd64::CONTEXT_AMD64_FULL.bits(),
         rip: instruction,
         rsp: stack,
-        rbp: stack,
+        rbp: frame,
         ..CONTEXT_AMD64::default()
     }
 }
 
-fn module(out: &mut Builder, module: &Module) -> Result<MINIDUMP_MODULE> {
+/// An entry of the module list.
+pub(super) fn module(out: &mut Builder, module: &Module) -> Result<MINIDUMP_MODULE> {
     let id = hex(&module.build_id).filter(|id| !id.is_empty());
     let cv_record = match id {
         Some(id) => out.bytes(&[&(CvSignature::Elf as u32).to_le_bytes(), &id[..]].concat())?,
@@ -146,6 +146,15 @@ fn module(out: &mut Builder, module: &Module) -> Result<MINIDUMP_MODULE> {
 fn hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.chars().map(|c| c.to_digit(16)).collect::<Option<Vec<_>>>()?;
     Some(digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
+}
+
+/// The exception stream for a thread whose context is written.
+pub(super) fn exception_stream(
+    thread_id: u32,
+    reason: &Reason,
+    thread_context: MINIDUMP_LOCATION_DESCRIPTOR,
+) -> MINIDUMP_EXCEPTION_STREAM {
+    MINIDUMP_EXCEPTION_STREAM { thread_id, __align: 0, exception_record: exception(reason), thread_context }
 }
 
 fn exception(reason: &Reason) -> MINIDUMP_EXCEPTION {
@@ -170,7 +179,7 @@ fn exception(reason: &Reason) -> MINIDUMP_EXCEPTION {
     }
 }
 
-fn system_info(os_version: u32) -> MINIDUMP_SYSTEM_INFO {
+pub(super) fn system_info(os_version: u32) -> MINIDUMP_SYSTEM_INFO {
     MINIDUMP_SYSTEM_INFO {
         processor_architecture: ProcessorArchitecture::PROCESSOR_ARCHITECTURE_AMD64 as u16,
         processor_level: 0,

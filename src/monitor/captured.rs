@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use super::inspection::{self, Inspected};
+use super::outcome::{monitors_share, time_to_read};
 use super::pmodules::Pmodules;
 use super::stages::{STEPPED_DOWN, ask};
 use crate::blackbox::{Blackbox, Snapshot};
@@ -27,16 +28,19 @@ use crate::pmodule::{Veto, plan};
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{CaptureRequest, Cause};
 use crate::report::{Detail, Reason, ReportId, StackTrace};
+use crate::sys::socket::Socket;
 use crate::sys::{memory, process, procfs, remote};
 use crate::target::{self, Target, UnwindTables};
 
 /// Who takes the dump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Writer {
     /// Our own, over a [`Target`]; `minidump-writer` should it fail.
     Ours,
     /// `minidump-writer` at once.
     Fallback,
+    /// Our own, over what a copy of the process tells at the other end of this socket.
+    Told(Socket),
 }
 
 /// A process's memory and notes, copied; it may die now.
@@ -75,6 +79,9 @@ pub(super) struct Meta {
     /// The frames, if they were wanted while the process stood still.
     #[serde(default)]
     pub(super) trace: Option<StackTrace>,
+    /// Texts in memory that pmodules want blanked: their copies go too.
+    #[serde(default)]
+    pub(super) blanked: Vec<String>,
     pub(super) notes: Vec<String>,
     pub(super) stages_ms: BTreeMap<String, f64>,
     pub(super) stages_bytes: BTreeMap<String, u64>,
@@ -82,10 +89,12 @@ pub(super) struct Meta {
 
 /// What became of a process that waits.
 pub(super) enum Capture {
-    /// Everything needed was copied.
-    Taken(Captured),
+    /// Everything needed was copied. The process, if it stands still even now.
+    Taken(Box<Captured>, Option<Box<Target>>),
     /// Consent does not allow it; nothing was looked at.
     Refused,
+    /// Its memory may not be read.
+    OutOfReach(Error),
     /// A pmodule does not want a report.
     Vetoed { pmodule: String, reason: String },
 }
@@ -106,15 +115,23 @@ pub(super) fn capture(
     if ask(Stage::Dump, config, blackbox) != Verdict::Proceed {
         return Ok(Capture::Refused);
     }
-    let thread = procfs::thread_id(pid, request.context.tid)
-        .ok_or_else(|| Error::malformed("message", "a thread that its process does not have"))?;
+    let told = matches!(writer, Writer::Told(_));
+    if pid == 0 && !told {
+        return Ok(Capture::OutOfReach(Error::malformed("message", "a process of another pid namespace")));
+    }
+    let thread = procfs::thread_id(pid, request.context.tid).or(told.then_some(request.context.tid));
+    let thread =
+        thread.ok_or_else(|| Error::malformed("message", "a thread that its process does not have"))?;
     let mut context = request.context.clone();
     (context.pid, context.tid) = (pid, thread);
     let reason = reason(&request.cause, &context.siginfo);
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
+    // What ends anyway may stand still until it is let go. Not with pmodules, for which this process forks later.
+    let dies = matches!(request.cause, Cause::Signal) && pmodules.registered.is_empty();
     // Before the process is looked at only if somebody wants to see it then.
     let early = session.inspects().then(|| blackbox.snapshot());
-    let until = runner::latest(request.monotonic_ns, Duration::from_millis(config.deadline_ms));
+    let share = monitors_share(Duration::from_millis(config.deadline_ms));
+    let until = runner::latest(request.monotonic_ns, time_to_read(0, share).unwrap_or_default());
     let aborted = matches!(reason, Reason::Signal { number: libc::SIGABRT, .. });
     let context = (!matches!(request.cause, Cause::Hang { .. })).then_some(context);
     let mut found = origin::Found::default();
@@ -124,10 +141,23 @@ pub(super) fn capture(
         }
         match &early {
             Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
+            None if dies => {
+                let mut target = target;
+                let taken = linux_writer::write_standing(&mut target, limits)?;
+                Ok(Inspected { taken, standing: Some(Box::new(target)), ..Inspected::default() })
+            }
             None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
         }
     });
-    let Inspected { taken, ran, trace } = taken.unwrap_or_else(|error| {
+    // The application has more to tell than the one frame that is known here: by a copy of it, or by its own record.
+    let taken = match (taken, &request.cause) {
+        (Err(error @ Error::System { call: OUT_OF_REACH, .. }), Cause::Signal) => {
+            return Ok(Capture::OutOfReach(error));
+        }
+        (Err(error), Cause::Signal | Cause::Panic { .. }) => return Err(error),
+        (taken, _) => taken,
+    };
+    let Inspected { taken, ran, trace, blanked, standing } = taken.unwrap_or_else(|error| {
         let notes = vec![format!("{STEPPED_DOWN} to stack-trace: no dump: {error}")];
         Inspected { taken: Taken { notes, ..Taken::default() }, ..Inspected::default() }
     });
@@ -160,12 +190,13 @@ pub(super) fn capture(
         ran,
         version: None,
         trace,
+        blanked,
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Capture::Taken(Captured { meta, dump, tables }))
+    Ok(Capture::Taken(Box::new(Captured { meta, dump, tables }), standing))
 }
 
 /// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by
@@ -181,9 +212,19 @@ fn take(
     // Only a dump with memory in it has use for what stacks point to.
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
+    let stack =
+        context.as_ref().map(|context| context.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64);
     let request = target::Request::new(pid, tid, context.clone());
     let ours = match writer {
-        Writer::Ours => Target::stop(request).and_then(|target| ours(target, limits)),
+        Writer::Ours => match Target::stop(request) {
+            // What may not be read cannot be read by another writer either, which would try for long.
+            Ok(target) if stack.is_some_and(|stack| is_out_of_reach(&target, stack)) => {
+                return Err(out_of_reach());
+            }
+            stopped => stopped.and_then(|target| ours(target, limits)),
+        },
+        // What cannot be told that way cannot be had at all.
+        Writer::Told(socket) => return Target::told(request, socket).and_then(|target| ours(target, limits)),
         Writer::Fallback => Err(Error::malformed("target", "a worker died over it")),
     };
     match ours {
@@ -207,7 +248,19 @@ fn origin(target: &Target, blackbox: &Blackbox) -> origin::Found {
     origin::read(target, origin::Hints { exception_globals, refused_memory })
 }
 
-fn text(bytes: Option<&Vec<u8>>) -> String {
+/// Whether nothing of its memory can be read: neither a binary's head nor the stack, which may have overflowed.
+fn is_out_of_reach(target: &Target, stack: u64) -> bool {
+    target.modules.is_empty() && target.memory().read(stack & !7, 8).is_empty()
+}
+
+/// How it is told from other failures.
+const OUT_OF_REACH: &str = "ptrace(2) and process_vm_readv";
+
+fn out_of_reach() -> Error {
+    Error::System { call: OUT_OF_REACH, source: std::io::Error::from_raw_os_error(libc::EPERM) }
+}
+
+pub(super) fn text(bytes: Option<&Vec<u8>>) -> String {
     bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
 }
 
@@ -248,6 +301,7 @@ impl Captured {
             ran: Vec::new(),
             version: None,
             trace: Some(StackTrace::default()),
+            blanked: Vec::new(),
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),
             stages_bytes: BTreeMap::new(),
@@ -349,12 +403,12 @@ mod tests {
         (context.pid, context.tid) = (pid, pid);
 
         for writer in [Writer::Ours, Writer::Fallback] {
+            let fallback = matches!(writer, Writer::Fallback);
             let ours = |target, limits| {
                 Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() })
             };
             let taken = take(pid, pid, Some(context.clone()), writer, &config, ours).unwrap().taken;
             let Taken { dump, start_up: strings, tables, notes } = taken;
-            let fallback = writer == Writer::Fallback;
             assert_eq!(notes.iter().any(|note| note.contains("minidump-writer")), fallback, "{notes:?}");
             // The fallback leaves the strings of the start in the dump, for the scrubber to find there.
             assert_eq!((strings.is_none(), tables.len()), (fallback, 0));
@@ -396,6 +450,7 @@ mod tests {
             ran: Vec::new(),
             version: None,
             trace: None,
+            blanked: Vec::new(),
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),
             stages_bytes: BTreeMap::new(),

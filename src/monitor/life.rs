@@ -24,9 +24,16 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Of an application that begins. `allowed`: consent lets us store.
-    pub(super) fn begin(config: &ValidConfig, log: Log, pid: libc::pid_t, allowed: bool) -> Self {
-        let window_ends = Instant::now() + Duration::from_millis(config.start_up_ms);
+    /// Of an application that begins, unless this is not its `first` monitor. `allowed`: consent lets us store.
+    pub(super) fn begin(
+        config: &ValidConfig,
+        log: Log,
+        pid: libc::pid_t,
+        first: bool,
+        allowed: bool,
+    ) -> Self {
+        let window = if first { Duration::from_millis(config.start_up_ms) } else { Duration::ZERO };
+        let window_ends = Instant::now() + window;
         let crashes = start_ups::crashes_in_a_row(&config.spool);
         let well = (crashes > 0).then_some(window_ends);
         let config = config.clone();

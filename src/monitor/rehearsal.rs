@@ -63,6 +63,7 @@ fn capture(config: &ValidConfig, blackbox: &Blackbox) -> Result<Captured> {
         ran: Vec::new(),
         version: None,
         trace: None,
+        blanked: Vec::new(),
         notes: taken.notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

@@ -87,6 +87,8 @@ pub(super) fn told(config: &ValidConfig) {
 pub(super) struct Unfinished {
     path: PathBuf,
     _held: Locked,
+    /// The application's process then, by its own account.
+    pub(super) pid: libc::pid_t,
     /// Of the application then.
     pub(super) version: String,
     pub(super) started_ms: u64,
@@ -115,11 +117,11 @@ fn look(path: PathBuf, present: &str) -> Option<Unfinished> {
     let Ok(record) = serde_json::from_slice::<Record>(&json) else {
         // A power cut in its first moment. There was a session, and that is all.
         let (version, started_ms, evidence) = (String::new(), 0, Evidence::Record);
-        return Some(Unfinished { path, _held: held, version, started_ms, evidence });
+        return Some(Unfinished { path, _held: held, pid: 0, version, started_ms, evidence });
     };
-    let evidence = judge(&record, present, |pid| procfs::began(pid))?;
-    let Record { version, started_ms, .. } = record;
-    Some(Unfinished { path, _held: held, version, started_ms, evidence })
+    let evidence = judge(&record, present, procfs::began)?;
+    let Record { pid, version, started_ms, .. } = record;
+    Some(Unfinished { path, _held: held, pid, version, started_ms, evidence })
 }
 
 /// Whether a session is over, and how that is known. `began` tells when a process began that has the number now.

@@ -27,6 +27,7 @@ use crate::spool::quota::Limits;
 use crate::spool::signatures::{self, Admission};
 use crate::spool::{Part, PartKind, container};
 use crate::sys::process;
+use crate::target::UnwindTables;
 
 /// Unwind sections that the rehearsal has read: the worker is the application's program, with most of its libraries.
 static BINARIES: Mutex<Option<FileBinaries>> = Mutex::new(None);
@@ -55,15 +56,37 @@ pub(super) fn complete(
     if ask(Stage::Spool, config, blackbox) == Verdict::Drop {
         return Ok(Outcome::RefusedByConsent);
     }
-    captured.meta.bytes("dump", captured.dump.len());
-    let mut scrubbed = unwound_and_scrubbed(&mut captured, effort, &mut session, config);
-    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
-    match wishes::verdict(&mut session, report, &mut captured.meta, policy, receipt) {
-        Ruling::Go => {}
-        Ruling::StepDown(remark) => scrubbed.step_down(&mut captured, remark),
-        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
-    }
+    let finished = finish(&mut captured, effort, &mut session, config);
     drop(session);
+    match finished {
+        Finished::Report(report, receipt) => admit(captured, *report, &receipt, blackbox, config),
+        Finished::Vetoed { pmodule, reason } => Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+}
+
+/// A report as it may leave; its dump, if its detail has one, is the captured one, scrubbed.
+pub(super) enum Finished {
+    /// With the receipt about all of it.
+    Report(Box<Report>, Receipt),
+    /// A pmodule does not want it.
+    Vetoed { pmodule: String, reason: String },
+}
+
+/// Unwinds, scrubs and asks for verdicts: what comes before a report is sealed.
+pub(super) fn finish(
+    captured: &mut Captured,
+    effort: Effort,
+    session: &mut Session<'_>,
+    config: &ValidConfig,
+) -> Finished {
+    captured.meta.bytes("dump", captured.dump.len());
+    let mut scrubbed = unwound_and_scrubbed(captured, effort, session, config);
+    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
+    match wishes::verdict(session, report, &mut captured.meta, policy, receipt) {
+        Ruling::Go => {}
+        Ruling::StepDown(remark) => scrubbed.step_down(captured, remark),
+        Ruling::Veto { pmodule, reason } => return Finished::Vetoed { pmodule, reason },
+    }
     let Scrubbed { mut report, receipt, .. } = scrubbed;
     captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
@@ -72,28 +95,40 @@ pub(super) fn complete(
             report.notes.push(format!("attributes are not in the dump: {error}"));
         }
     }
-    if !matches!(report.reason, Reason::Requested { .. }) {
-        let limit = config.reports_per_signature;
-        match signatures::admit(&config.spool, report.fingerprint, process::unix_ms(), limit) {
-            Ok(Admission::Store(repeats)) => report.repeats = repeats,
-            Ok(Admission::Repeated(count)) => return Ok(Outcome::Repeated { count }),
-            // Better one too many.
-            Err(error) => captured.meta.notes.push(format!("likes of it were not counted: {error}")),
-        }
-    }
     report.stages_ms = captured.meta.stages_ms.clone();
     report.stages_bytes = captured.meta.stages_bytes.clone();
-    let stored = store(captured, &report, &receipt, blackbox, config);
-    match &stored {
-        Ok(Outcome::Spooled { .. }) if matches!(report.reason, Reason::Signal { .. }) => {
-            session::told(config)
-        }
-        Ok(Outcome::Spooled { .. }) => {}
-        _ => {
-            let _ = signatures::give_back(&config.spool, &report.repeats, process::unix_ms());
-        }
+    Finished::Report(Box::new(report), receipt)
+}
+
+/// Scrubs, seals and commits a report of which there is no more than `trace`. `adjust` may say otherwise than the
+/// configuration what application it was.
+///
+/// # Errors
+/// If the report could not be stored.
+pub(super) fn complete_trace(
+    mut captured: Captured,
+    trace: StackTrace,
+    adjust: impl FnOnce(&mut Report),
+    mut session: Session<'_>,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Result<Outcome> {
+    let mut receipt = Receipt::default();
+    let policy = policy(&captured.meta, Detail::StackTrace, config);
+    let mut report = report(&captured.meta, Detail::StackTrace, config);
+    report.fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &trace);
+    report.stack_trace = trace;
+    adjust(&mut report);
+    scrub::report(&mut report, &policy, &mut receipt);
+    let mut remarks = wishes::failures(&captured.meta.ran, &policy, &mut receipt);
+    match wishes::verdict(&mut session, &mut report, &mut captured.meta, &policy, &mut receipt) {
+        Ruling::Go => {}
+        // There is nothing to leave out.
+        Ruling::StepDown(remark) => remarks.push(remark),
+        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
     }
-    stored
+    remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
+    admit(captured, report, &receipt, blackbox, config)
 }
 
 /// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
@@ -163,7 +198,7 @@ fn unwound_and_scrubbed(
     }
     let mut policy = policy(&captured.meta, detail, config);
     let meta = &mut captured.meta;
-    wishes::add_to_policy(&mut policy, &plan, &captured.dump, layout.as_ref().ok(), &mut meta.notes);
+    wishes::add_to_policy(&mut policy, &plan, &meta.blanked);
     let mut report = report(&captured.meta, detail, config);
     wishes::add_to_report(&mut report, &plan);
     let (mut receipt, mut words) = (Receipt::default(), Receipt::default());
@@ -231,14 +266,13 @@ fn beside<T>(
     scrub: impl FnOnce(&mut [u8]) -> T,
 ) -> (std::result::Result<StackTrace, String>, T) {
     if let Some(known) = captured.meta.trace.take() {
+        captured.meta.stage("unwind");
         return (Ok(known), scrub(&mut captured.dump));
     }
     let unscrubbed = Zeroizing::new(captured.dump.clone());
     let tables = &captured.tables;
     let unwind = || {
-        let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
-        let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
-        let trace = dump::unwind::stack_trace(&unscrubbed, layout, &binaries);
+        let trace = frames(&unscrubbed, layout, tables);
         (trace.map_err(|error| error.to_string()), process::monotonic_ns())
     };
     let (trace, ended_ns, scrubbed) = std::thread::scope(|scope| {
@@ -254,6 +288,13 @@ fn beside<T>(
     });
     captured.meta.stage_at("unwind", ended_ns);
     (trace, scrubbed)
+}
+
+/// The frames of all threads.
+pub(super) fn frames(dump: &[u8], layout: &Layout, tables: &[UnwindTables]) -> Result<StackTrace> {
+    let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
+    dump::unwind::stack_trace(dump, layout, &binaries)
 }
 
 /// Scrubs the dump in place; what was learnt from it is in the engine.
@@ -277,6 +318,35 @@ fn annotate(dump: &mut Vec<u8>, report: &Report) -> Result<()> {
         report.attributes.iter().map(|attribute| (&attribute.key[..], attribute.value.to_string())).collect();
     let annotations: Vec<_> = attributes.iter().map(|(key, value)| (*key, &value[..])).collect();
     dump::crashpad_info::append(dump, &layout, report.id.0, &annotations)
+}
+
+/// Stores a report, or counts it where enough of its like are stored.
+fn admit(
+    mut captured: Captured,
+    mut report: Report,
+    receipt: &Receipt,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Result<Outcome> {
+    if !matches!(report.reason, Reason::Requested { .. }) {
+        let limit = config.reports_per_signature;
+        match signatures::admit(&config.spool, report.fingerprint, process::unix_ms(), limit) {
+            Ok(Admission::Store(repeats)) => report.repeats = repeats,
+            Ok(Admission::Repeated(count)) => return Ok(Outcome::Repeated { count }),
+            // Better one too many.
+            Err(error) => captured.meta.notes.push(format!("likes of it were not counted: {error}")),
+        }
+    }
+    let crashed = matches!(report.reason, Reason::Signal { .. });
+    let stored = store(captured, &report, receipt, blackbox, config);
+    match &stored {
+        Ok(Outcome::Spooled { .. }) if crashed => session::told(config),
+        Ok(Outcome::Spooled { .. }) => {}
+        _ => {
+            let _ = signatures::give_back(&config.spool, &report.repeats, process::unix_ms());
+        }
+    }
+    stored
 }
 
 /// Seals the parts and commits them, if consent still allows it.

@@ -53,6 +53,7 @@ mod child;
 mod describe;
 mod edit;
 mod event;
+pub mod measure;
 mod message;
 pub mod plan;
 #[cfg(feature = "pmodule-plugins")]

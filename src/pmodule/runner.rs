@@ -126,10 +126,8 @@ impl<'a> Session<'a> {
     /// Has all that want to look at `target`, in their order (`registered` is sorted), until `until` at the latest.
     /// Attributes that one sets are seen by those behind it.
     pub fn inspect(&mut self, target: &mut Target, scene: &mut Scene<'_>, until: Instant) -> Vec<Ran> {
-        let before = confine::descriptors();
         let mut memory = target.memory_by_pread();
-        let files: Vec<RawFd> =
-            confine::descriptors().into_iter().filter(|fd| !before.contains(fd)).collect();
+        let files: Vec<RawFd> = memory.as_ref().map_or_else(Vec::new, |memory| memory.descriptors());
         let until = until.min(Instant::now() + self.limits.all);
         let mut all = Vec::new();
         for (number, registered) in self.registered.iter().enumerate() {
@@ -323,7 +321,12 @@ fn edits(answered: Answered) -> Result<Edits, Why> {
 fn unfit(answered: Answered) -> Why {
     match answered {
         Answered::Failed(words) => Why::own(&words),
-        Answered::Panicked(place) => Why::ours(format!("panicked at {}", Why::own(&place).text)),
+        Answered::Panicked(place) => {
+            // An absolute path names whoever built it.
+            let place =
+                if place.starts_with('/') { place.rsplit('/').next().unwrap_or_default() } else { &place };
+            Why::ours(format!("panicked at {}", Why::own(place).text))
+        }
         Answered::TooLong => Why::ours(format!("its answer has more than {LONGEST_ANSWER} bytes")),
         Answered::Edits(_) | Answered::Blanks(_) | Answered::Verdict(_) => Why::ours("answered nonsense"),
     }

@@ -4,6 +4,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod confine;
 pub(crate) mod cxx;
+pub(crate) mod detach;
 pub(crate) mod exit;
 pub(crate) mod kept;
 #[cfg(feature = "pmodule-plugins")]

@@ -85,6 +85,18 @@ pub(crate) fn is_stopped(pid: libc::pid_t) -> bool {
     matches!(state, Some('T' | 't'))
 }
 
+/// The files that this process has mapped as code.
+pub(crate) fn own_binaries() -> Vec<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let text = std::fs::read("/proc/self/maps").unwrap_or_default();
+    let executable = text.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.splitn(6, |&byte| byte == b' ');
+        let (permissions, path) = (fields.nth(1)?, fields.nth(3)?.trim_ascii_start());
+        (permissions.get(2) == Some(&b'x') && path.starts_with(b"/")).then_some(path)
+    });
+    executable.map(|path| std::path::PathBuf::from(std::ffi::OsStr::from_bytes(path))).collect()
+}
+
 /// How many threads this process has.
 pub(crate) fn own_threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
@@ -138,6 +150,13 @@ mod tests {
         }
         assert_eq!(parse_mapping("nonsense"), None);
         assert!(!mappings(std::process::id() as libc::pid_t).is_empty());
+    }
+
+    #[test]
+    fn lists_its_own_binaries() {
+        let found = own_binaries();
+        assert!(found.contains(&std::env::current_exe().unwrap()), "{found:?}");
+        assert!(found.iter().any(|path| path.ends_with("libc.so.6")), "{found:?}");
     }
 
     #[test]

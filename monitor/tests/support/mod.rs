@@ -40,6 +40,7 @@ pub(crate) fn compile(arguments: &[&str], source: &Path, output: &Path) {
     let built = Command::new("cc")
         .args(["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-g", "-pthread"])
         .arg(format!("-I{}", root().join("include").display()))
+        .arg(format!("-I{}", root().join("examples/pmodules").display()))
         .args(arguments.iter().filter(|argument| !argument.starts_with("-l") && !argument.ends_with(".a")))
         .arg(source)
         .arg("-o")
@@ -79,4 +80,26 @@ pub(crate) fn parts(spool: &Path, kind: PartKind) -> Vec<Option<Vec<u8>>> {
 pub(crate) fn reports(spool: &Path) -> Vec<Report> {
     let parts = parts(spool, PartKind::Report).into_iter();
     parts.map(|part| serde_json::from_slice(&part.unwrap()).unwrap()).collect()
+}
+
+/// The C interface as cargo built it for this test: beside the test program.
+pub(crate) fn static_library() -> PathBuf {
+    let library = std::env::current_exe().unwrap().with_file_name("libcenotaph_ffi.a");
+    assert!(library.exists(), "{} was not built", library.display());
+    library
+}
+
+/// The game of `examples/pmodules` with its library; `reported`: with Cenotaph in it.
+pub(crate) fn build_game(folder: &Path, reported: bool) -> PathBuf {
+    let (examples, game) = (root().join("examples/pmodules"), folder.join("game"));
+    let telemetry = folder.join("libtelemetry.so");
+    compile(&["-shared", "-fPIC"], &examples.join("telemetry.c"), &telemetry);
+    let library = static_library().display().to_string();
+    let (find, load) = (format!("-L{}", folder.display()), format!("-Wl,-rpath,{}", folder.display()));
+    let mut arguments = vec!["-O2", "-rdynamic", &find, &load, "-ltelemetry"];
+    if reported {
+        arguments.extend(["-DGAME_IS_REPORTED", &library, "-lgcc_s", "-lutil", "-lrt", "-lm", "-ldl"]);
+    }
+    compile(&arguments, &examples.join("game.c"), &game);
+    game
 }

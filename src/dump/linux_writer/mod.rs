@@ -16,7 +16,7 @@ use std::ops::Range;
 use zeroize::Zeroize;
 
 pub use stacks::END;
-pub use taking::{Piece, Taking};
+pub use taking::{EXTRA, Piece, Taking};
 
 use super::indirect::{self, OWN, Pointers};
 use crate::error::Result;
@@ -90,6 +90,19 @@ pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
     let tables = target.unwind_tables();
     target.release();
     let dump = layout::lay_out(&target, &memory, system::get());
+    let notes = std::mem::take(&mut target.notes);
+    Ok(Taken { dump: dump?, start_up, tables, notes })
+}
+
+/// As [`write`], but leaves the target as it is: hundreds of threads that go on would take the processor from who makes the
+/// dump, while the one that crashed waits for it.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_standing(target: &mut Target, limits: Limits) -> Result<Taken> {
+    let (memory, start_up) = read(target, limits);
+    let tables = target.unwind_tables();
+    let dump = layout::lay_out(target, &memory, system::get());
     let notes = std::mem::take(&mut target.notes);
     Ok(Taken { dump: dump?, start_up, tables, notes })
 }

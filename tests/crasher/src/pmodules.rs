@@ -32,6 +32,7 @@ const GOOD: &[&str] = &[
     "says-why",
     "memory",
     "symbol",
+    "scrub-again",
 ];
 /// When it misbehaves.
 const PHASES: &[&str] = &["inspect", "redact", "scrub", "verdict"];
@@ -47,6 +48,8 @@ pub(crate) struct Kind {
     name: String,
     /// Where this program's globals lie behind its start.
     state: u64,
+    /// Whether it saw the process.
+    attached: bool,
 }
 
 impl FromStr for Kind {
@@ -61,7 +64,7 @@ impl FromStr for Kind {
                 "expected one of {good}, or inspect-, redact-, scrub-, verdict- and one of {bad}"
             ));
         }
-        Ok(Self { name: name.to_owned(), state: offset_of_state() })
+        Ok(Self { name: name.to_owned(), state: offset_of_state(), attached: false })
     }
 }
 
@@ -83,7 +86,8 @@ fn offset_of_state() -> u64 {
 
 impl Kind {
     fn bad(&self) -> Option<(&str, &str)> {
-        self.name.split_once('-').filter(|(phase, _)| PHASES.contains(phase))
+        let bad = self.name.split_once('-');
+        bad.filter(|(phase, how)| PHASES.contains(phase) && MISBEHAVIOURS.contains(how))
     }
 
     /// The global in the target.
@@ -119,6 +123,7 @@ impl Pmodule for Kind {
             ("blank", _) => new.on(Event::Attach).redacts(),
             ("register" | "drop", _) => new.on(Event::Thread),
             ("scrub", _) => new.on(Event::Scrub),
+            ("scrub-again", _) => new.on(Event::Attach).on(Event::Scrub),
             ("veto-late", _) => new.on(Event::Verdict).on(Event::Attach),
             _ => new.on(Event::Attach),
         }
@@ -128,6 +133,7 @@ impl Pmodule for Kind {
         if let Some((_, how)) = self.bad() {
             return misbehave(how, edits);
         }
+        self.attached = true;
         match self.name.as_str() {
             "annotate" => {
                 edits.comment(format!("{} threads", target.threads.len()))?;
@@ -211,6 +217,12 @@ impl Pmodule for Kind {
                 return blanks.push(Blank::Memory(8..16));
             }
             return misbehave(how, &mut Edits::default());
+        }
+        if self.name == "scrub-again" && self.attached {
+            // Until its worker is killed: the next instance sees no process.
+            loop {
+                hint::spin_loop();
+            }
         }
         let stacks: Vec<u64> = dump.layout().threads.iter().map(|thread| thread.stack.address).collect();
         let (address, bytes) = dump

@@ -9,6 +9,7 @@ mod support;
 #[path = "support/tap.rs"]
 mod tap;
 
+use cenotaph::spool::{Part, PartKind, container, key::LocalKey};
 use scene::{Ending, Live, Scene, attachment_of, dump_of};
 use serde_json::Value;
 use tap::Tap;
@@ -175,27 +176,26 @@ fn a_blanked_field_goes_with_its_copies_and_the_receipt_is_exact() {
     assert!(summary.contains("pmodule:blank"), "{summary}");
     // With the whole receipt, as it lies in the spool, the change is accounted for byte by byte.
     let (receipt, before, after) = sealed(&["blank"], &plant);
-    assert_eq!(receipt.discrepancy(&before, &after), None);
+    // Behind what was scrubbed stand annotations, and the header says where.
+    let header = 0..32;
+    let mut scrubbed = after[..before.len()].to_vec();
+    scrubbed[header.clone()].copy_from_slice(&before[header]);
+    assert_eq!(receipt.discrepancy(&before, &scrubbed), None);
     assert!(receipt.entries.iter().any(|entry| entry.rule == "pmodule:blank"));
 }
 
 /// The receipt's entries about the dump, and the dump before and after, of a report that stays in its spool.
 fn sealed(pmodules: &[&str], plant: &std::path::Path) -> (cenotaph::scrub::Receipt, Vec<u8>, Vec<u8>) {
     use cenotaph::scrub::Place;
-    use cenotaph::spool::{PartKind, container, key::LocalKey};
     let scene = Scene::new();
     let mut command = scene.victim(&["--consent", "granted", "--plant", plant.to_str().unwrap()], "null");
     command.args(PATIENT);
-    pmodules.iter().for_each(|pmodule| drop(command.args(["--pmodule", pmodule])));
+    command.args(pmodules.iter().flat_map(|pmodule| ["--pmodule", pmodule]));
     let tap = Tap::on(&mut command);
     scene.run(command);
     scene.wait_event("spooled");
     let before = tap.read();
-    let reports = scene.all_reports();
-    assert_eq!(reports.len(), 1);
-    let bytes = std::fs::read(&reports[0]).unwrap();
-    let key = LocalKey::load(&scene.spool()).unwrap().unwrap();
-    let parts = container::open(&bytes, &key).unwrap();
+    let parts = parts(&scene);
     let part = |kind| parts.iter().find(|part| part.kind == kind).unwrap().bytes.clone();
     let mut receipt: cenotaph::scrub::Receipt = serde_json::from_slice(&part(PartKind::Receipt)).unwrap();
     let in_texts = [Place::Attribute, Place::Breadcrumb, Place::Reason, Place::Annotation];
@@ -395,4 +395,101 @@ fn all_together_have_a_deadline() {
     let limit = note.split_once("did not end within ").unwrap().1.split(' ').next().unwrap();
     assert!(limit.parse::<u64>().unwrap() <= 3000, "{note}");
     assert_eq!(came.detail(), "minidump");
+}
+
+#[test]
+fn a_worker_that_is_killed_between_the_phases_is_followed_by_another() {
+    let scene = Scene::new();
+    let mut command = scene.victim(&["--consent", "granted", "--pmodule", "scrub-again"], "null");
+    command.args(PATIENT).args(["--pmodule", "annotate"]);
+    let (ending, said) = scene.run(command);
+    assert_eq!(ending, Ending::Signal(libc::SIGSEGV), "{said}");
+    // The victim is gone, so its memory was read. Supervisor, worker and pmodule hang one below the other.
+    let (worker, pmodule) = scene::wait_for("the pmodule's process", || {
+        let all = scene.processes();
+        let child_of = |parent: i32| all.iter().find(|process| process.parent == parent);
+        all.iter().find_map(|supervisor| {
+            let worker = child_of(supervisor.pid)?;
+            Some((worker.pid, child_of(worker.pid)?.pid))
+        })
+    });
+    processes::kill(worker);
+    scene.wait_event("worker-replaced");
+    let outcome = scene.wait_event("spooled");
+    assert_eq!(outcome["detail"], "minidump", "{outcome}");
+    scene.wait_end();
+    assert!(!scene.processes().iter().any(|process| process.pid == pmodule));
+    let (report, receipt) = stored(&scene);
+    assert_eq!(report["annotations"].as_array().unwrap().len(), 4, "what was said before is not lost");
+    assert!(
+        receipt.entries.iter().any(|entry| entry.rule == "pmodule:scrub-again"),
+        "the hook ran after all"
+    );
+}
+
+/// The parts of the one report in the spool.
+fn parts(scene: &Scene) -> Vec<Part> {
+    let reports = scene.all_reports();
+    assert_eq!(reports.len(), 1);
+    let key = LocalKey::load(&scene.spool()).unwrap().unwrap();
+    container::open(&std::fs::read(&reports[0]).unwrap(), &key).unwrap()
+}
+
+/// Report and receipt of the one report in the spool.
+fn stored(scene: &Scene) -> (Value, cenotaph::scrub::Receipt) {
+    let parts = parts(scene);
+    let part = |kind| &parts.iter().find(|part| part.kind == kind).unwrap().bytes[..];
+    let (report, receipt) = (part(PartKind::Report), part(PartKind::Receipt));
+    (serde_json::from_slice(report).unwrap(), serde_json::from_slice(receipt).unwrap())
+}
+
+#[test]
+fn memory_is_asked_of_the_tracer_where_the_file_cannot_be_opened() {
+    // SAFETY: no precondition.
+    if unsafe { libc::geteuid() } != 0 {
+        // Only root may hide the file.
+        return;
+    }
+    let scene = Scene::new();
+    let mut command = scene.victim(&["--consent", "granted", "--pmodule", "memory"], "none");
+    command.args(PATIENT);
+    hide_memory(&mut command, &scene);
+    let mut live = Live::start(command);
+    let seen = format!("/proc/{0}/root/proc/{0}/mem", live.pid());
+    let refused = std::fs::File::open(seen).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::ENXIO), "this proves nothing");
+    assert!(live.say("die null").starts_with("ok die"));
+    scene.wait_event("spooled");
+    scene.wait_end();
+    let (report, _) = stored(&scene);
+    assert_eq!(report["annotations"][0]["text"], "136 of 136 bytes: castle-of-the-north-7", "{report}");
+}
+
+/// Puts a socket's name, which nobody can open, over the victim's /proc/PID/mem, in a mount namespace that its monitor shares.
+fn hide_memory(command: &mut std::process::Command, scene: &Scene) {
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let socket = scene.path("socket");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let socket = std::ffi::CString::new(socket.as_os_str().as_bytes()).unwrap();
+    let check = |result: libc::c_int| match result {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: plain system calls on strings that outlive them.
+    unsafe {
+        command.pre_exec(move || {
+            let none = std::ptr::null();
+            check(libc::unshare(libc::CLONE_NEWNS))?;
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            check(libc::mount(none, c"/".as_ptr(), none, private, std::ptr::null()))?;
+            check(libc::mount(
+                socket.as_ptr(),
+                c"/proc/self/mem".as_ptr(),
+                none,
+                libc::MS_BIND,
+                std::ptr::null(),
+            ))
+        });
+    }
 }
