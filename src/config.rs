@@ -167,6 +167,12 @@ pub struct ValidConfig {
     pub linger_ms: u64,
     /// Whether a child-directed application may leave a core file.
     pub keep_core: bool,
+    /// A crash within so many milliseconds is one of the start.
+    pub start_up_ms: u64,
+    /// More crashes of the start in a row than this make the next start a safe one.
+    pub safe_mode_after: u32,
+    /// Reports of one fingerprint that are stored in a day.
+    pub reports_per_signature: u32,
     /// Log file of outcomes, if asked for; it never holds report contents.
     pub log: Option<PathBuf>,
     /// The pmodules in Rust that the monitor must have, in the order in which they were configured.
@@ -213,6 +219,9 @@ impl Config {
                 indirect_budget: 64 * 1024,
                 linger_ms: 60_000,
                 keep_core: false,
+                start_up_ms: 5_000,
+                safe_mode_after: 3,
+                reports_per_signature: 5,
                 log: None,
                 pmodules: Vec::new(),
                 plugins: Vec::new(),
@@ -327,6 +336,28 @@ impl Config {
     /// It holds everything that the report leaves out. Others' core files are never touched.
     pub fn keep_core(mut self) -> Self {
         self.settings.keep_core = true;
+        self
+    }
+
+    /// A crash within so long after [`install`](Self::install) is one of the start: the next `install` then waits for up to 2 s
+    /// until what can be delivered is delivered, since the application may crash again before it is. Default: 5 s; 0 switches
+    /// this and [`safe_mode_after`](Self::safe_mode_after) off.
+    pub fn start_up(mut self, window: Duration) -> Self {
+        self.settings.start_up_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// After more than so many crashes of the start in a row [`Guard::safe_mode`](crate::Guard::safe_mode) is true. Default: 3.
+    pub fn safe_mode_after(mut self, crashes: u32) -> Self {
+        self.settings.safe_mode_after = crashes;
+        self
+    }
+
+    /// So many reports of one fingerprint are stored in a day. Further ones are counted, and the counts travel with the next
+    /// report ([`Report::repeats`](crate::report::Report::repeats)). Reports by [`capture`](crate::capture) are always
+    /// stored. Default: 5; `u32::MAX` stores all.
+    pub fn reports_per_signature(mut self, limit: u32) -> Self {
+        self.settings.reports_per_signature = limit;
         self
     }
 

@@ -47,10 +47,11 @@ pub(super) fn report_panic(cause: Cause) -> bool {
         Err(_) => Some(Why::Gone),
     };
     let recorded = why.is_some_and(|why| record_panic(&context, &place(&cause), why));
-    if cfg!(panic = "abort") && (reported.is_ok() || recorded) {
+    let reported = reported.is_ok() || recorded;
+    if cfg!(panic = "abort") && reported {
         expect_abort();
     }
-    reported.is_ok() || recorded
+    reported
 }
 
 /// The calling thread's panic has its report, and ends the process now.

@@ -222,7 +222,7 @@ fn complete(
         .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
     if let Some(client) = client {
         let kind = match outcome {
-            Outcome::Spooled { .. } => AnswerKind::Spooled,
+            Outcome::Spooled { .. } | Outcome::Repeated { .. } => AnswerKind::Spooled,
             Outcome::RefusedByConsent => AnswerKind::Refused,
             Outcome::Vetoed { .. } => AnswerKind::Vetoed,
             Outcome::Nothing | Outcome::OutOfReach { .. } | Outcome::Failed { .. } => AnswerKind::Failed,
