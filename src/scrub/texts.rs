@@ -11,7 +11,7 @@ use super::places::THREAD_NAME;
 use super::receipt::{Entry, Place, Receipt};
 use super::rules;
 use crate::error::Error;
-use crate::report::{AnnotationLevel, AttributeValue, Reason, Report};
+use crate::report::{AnnotationLevel, AttributeValue, Origin, Reason, Report};
 
 /// Scrubs attributes (keys by rules alone: they are the developer's words, but one may have been made of a value), breadcrumbs, the reason, thread names, and what pmodules said.
 pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
@@ -62,7 +62,10 @@ pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt
             scrub_text(thread, known, echoes, Place::ThreadName, receipt);
         }
         Reason::Requested { reason } => scrub_text(reason, known, echoes, Place::Reason, receipt),
-        Reason::Signal { .. } => {}
+        Reason::Signal { .. } | Reason::Hang { .. } | Reason::UncleanExit { .. } => {}
+    }
+    if let Some(text) = report.origin.as_mut().and_then(Origin::text_mut) {
+        scrub_text(text, known, echoes, Place::Reason, receipt);
     }
     for annotation in &mut report.annotations {
         match annotation.level {
@@ -94,10 +97,11 @@ pub(super) fn learn(report: &Report, known: &Known, echoes: &mut Echoes) {
     let reason = match &report.reason {
         Reason::Panic { message, .. } => Some(message),
         Reason::Requested { reason } => Some(reason),
-        Reason::Signal { .. } => None,
+        Reason::Signal { .. } | Reason::Hang { .. } | Reason::UncleanExit { .. } => None,
     };
     let annotations = report.annotations.iter().map(|annotation| &annotation.text);
-    for text in attributes.chain(breadcrumbs).chain(reason).chain(annotations) {
+    let texts = attributes.chain(breadcrumbs).chain(reason).chain(annotations).map(String::as_str);
+    for text in texts.chain(report.origin.as_ref().and_then(Origin::text)) {
         let findings = finder::in_utf8(text, known, &Echoes::default());
         finder::learn(echoes, text.as_bytes(), &findings);
     }
@@ -116,7 +120,10 @@ pub(super) fn empty(report: &mut Report, why: &Error) {
             [message, location, thread].into_iter().for_each(String::clear);
         }
         Reason::Requested { reason } => reason.clear(),
-        Reason::Signal { .. } => {}
+        Reason::Signal { .. } | Reason::Hang { .. } | Reason::UncleanExit { .. } => {}
+    }
+    if let Some(text) = report.origin.as_mut().and_then(Origin::text_mut) {
+        text.clear();
     }
     report.annotations.clear();
     report.classifiers.clear();
@@ -197,11 +204,14 @@ fn log(receipt: &mut Receipt, place: Place, rule: &str, range: std::ops::Range<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Attribute, Breadcrumb, Detail, Fingerprint, Level, ReportId, StackTrace, Thread};
+    use crate::report::{
+        Annotation, Attribute, Breadcrumb, Detail, Fingerprint, Level, ReportId, StackTrace, Thread,
+    };
 
     fn report() -> Report {
         let attribute =
             |key: &str, value: AttributeValue, truncated| Attribute { key: key.to_owned(), value, truncated };
+        let annotation = |level, text: &str| Annotation { pmodule: "p".into(), level, text: text.into() };
         let thread =
             |name: &str| Thread { id: 1, name: Some(name.to_owned()), crashed: false, frames: vec![] };
         Report {
@@ -238,8 +248,17 @@ mod tests {
             },
             fingerprint: Fingerprint::default(),
             device_id: None,
-            annotations: Vec::new(),
-            classifiers: Vec::new(),
+            annotations: vec![
+                annotation(AnnotationLevel::Comment, "by alice@example.com"),
+                annotation(
+                    AnnotationLevel::Json,
+                    r#"{"a":["\u0061lice@example.com",4111111111111111,7],"alice@example.com":null}"#,
+                ),
+                annotation(AnnotationLevel::Json, "no JSON, alice@example.com"),
+            ],
+            classifiers: vec!["oom".into(), "alice@example.com".into()],
+            origin: None,
+            repeats: Vec::new(),
             notes: vec!["alice@example.com".into()],
             stages_ms: Default::default(),
             stages_bytes: Default::default(),
@@ -263,13 +282,18 @@ mod tests {
         expected.attributes[2].value = AttributeValue::Integer(0);
         expected.attributes[5].value = AttributeValue::Float(0.0);
         expected.breadcrumbs[0].message = "GET https://***@host/".into();
+        expected.annotations[0].text = "by *****************".into();
+        expected.annotations[1].text = r#"{"*****************":null,"a":["*****************",0,7]}"#.into();
+        expected.annotations[2].text = "no JSON, *****************".into();
+        expected.classifiers[1] = "*****************".into();
         expected.stack_trace.threads[0].name = Some("*".repeat(15));
         expected.stack_trace.threads[2].name = Some("*".repeat("Jürgen Müller".len()));
         assert_eq!(scrubbed, expected);
         let count = |place| receipt.entries.iter().filter(|entry| entry.place == place).count();
         assert_eq!(
-            [Place::Attribute, Place::Breadcrumb, Place::Reason, Place::ThreadName].map(count),
-            [5, 1, 3, 2]
+            [Place::Attribute, Place::Breadcrumb, Place::Reason, Place::ThreadName, Place::Annotation]
+                .map(count),
+            [5, 1, 3, 2, 6]
         );
         let again = receipt.entries.len();
         scrub(&mut scrubbed, &known, &Echoes::default(), &mut receipt);

@@ -10,6 +10,7 @@
 mod binary_file;
 mod core_file;
 mod elf;
+pub mod known_modules;
 mod link_map;
 mod maps;
 mod memory;
@@ -20,6 +21,7 @@ mod rehearsal;
 mod sections;
 mod stop;
 mod symbols;
+mod told;
 mod unwind_tables;
 
 use std::fs::File;
@@ -31,7 +33,7 @@ use crash_context::CrashContext;
 
 pub use binary_file::{noted_id, open_regular};
 pub use link_map::{LinkMap, Linked};
-pub use maps::{Mapping, find};
+pub use maps::{FileId, Mapping, find};
 #[allow(unused_imports, reason = "for what runs in a process of its own")]
 pub(crate) use memory::MemFile;
 pub use memory::Memory;
@@ -197,6 +199,11 @@ impl Target {
     pub(crate) fn with_memory(&mut self, memory: Box<dyn Memory>) {
         self.memory = memory;
         std::mem::forget(self.stopped.take());
+    }
+
+    /// Puts something between this and its memory.
+    pub(crate) fn wrap_memory(&mut self, wrap: impl FnOnce(Box<dyn Memory>) -> Box<dyn Memory>) {
+        self.memory = wrap(std::mem::replace(&mut self.memory, Box::new(memory::Nowhere)));
     }
 
     /// The first value of `key` in the auxiliary vector (getauxval(3)).

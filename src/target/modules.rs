@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::elf::{self, Head};
-use super::maps::Mapping;
+use super::known_modules;
+use super::maps::{FileId, Mapping};
 use super::memory::Memory;
 
 /// How the vdso is called: Breakpad's name for it, since the kernel's is no path.
@@ -14,6 +15,8 @@ pub const VDSO: &str = "linux-gate.so";
 pub(super) const DELETED: &str = " (deleted)";
 /// Smaller mappings are no binaries.
 const SMALLEST: u64 = 4096;
+/// The largest page size that binaries are laid out for (`-z max-page-size`).
+const LARGEST_HOLE: u64 = 2 << 20;
 /// The most modules; large programs have some hundred.
 const MOST: usize = 1 << 13;
 
@@ -32,6 +35,8 @@ pub struct Module {
     pub deleted: bool,
     /// What its header said.
     pub(super) head: Head,
+    /// DT_SONAME.
+    pub(super) own_name: Option<String>,
 }
 
 /// The modules among `maps`, the program itself first. `entry` and `vdso` are AT_ENTRY and AT_SYSINFO_EHDR.
@@ -49,30 +54,50 @@ pub(super) fn read(
     }
     groups.retain(Group::may_be_module);
     groups.truncate(MOST);
+    let mut modules: Vec<Option<Module>> = groups.iter().map(Group::known).collect();
+    let unknown = groups.into_iter().zip(0..).filter(|(_, i)| modules.get(*i).is_some_and(Option::is_none));
+    for (i, module) in read_groups(memory, unknown.map(|(group, i)| (i, group)).collect()) {
+        if let Some(place) = modules.get_mut(i) {
+            *place = Some(module);
+        }
+    }
+    modules.into_iter().flatten().collect()
+}
+
+/// The modules among numbered groups, by their memory.
+fn read_groups(memory: &dyn Memory, groups: Vec<(usize, Group)>) -> Vec<(usize, Module)> {
+    if groups.is_empty() {
+        return Vec::new();
+    }
     let begin = |group: &Group| group.range.start..group.range.end.min(group.range.start + elf::HEAD);
-    let pages = memory.read_ranges(&groups.iter().map(begin).collect::<Vec<_>>());
-    let found: Vec<(Group, Head)> = groups
+    let pages = memory.read_ranges(&groups.iter().map(|(_, group)| begin(group)).collect::<Vec<_>>());
+    let found: Vec<(usize, Group, Head)> = groups
         .into_iter()
         .zip(&pages)
-        .filter_map(|(group, page)| elf::head(page, &group.range).map(|head| (group, head)))
+        .filter_map(|((i, group), page)| elf::head(page, &group.range).map(|head| (i, group, head)))
         .collect();
 
-    let notes = found.iter().flat_map(|(_, head)| head.notes.iter().map(|(range, _)| range.clone()));
-    let dynamics = found.iter().map(|(_, head)| head.dynamic.clone().unwrap_or(0..0));
+    let notes = found.iter().flat_map(|(_, _, head)| head.notes.iter().map(|(range, _)| range.clone()));
+    let dynamics = found.iter().map(|(_, _, head)| head.dynamic.clone().unwrap_or(0..0));
     let mut parts = memory.read_ranges(&notes.chain(dynamics).collect::<Vec<_>>());
     let dynamics = parts.split_off(parts.len().saturating_sub(found.len()));
     let names = found.iter().zip(&dynamics);
-    let names = names.map(|((group, _), dynamic)| elf::name(dynamic, &group.range).unwrap_or(0..0));
+    let names = names.map(|((_, group, _), dynamic)| elf::name(dynamic, &group.range).unwrap_or(0..0));
     let names = memory.read_ranges(&names.collect::<Vec<_>>());
 
     let mut notes = parts.into_iter();
     found
         .into_iter()
         .zip(names)
-        .map(|((group, head), name)| {
+        .map(|((i, group, head), name)| {
             let own: Vec<_> = head.notes.iter().zip(notes.by_ref()).collect();
             let build_id = own.iter().find_map(|((_, align), bytes)| elf::build_id(bytes, *align));
-            group.into_module(elf::text(&name), build_id.unwrap_or_default(), head)
+            let file = group.whole_file();
+            let module = group.into_module(elf::text(&name), build_id.unwrap_or_default(), head);
+            if let Some(file) = file {
+                known_modules::remember(&module, file);
+            }
+            (i, module)
         })
         .collect()
 }
@@ -85,6 +110,9 @@ struct Group {
     offset: u64,
     executable: bool,
     deleted: bool,
+    file: Option<FileId>,
+    /// Where in the file its last mapping ends.
+    file_end: u64,
     /// A mapping without a name, without permissions and without an offset: a gap that the linker reserved.
     gap: bool,
 }
@@ -98,7 +126,9 @@ impl Group {
             (name, offset) = (VDSO.to_owned(), 0);
         }
         let gap = mapping.offset == 0 && is_reserved(mapping) && name.is_empty();
-        Self { range: mapping.range.clone(), name, offset, executable: mapping.executable, deleted, gap }
+        let (range, executable, file) = (mapping.range.clone(), mapping.executable, mapping.file);
+        let file_end = mapping.offset.saturating_add(range.end - range.start);
+        Self { range, name, offset, executable, deleted, file, file_end, gap }
     }
 
     /// Whether there may be an ELF header at its start. Names in brackets are the kernel's: heap, stacks, counters.
@@ -112,14 +142,38 @@ impl Group {
                 && !self.name.starts_with("/dev/zero"))
     }
 
+    /// Whether `next`, the mapping that follows, is more of the same file behind addresses that are not mapped at all. lld
+    /// leaves a page out where a segment's alignment crosses one; the kernel maps programs without filling that in.
+    fn goes_on_behind_a_hole(&self, next: &Self) -> bool {
+        let hole = next.range.start.saturating_sub(self.range.end);
+        self.name.contains('/')
+            && self.name == next.name
+            && (1..=LARGEST_HOLE).contains(&hole)
+            && next.offset != 0
+            && next.offset <= self.file_end
+            && next.offset.saturating_add(SMALLEST) >= self.file_end
+    }
+
+    /// The file, if the mapping begins with it and it is still there.
+    fn whole_file(&self) -> Option<FileId> {
+        self.file.filter(|_| self.offset == 0 && !self.deleted && self.name.starts_with('/'))
+    }
+
+    /// The module by what an earlier dump learnt of its file.
+    fn known(&self) -> Option<Module> {
+        let length = self.range.end - self.range.start;
+        let known = known_modules::lookup(&self.name, self.whole_file()?, length)?;
+        Some(self.clone().into_module(known.own_name, known.build_id, known.head.moved(self.range.start)))
+    }
+
     fn into_module(self, own_name: Option<String>, build_id: Vec<u8>, head: Head) -> Module {
-        let name = match own_name {
+        let name = match &own_name {
             None => self.name.clone(),
             // A library inside an archive (Android): its name behind the archive's.
             Some(own) if self.executable && self.offset != 0 => joined(Path::new(&self.name).join(own)),
             Some(own) => joined(Path::new(&self.name).with_file_name(own)),
         };
-        Module { range: self.range, path: self.name, name, build_id, deleted: self.deleted, head }
+        Module { range: self.range, path: self.name, name, build_id, deleted: self.deleted, head, own_name }
     }
 }
 
@@ -131,17 +185,24 @@ fn is_reserved(mapping: &Mapping) -> bool {
     !mapping.readable && !mapping.writable && !mapping.executable && mapping.private
 }
 
-/// Mappings of one file in a row are one; so are the reserved gaps among them and behind them. (Breakpad's rules, by which
-/// symbol servers know a module's size.)
+/// Mappings of one file in a row are one; so are the reserved gaps among them and behind them (Breakpad's rules, by which
+/// symbol servers know a module's size). Breakpad ends a module at a hole; here it goes on behind one.
 fn groups(maps: &[Mapping], vdso: Option<u64>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for mapping in maps {
         let new = Group::new(mapping, vdso);
+        if let Some(last) = groups.last_mut().filter(|last| last.goes_on_behind_a_hole(&new)) {
+            last.range.end = new.range.end;
+            last.file_end = new.file_end;
+            last.executable |= new.executable;
+            continue;
+        }
         if let Some(last) = groups.last_mut()
             && last.range.end == new.range.start
         {
             if !new.name.is_empty() && new.name == last.name {
                 last.range.end = new.range.end;
+                last.file_end = new.file_end;
                 last.executable |= new.executable;
                 continue;
             }
@@ -158,6 +219,7 @@ fn groups(maps: &[Mapping], vdso: Option<u64>) -> Vec<Group> {
             && (before.range.end, gap.range.end) == (gap.range.start, new.range.start)
         {
             before.range.end = new.range.end;
+            before.file_end = new.file_end;
             before.executable |= new.executable;
             groups.pop();
             continue;
@@ -198,6 +260,19 @@ mod tests {
             (
                 &["1000-2000 r-xp 0 /a (deleted)", "3000-4000 r--p 0 /a"],
                 &[(0x1000, 0x2000, "/a"), (0x3000, 0x4000, "/a")],
+            ),
+            // A hole where nothing is mapped: more of the file goes on behind it, another copy of it begins anew.
+            (
+                &["1000-3000 r--p 0 /a", "4000-6000 r-xp 2000 /a", "6000-7000 rw-p 3000 /a"],
+                &[(0x1000, 0x7000, "/a")],
+            ),
+            (
+                &["1000-3000 r--p 0 /a", "4000-6000 r-xp 1000 /a", "7000-8000 r--p 0 /a"],
+                &[(0x1000, 0x6000, "/a"), (0x7000, 0x8000, "/a")],
+            ),
+            (
+                &["1000-3000 r--p 0 /a", "4000-6000 r-xp 5000 /a"],
+                &[(0x1000, 0x3000, "/a"), (0x4000, 0x6000, "/a")],
             ),
             (&["7000-9000 r-xp 0 [vdso]"], &[(0x7000, 0x9000, VDSO)]),
             (&[], &[]),

@@ -16,7 +16,7 @@ use std::ops::Range;
 use zeroize::Zeroize;
 
 pub use stacks::END;
-pub use taking::{Piece, Taking};
+pub use taking::{EXTRA, Piece, Taking};
 
 use super::indirect::{self, OWN, Pointers};
 use crate::error::Result;
