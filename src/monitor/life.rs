@@ -47,7 +47,8 @@ impl Life {
         session::unfinished(&self.config)
     }
 
-    /// Begins or removes the record.
+    /// Begins or removes the record. None is begun where there is no spool directory yet: installing writes nothing before
+    /// something was granted or stored.
     pub(super) fn consent_changed(&mut self, allowed: bool) {
         if !allowed {
             if let Some(session) = self.session.take() {
@@ -55,7 +56,7 @@ impl Life {
             }
             session::forget(&self.config.spool);
             let _ = start_ups::forget(&self.config.spool);
-        } else if self.session.is_none() && self.pid > 0 {
+        } else if self.session.is_none() && self.pid > 0 && self.config.spool.is_dir() {
             match Session::begin(&self.config, self.pid) {
                 Ok(session) => self.session = Some(session),
                 Err(error) => self.log.event("supervisor", "no-session-record", error),

@@ -25,15 +25,20 @@ const ABANDONED: Duration = Duration::from_secs(600);
 /// Records kept, at most: the newest. A program that dies at every start must not fill the disk.
 const MOST: usize = 64;
 
-/// The folder in spool directory `spool`, made if need be, for a handler to write into.
+/// The folder in spool directory `spool`, made if need be, for a handler to write into. The spool directory itself is not
+/// made: installing writes nothing where nothing was granted or stored before.
 ///
 /// # Errors
-/// If it cannot be made, or is not this user's own.
+/// If there is no spool directory yet, if the folder cannot be made, or is not this user's own.
 pub(crate) fn open_folder(spool: &Path) -> Result<OwnedFd> {
     let folder = spool.join(FOLDER);
     // Not synced: an application that starts must not wait for the disk, and the next start makes it again.
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.map_err(|e| Error::file(&folder, "create", e))?;
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Error::file(&folder, "create", error));
+        }
+        _ => {}
+    }
     private_file::check_dir(spool)?;
     private_file::check_dir(&folder)?;
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
