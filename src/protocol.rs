@@ -36,9 +36,11 @@ enum Kind {
     Signal = 1,
     Panic = 2,
     Requested = 3,
+    Hang = 4,
     Hello = 10,
     Flush = 11,
     ConsentChanged = 12,
+    WatchesChanged = 13,
     Released = 20,
     Spooled = 21,
     Refused = 22,
@@ -86,6 +88,8 @@ pub(crate) enum ClientMessage {
     },
     /// The consent record was rewritten.
     ConsentChanged,
+    /// The blackbox has another set of watched threads.
+    WatchesChanged,
 }
 
 /// A request for a report.
@@ -117,6 +121,11 @@ pub(crate) enum Cause {
     },
     /// The application's words.
     Requested(String),
+    /// The supervisor's finding: a watched thread did not beat for so long. It has no context.
+    Hang {
+        /// In milliseconds.
+        limit_ms: u64,
+    },
 }
 
 /// What the monitor answers.
@@ -199,6 +208,7 @@ pub(crate) fn capture_request(
         Cause::Signal => Kind::Signal,
         Cause::Panic { .. } => Kind::Panic,
         Cause::Requested(_) => Kind::Requested,
+        Cause::Hang { .. } => Kind::Hang,
     };
     let mut request = SignalRequest::empty();
     request.context = context;
@@ -206,10 +216,12 @@ pub(crate) fn capture_request(
     request.header.thread = request.context.tid;
     request.header.monotonic_ns = monotonic_ns;
     let mut bytes = request.as_bytes().to_vec();
+    let limit = if let Cause::Hang { limit_ms } = cause { limit_ms.to_string() } else { String::new() };
     let texts: [&str; 3] = match cause {
         Cause::Signal => ["", "", ""],
         Cause::Panic { message, location, thread } => [message, location, thread],
         Cause::Requested(reason) => [reason, "", ""],
+        Cause::Hang { .. } => [&limit, "", ""],
     };
     // NUL-separated; the first text gives way when there are too many bytes.
     let room = MAX_TEXT - 2 - texts[1].len().min(1024) - texts[2].len().min(1024);
@@ -239,6 +251,11 @@ pub(crate) fn flush(sequence: u64) -> Vec<u8> {
 /// Tells of a new consent record.
 pub(crate) fn consent_changed() -> Vec<u8> {
     header_bytes(&header(Kind::ConsentChanged, 0)).to_vec()
+}
+
+/// Tells of watched threads that came or went.
+pub(crate) fn watches_changed() -> Vec<u8> {
+    header_bytes(&header(Kind::WatchesChanged, 0)).to_vec()
 }
 
 /// An answer to the application.
@@ -309,7 +326,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<ClientMessage> {
         }
         k if k == Kind::Flush as u32 => exact(ClientMessage::Flush { sequence: header.sequence }),
         k if k == Kind::ConsentChanged as u32 => exact(ClientMessage::ConsentChanged),
-        k if k == Kind::Signal as u32 || k == Kind::Panic as u32 || k == Kind::Requested as u32 => {
+        k if k == Kind::WatchesChanged as u32 => exact(ClientMessage::WatchesChanged),
+        k if [Kind::Signal, Kind::Panic, Kind::Requested, Kind::Hang]
+            .iter()
+            .any(|kind| k == *kind as u32) =>
+        {
             parse_capture(&header, body)
         }
         _ => Err(malformed("an unknown kind")),
@@ -334,6 +355,9 @@ fn parse_capture(header: &Header, body: &[u8]) -> Result<ClientMessage> {
         Cause::Panic { message: next(), location: next(), thread: next() }
     } else if header.kind == Kind::Requested as u32 {
         Cause::Requested(next())
+    } else if header.kind == Kind::Hang as u32 {
+        let limit_ms = next().parse().map_err(|_| malformed("a limit that is no number"))?;
+        Cause::Hang { limit_ms }
     } else {
         Cause::Signal
     };
@@ -363,6 +387,7 @@ mod tests {
             Cause::Signal,
             Cause::Requested("now".into()),
             Cause::Requested(String::new()),
+            Cause::Hang { limit_ms: 1500 },
             Cause::Panic {
                 message: "boom: ä".into(),
                 location: "src/a.rs:1:2".into(),
@@ -388,6 +413,7 @@ mod tests {
         assert!(matches!(parse(&hello(&[1; NONCE])), Ok(ClientMessage::Hello(n)) if n == [1; NONCE]));
         assert!(matches!(parse(&flush(4)), Ok(ClientMessage::Flush { sequence: 4 })));
         assert!(matches!(parse(&consent_changed()), Ok(ClientMessage::ConsentChanged)));
+        assert!(matches!(parse(&watches_changed()), Ok(ClientMessage::WatchesChanged)));
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::calls::Tracer;
 use crate::clock::{Clock, Stamp};
+use crate::modules::Modules;
 use crate::options::{Options, Sdk};
 use crate::processes::{self, Role};
 use crate::victim::Orders;
@@ -37,10 +39,29 @@ pub(crate) struct Sample {
     pub(crate) stages_ms: BTreeMap<String, f64>,
 }
 
-/// Crashes one victim. Leaves no process and no file.
-pub(crate) fn measure(sdk: Sdk, threads: usize, options: &Options, clock: &Clock) -> Result<Sample, Failure> {
-    let dir = tempfile::Builder::new().prefix("crash-latency-").tempdir_in(&options.dir)?;
-    let sample = crash(sdk, threads, options, clock, dir.path());
+/// What all victims of a series share.
+pub(crate) struct Scene<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) clock: Clock,
+    pub(crate) modules: Modules,
+}
+
+impl<'a> Scene<'a> {
+    pub(crate) fn new(options: &'a Options) -> Result<Self, Failure> {
+        let modules = Modules::build(options.modules, &options.dir)?;
+        Ok(Self { options, clock: Clock::create()?, modules })
+    }
+}
+
+/// Crashes one victim. Leaves no process and no file. With `trace` strace looks at Cenotaph's processes and writes there.
+pub(crate) fn measure(
+    sdk: Sdk,
+    threads: usize,
+    scene: &Scene<'_>,
+    trace: Option<&Path>,
+) -> Result<Sample, Failure> {
+    let dir = tempfile::Builder::new().prefix("crash-latency-").tempdir_in(&scene.options.dir)?;
+    let sample = crash(sdk, threads, scene, trace, dir.path());
     // All roles have been dropped, so that only what Cenotaph started is left.
     processes::collect_orphans(END_LIMIT)?;
     let sample = sample?.finish(dir.path());
@@ -57,10 +78,11 @@ struct Unfinished {
 fn crash(
     sdk: Sdk,
     threads: usize,
-    options: &Options,
-    clock: &Clock,
+    scene: &Scene<'_>,
+    trace: Option<&Path>,
     dir: &Path,
 ) -> Result<Unfinished, Failure> {
+    let Scene { options, clock, modules } = scene;
     clock.reset();
     let (watch, server) = match sdk {
         Sdk::Cenotaph => {
@@ -82,17 +104,23 @@ fn crash(
         sdk,
         threads,
         heap_mib: options.heap_mib,
+        modules: options.modules,
+        modules_dir: modules.dir().to_owned(),
         clock: clock.path(),
         dir: dir.to_owned(),
         server: address.unwrap_or_default(),
     };
     let mut victim = Role::start(VICTIM, &orders.to_arguments(), START_LIMIT)?;
     std::thread::sleep(options.settle);
+    let tracer = trace.map(|output| Tracer::attach(victim.id(), output)).transpose()?;
     victim.go()?;
     let seen = watch.wait(victim.pidfd(), CRASH_LIMIT)?;
     let status = victim.join(END_LIMIT)?;
     if status.signal() != Some(libc::SIGSEGV) {
         return Err(format!("the victim ended otherwise than by its fault: {status}").into());
+    }
+    if let Some(tracer) = tracer {
+        tracer.finish()?;
     }
     if let Some((server, _)) = server {
         server.join(END_LIMIT)?;

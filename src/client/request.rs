@@ -4,7 +4,8 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{Client, await_answer, client, monitor_gone};
-use crate::capture::{allow_monitor, context, expect_abort, record_panic, while_readable};
+use crate::blackbox::End;
+use crate::capture::{self as handlers, allow_monitor, context, record_panic, while_readable};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
 use crate::minimal_record::{TEXT, Why, fixed};
@@ -34,10 +35,10 @@ pub fn capture(reason: &str) -> Result<ReportId> {
     std::hint::black_box(result)
 }
 
-/// For the panic hook. A report that cannot be made is counted by the monitor; a panic has its own course.
+/// For the panic hook: whether there is a report. One that cannot be made is counted by the monitor; a panic has its own course.
 #[inline(never)]
-pub(super) fn report_panic(cause: Cause) {
-    let Ok(client) = client() else { return };
+pub(super) fn report_panic(cause: Cause) -> bool {
+    let Ok(client) = client() else { return false };
     let context = context::here();
     let reported = std::hint::black_box(request(&client, context.clone(), &cause));
     let why = match &reported {
@@ -48,6 +49,15 @@ pub(super) fn report_panic(cause: Cause) {
     let recorded = why.is_some_and(|why| record_panic(&context, &place(&cause), why));
     if cfg!(panic = "abort") && (reported.is_ok() || recorded) {
         expect_abort();
+    }
+    reported.is_ok() || recorded
+}
+
+/// The calling thread's panic has its report, and ends the process now.
+pub(super) fn expect_abort() {
+    handlers::expect_abort();
+    if let Ok(client) = client() {
+        client.blackbox.set_end(End::Reported);
     }
 }
 

@@ -78,6 +78,17 @@ impl FileBinaries {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Bytes of sections that are kept.
+    pub fn bytes(&self) -> usize {
+        let cache = self.cache.borrow();
+        let sections = cache.values().filter_map(|(_, sections)| sections.as_ref());
+        sections
+            .flat_map(|s| [&s.eh_frame, &s.eh_frame_hdr, &s.debug_frame])
+            .flatten()
+            .map(|section| section.bytes.len())
+            .sum()
+    }
 }
 
 impl Binaries for FileBinaries {

@@ -4,6 +4,7 @@
 pub mod binaries;
 mod builder;
 mod claims;
+pub mod crashpad_info;
 pub mod fingerprint;
 pub mod indirect;
 pub mod layout;

@@ -28,7 +28,8 @@ use crate::report::{Frame, Module, Reason, StackTrace, Thread};
 /// [`Error::Limit`] if the dump would not fit 32-bit offsets, [`Error::Malformed`] if the modules leave no addresses
 /// free for the stacks.
 pub fn write(trace: &StackTrace, reason: &Reason, time_ms: u64) -> Result<Vec<u8>> {
-    let mut out = Builder::new(6);
+    // One entry more, for Crashpad's stream.
+    let mut out = Builder::new(7);
     let system = out.string("Linux")?;
     let system = out.structure(system_info(system.rva))?;
     out.stream(kind::SYSTEM_INFO, system);
@@ -165,7 +166,13 @@ fn exception(reason: &Reason) -> MINIDUMP_EXCEPTION {
             exception_address: address.unwrap_or(0),
             ..MINIDUMP_EXCEPTION::default()
         },
-        Reason::Panic { .. } | Reason::Requested { .. } => MINIDUMP_EXCEPTION {
+        Reason::UncleanExit { signal: Some(signal), .. } => {
+            MINIDUMP_EXCEPTION { exception_code: signal.cast_unsigned(), ..MINIDUMP_EXCEPTION::default() }
+        }
+        Reason::Panic { .. }
+        | Reason::Requested { .. }
+        | Reason::Hang { .. }
+        | Reason::UncleanExit { signal: None, .. } => MINIDUMP_EXCEPTION {
             exception_code: ExceptionCodeLinux::DUMP_REQUESTED as u32,
             ..MINIDUMP_EXCEPTION::default()
         },

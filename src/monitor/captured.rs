@@ -22,6 +22,7 @@ use crate::dump::{
     linux_writer::{self, Limits, Taken},
 };
 use crate::error::{Error, Result};
+use crate::origin;
 use crate::pmodule::runner::{self, Ran, Session};
 use crate::pmodule::{Veto, plan};
 use crate::privacy::{Stage, Verdict};
@@ -61,6 +62,9 @@ pub(super) struct Meta {
     pub(super) thread: u32,
     pub(super) instruction: u64,
     pub(super) reason: Reason,
+    /// What an aborting process says.
+    #[serde(default)]
+    pub(super) found: origin::Found,
     pub(super) snapshot: Snapshot,
     pub(super) arguments: Option<Range<u64>>,
     /// For the scrubber, as [`Policy`](crate::scrub::Policy) has them.
@@ -72,6 +76,9 @@ pub(super) struct Meta {
     /// The frames, if they were wanted while the process stood still.
     #[serde(default)]
     pub(super) trace: Option<StackTrace>,
+    /// Texts in memory that pmodules want blanked: their copies go too.
+    #[serde(default)]
+    pub(super) blanked: Vec<String>,
     pub(super) notes: Vec<String>,
     pub(super) stages_ms: BTreeMap<String, f64>,
     pub(super) stages_bytes: BTreeMap<String, u64>,
@@ -79,8 +86,8 @@ pub(super) struct Meta {
 
 /// What became of a process that waits.
 pub(super) enum Capture {
-    /// Everything needed was copied.
-    Taken(Box<Captured>),
+    /// Everything needed was copied. The process, if it stands still even now.
+    Taken(Box<Captured>, Option<Box<Target>>),
     /// Consent does not allow it; nothing was looked at.
     Refused,
     /// Its memory may not be read.
@@ -116,13 +123,27 @@ pub(super) fn capture(
     (context.pid, context.tid) = (pid, thread);
     let reason = reason(&request.cause, &context.siginfo);
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
+    // What ends anyway may stand still until it is let go. Not with pmodules, for which this process forks later.
+    let dies = matches!(request.cause, Cause::Signal) && pmodules.registered.is_empty();
     // Before the process is looked at only if somebody wants to see it then.
     let early = session.inspects().then(|| blackbox.snapshot());
     let share = monitors_share(Duration::from_millis(config.deadline_ms));
     let until = runner::latest(request.monotonic_ns, time_to_read(0, share).unwrap_or_default());
-    let taken = take(pid, thread, context, writer, config, |target, limits| match &early {
-        Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
-        None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
+    let aborted = matches!(reason, Reason::Signal { number: libc::SIGABRT, .. });
+    let context = (!matches!(request.cause, Cause::Hang { .. })).then_some(context);
+    let mut found = origin::Found::default();
+    let taken = take(pid, thread, context, writer, config, |mut target, limits| {
+        if aborted {
+            found = origin(&target, blackbox);
+        }
+        match &early {
+            Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
+            None if dies => {
+                let taken = linux_writer::write_standing(&mut target, limits)?;
+                Ok(Inspected { taken, standing: Some(Box::new(target)), ..Inspected::default() })
+            }
+            None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
+        }
     });
     // The application has more to tell than the one frame that is known here: by a copy of it, or by its own record.
     let taken = match (taken, &request.cause) {
@@ -132,7 +153,7 @@ pub(super) fn capture(
         (Err(error), Cause::Signal | Cause::Panic { .. }) => return Err(error),
         (taken, _) => taken,
     };
-    let Inspected { taken, ran, trace } = taken.unwrap_or_else(|error| {
+    let Inspected { taken, ran, trace, blanked, standing } = taken.unwrap_or_else(|error| {
         let notes = vec![format!("{STEPPED_DOWN} to stack-trace: no dump: {error}")];
         Inspected { taken: Taken { notes, ..Taken::default() }, ..Inspected::default() }
     });
@@ -157,18 +178,20 @@ pub(super) fn capture(
         thread: thread.unsigned_abs(),
         instruction,
         reason,
+        found,
         snapshot,
         arguments: strings.as_ref().map(|s| s.addresses.clone()).or_else(|| procfs::arguments(pid)),
         argument_strings: text(strings.as_ref().map(|strings| &strings.arguments)),
         environment_strings: text(strings.as_ref().map(|strings| &strings.environment)),
         ran,
         trace,
+        blanked,
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Capture::Taken(Box::new(Captured { meta, dump, tables })))
+    Ok(Capture::Taken(Box::new(Captured { meta, dump, tables }), standing))
 }
 
 /// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by
@@ -176,7 +199,7 @@ pub(super) fn capture(
 fn take(
     pid: libc::pid_t,
     tid: libc::pid_t,
-    context: CrashContext,
+    context: Option<CrashContext>,
     writer: Writer,
     config: &ValidConfig,
     ours: impl FnOnce(Target, Limits) -> Result<Inspected>,
@@ -184,8 +207,10 @@ fn take(
     // Only a dump with memory in it has use for what stacks point to.
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
-    let request = target::Request::new(pid, tid, Some(context.clone()));
-    let stack = context.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64;
+    let request = target::Request::new(pid, tid, context.clone());
+    let stack = context
+        .as_ref()
+        .map_or(0, |context| context.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64);
     let ours = match writer {
         Writer::Ours => match Target::stop(request) {
             // What may not be read cannot be read by another writer either, which would try for long.
@@ -200,7 +225,7 @@ fn take(
         Ok(inspected) => Ok(inspected),
         Err(error) => {
             let notes = vec![format!("the dump is one of minidump-writer: {error}")];
-            let dump = dump::writer::write(dump::writer::Request::new(pid, tid, Some(context)))?;
+            let dump = dump::writer::write(dump::writer::Request::new(pid, tid, context))?;
             let mappings = procfs::mappings(pid).into_iter().filter(|m| m.readable && !m.device);
             let readable: Vec<Range<u64>> = mappings.map(|mapping| mapping.range).collect();
             let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
@@ -209,6 +234,12 @@ fn take(
             Ok(Inspected { taken: Taken { dump, notes, ..Taken::default() }, ..Inspected::default() })
         }
     }
+}
+
+/// What an aborting process says, with what it told in advance.
+fn origin(target: &Target, blackbox: &Blackbox) -> origin::Found {
+    let (exception_globals, refused_memory) = blackbox.places();
+    origin::read(target, origin::Hints { exception_globals, refused_memory })
 }
 
 /// Whether nothing of its memory can be read: neither a binary's head nor the stack, which may have overflowed.
@@ -223,14 +254,19 @@ fn out_of_reach() -> Error {
     Error::System { call: OUT_OF_REACH, source: std::io::Error::from_raw_os_error(libc::EPERM) }
 }
 
-fn text(bytes: Option<&Vec<u8>>) -> String {
+pub(super) fn text(bytes: Option<&Vec<u8>>) -> String {
     bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
 }
 
 impl Meta {
     /// Notes that a stage has ended.
     pub(super) fn stage(&mut self, name: &str) {
-        let elapsed = process::monotonic_ns().saturating_sub(self.monotonic_ns);
+        self.stage_at(name, process::monotonic_ns());
+    }
+
+    /// Notes when a stage has ended, in CLOCK_MONOTONIC.
+    pub(super) fn stage_at(&mut self, name: &str, ended_ns: u64) {
+        let elapsed = ended_ns.saturating_sub(self.monotonic_ns);
         self.stages_ms.insert(name.to_owned(), elapsed as f64 / 1e6);
     }
 
@@ -241,6 +277,31 @@ impl Meta {
 }
 
 impl Captured {
+    /// Of a process that is no more: what it noted, and no frames.
+    pub(super) fn of_the_dead(reason: Reason, blackbox: &Blackbox) -> Result<Self> {
+        let meta = Meta {
+            id: ReportId::random()?,
+            sequence: 0,
+            time_ms: process::unix_ms(),
+            monotonic_ns: process::monotonic_ns(),
+            thread: 0,
+            instruction: 0,
+            reason,
+            found: origin::Found::default(),
+            snapshot: blackbox.snapshot(),
+            arguments: None,
+            argument_strings: String::new(),
+            environment_strings: String::new(),
+            ran: Vec::new(),
+            trace: Some(StackTrace::default()),
+            blanked: Vec::new(),
+            notes: Vec::new(),
+            stages_ms: BTreeMap::new(),
+            stages_bytes: BTreeMap::new(),
+        };
+        Ok(Self { meta, dump: Vec::new(), tables: Vec::new() })
+    }
+
     /// A copy in anonymous memory, for another process to go on with.
     pub(super) fn bundle(&self) -> Result<OwnedFd> {
         let meta = serde_json::to_vec(&self.meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
@@ -281,6 +342,7 @@ fn reason(cause: &Cause, signal: &libc::signalfd_siginfo) -> Reason {
             Reason::Panic { message, location, thread }
         }
         Cause::Requested(reason) => Reason::Requested { reason: reason.clone() },
+        Cause::Hang { limit_ms } => Reason::Hang { limit_ms: *limit_ms },
     }
 }
 
@@ -292,3 +354,104 @@ fn tap(dump: &[u8]) {
 
 #[cfg(not(feature = "raw-tap"))]
 fn tap(_: &[u8]) {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::dump::Layout;
+
+    /// Both writers, each as the worker calls it, over a process that waits: the fallback's path is taken in no other way
+    /// unless a worker dies.
+    #[test]
+    fn both_writers() {
+        let config = Config::new("game", "1").validate().unwrap();
+        let mut child =
+            Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // When the line has come back it waits for the next one.
+        child.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        let pid = child.id().cast_signed();
+        let registers = {
+            let target = Target::stop(target::Request::new(pid, pid, None)).unwrap();
+            target.crashed().unwrap().registers.clone().unwrap()
+        };
+        let mut context = CrashContext::from_bytes(&vec![0; size_of::<CrashContext>()]).unwrap();
+        let words = &mut context.context.uc_mcontext.gregs;
+        words[libc::REG_RIP as usize] = registers.rip.cast_signed();
+        words[libc::REG_RSP as usize] = registers.rsp.cast_signed();
+        (context.siginfo.ssi_signo, context.siginfo.ssi_addr) = (11, 0x1230);
+        (context.pid, context.tid) = (pid, pid);
+
+        for writer in [Writer::Ours, Writer::Fallback] {
+            let fallback = matches!(writer, Writer::Fallback);
+            let ours = |target, limits| {
+                Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() })
+            };
+            let taken = take(pid, pid, Some(context.clone()), writer, &config, ours).unwrap().taken;
+            let Taken { dump, start_up: strings, tables, notes } = taken;
+            assert_eq!(notes.iter().any(|note| note.contains("minidump-writer")), fallback, "{notes:?}");
+            // The fallback leaves the strings of the start in the dump, for the scrubber to find there.
+            assert_eq!((strings.is_none(), tables.len()), (fallback, 0));
+            let layout = Layout::parse(&dump).unwrap();
+            let exception = layout.exception.as_ref().unwrap();
+            assert_eq!((exception.code, exception.address, exception.thread_id), (11, 0x1230, pid as u32));
+            let stack = &layout.threads[0].stack;
+            assert!(stack.addresses().contains(&registers.rsp));
+            assert!(layout.memory.len() > 2, "what the stack points to is in it");
+            let captured = Captured { dump: dump.clone(), tables: tables.clone(), meta: meta() };
+            let copy = crate::sys::memory::read_memfd(
+                std::os::fd::AsFd::as_fd(&captured.bundle().unwrap()),
+                1 << 30,
+            );
+            let copy = Captured::from_bundle(&copy.unwrap()).unwrap();
+            assert!(copy.dump == dump && copy.tables == tables && copy.meta.id == captured.meta.id);
+        }
+        // It lives.
+        child.stdin.as_mut().unwrap().write_all(b"y\n").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+    }
+
+    fn meta() -> Meta {
+        Meta {
+            id: ReportId([7; 16]),
+            sequence: 1,
+            time_ms: 2,
+            monotonic_ns: 3,
+            thread: 4,
+            instruction: 5,
+            reason: Reason::Requested { reason: String::new() },
+            snapshot: Snapshot::default(),
+            arguments: None,
+            argument_strings: String::new(),
+            environment_strings: String::new(),
+            found: origin::Found::default(),
+            ran: Vec::new(),
+            trace: None,
+            blanked: Vec::new(),
+            notes: Vec::new(),
+            stages_ms: BTreeMap::new(),
+            stages_bytes: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn bundles_that_are_cut_short() {
+        let table = UnwindTables { module: 1, bias: 2, index: (3, vec![4; 5]), frames: (6, vec![7; 8]) };
+        let whole = Captured { dump: vec![9; 10], tables: vec![table.clone()], meta: meta() };
+        let bytes =
+            crate::sys::memory::read_memfd(std::os::fd::AsFd::as_fd(&whole.bundle().unwrap()), 1 << 20)
+                .unwrap();
+        let back = Captured::from_bundle(&bytes).unwrap();
+        assert_eq!((&back.dump[..], &back.tables[..]), (&[9; 10][..], &[table][..]));
+        // All but the dump has a length.
+        for length in 0..bytes.len() - 10 {
+            assert!(Captured::from_bundle(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+}

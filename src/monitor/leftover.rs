@@ -14,6 +14,7 @@ use crate::dump::{binaries::FileBinaries, recorded};
 use crate::error::Result;
 use crate::minimal_record::read::{Record, text};
 use crate::minimal_record::{Event, LEN, Why};
+use crate::origin;
 use crate::pmodule::runner::{Ran, Session};
 use crate::privacy::{Stage, Verdict};
 use crate::report::{Reason, ReportId};
@@ -85,12 +86,14 @@ fn convert(
         thread: head.thread,
         instruction: head.pc,
         reason,
+        found: origin::Found::default(),
         snapshot: Snapshot::default(),
         arguments: None,
         argument_strings: String::new(),
         environment_strings: String::new(),
         ran,
         trace: None,
+        blanked: Vec::new(),
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

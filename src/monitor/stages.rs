@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::captured::{Captured, Meta};
 use super::outcome::{Effort, Outcome};
@@ -14,16 +15,22 @@ use crate::consent_record;
 use crate::dump::binaries::{FileBinaries, MemoryBinaries};
 use crate::dump::{self, Layout};
 use crate::error::{Error, Result};
-use crate::pmodule::plan;
 use crate::pmodule::runner::Session;
+use crate::pmodule::{self, plan};
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
-use crate::report::{Detail, Frame, Report, StackTrace, Thread, Trust};
+use crate::report::{Detail, Fingerprint, Frame, Reason, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
 use crate::spool::quota::Limits;
 use crate::spool::{Part, PartKind, container};
 use crate::sys::process;
+use crate::target::UnwindTables;
+
+/// Unwind sections that the rehearsal has read: the worker is the application's program, with most of its libraries.
+static BINARIES: Mutex<Option<FileBinaries>> = Mutex::new(None);
+/// An idle worker does not hold more of them, in bytes.
+const MOST_KEPT: usize = 2 << 20;
 
 /// How a note begins when a stage failed and the level of detail was lowered.
 pub(super) const STEPPED_DOWN: &str = "stepped down";
@@ -47,25 +54,48 @@ pub(super) fn complete(
     if ask(Stage::Spool, config, blackbox) == Verdict::Drop {
         return Ok(Outcome::RefusedByConsent);
     }
-    captured.meta.bytes("dump", captured.dump.len());
-    let (layout, trace) = unwind(&mut captured, effort);
-    captured.meta.stage("unwind");
-    let mut scrubbed = scrubbed(&mut captured, layout, trace, effort, &mut session, config);
-    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
-    match wishes::verdict(&mut session, report, &mut captured.meta, policy, receipt) {
-        Ruling::Go => {}
-        Ruling::StepDown(remark) => scrubbed.step_down(&mut captured, remark),
-        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
-    }
+    let finished = finish(&mut captured, effort, &mut session, config);
     drop(session);
+    match finished {
+        Finished::Report(report, receipt) => store(captured, &report, &receipt, blackbox, config),
+        Finished::Vetoed { pmodule, reason } => Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+}
+
+/// A report as it may leave; its dump, if its detail has one, is the captured one, scrubbed.
+pub(super) enum Finished {
+    /// With the receipt about all of it.
+    Report(Box<Report>, Receipt),
+    /// A pmodule does not want it.
+    Vetoed { pmodule: String, reason: String },
+}
+
+/// Unwinds, scrubs and asks for verdicts: what comes before a report is sealed.
+pub(super) fn finish(
+    captured: &mut Captured,
+    effort: Effort,
+    session: &mut Session<'_>,
+    config: &ValidConfig,
+) -> Finished {
+    captured.meta.bytes("dump", captured.dump.len());
+    let mut scrubbed = unwound_and_scrubbed(captured, effort, session, config);
+    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
+    match wishes::verdict(session, report, &mut captured.meta, policy, receipt) {
+        Ruling::Go => {}
+        Ruling::StepDown(remark) => scrubbed.step_down(captured, remark),
+        Ruling::Veto { pmodule, reason } => return Finished::Vetoed { pmodule, reason },
+    }
     let Scrubbed { mut report, receipt, .. } = scrubbed;
     captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
+        if let Err(error) = annotate(&mut captured.dump, &report) {
+            report.notes.push(format!("attributes are not in the dump: {error}"));
+        }
     }
     report.stages_ms = captured.meta.stages_ms.clone();
     report.stages_bytes = captured.meta.stages_bytes.clone();
-    store(captured, &report, &receipt, blackbox, config)
+    Finished::Report(Box::new(report), receipt)
 }
 
 /// Scrubs, seals and commits a report of which there is no more than `trace`. `adjust` may say otherwise than the
@@ -83,7 +113,9 @@ pub(super) fn complete_trace(
 ) -> Result<Outcome> {
     let mut receipt = Receipt::default();
     let policy = policy(&captured.meta, Detail::StackTrace, config);
-    let mut report = report(&captured.meta, Detail::StackTrace, trace, config);
+    let mut report = report(&captured.meta, Detail::StackTrace, config);
+    report.fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &trace);
+    report.stack_trace = trace;
     adjust(&mut report);
     scrub::report(&mut report, &policy, &mut receipt);
     let mut remarks = wishes::failures(&captured.meta.ran, &policy, &mut receipt);
@@ -97,26 +129,28 @@ pub(super) fn complete_trace(
     store(captured, &report, &receipt, blackbox, config)
 }
 
-/// The dump's structure, and the frames of all threads; at worst the one that the handler saw.
-fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrace) {
-    let layout = match effort {
-        Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
-        Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
-    };
-    if let Some(trace) = captured.meta.trace.take() {
-        return (layout, trace);
+/// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
+pub(super) fn rehearse(
+    mut captured: Captured,
+    config: &ValidConfig,
+    is_wanted: impl Fn() -> bool,
+) -> Result<()> {
+    let mut session = Session::new(&[], pmodule::Limits::default(), &[]);
+    let scrubbed = unwound_and_scrubbed(&mut captured, Effort::Full, &mut session, config);
+    let mut binaries = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if binaries.as_ref().is_some_and(|binaries| binaries.bytes() > MOST_KEPT) {
+        *binaries = None;
     }
-    let files = FileBinaries::new();
-    let binaries = MemoryBinaries::new(&captured.tables, &files);
-    let trace = match &layout {
-        Ok(layout) => dump::unwind::stack_trace(&captured.dump, layout, &binaries).map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let trace = trace.unwrap_or_else(|error| {
-        captured.meta.notes.push(format!("frames could not be unwound: {error}"));
-        registers_only(&captured.meta)
-    });
-    (layout, trace)
+    drop(binaries);
+    if is_wanted() {
+        return Ok(());
+    }
+    let Scrubbed { report, receipt, .. } = scrubbed;
+    let mut parts = parts(&report, &receipt)?;
+    parts.push(Part { kind: PartKind::Minidump, bytes: std::mem::take(&mut captured.dump) });
+    let sealed = container::seal(report.id, report.time_ms, &parts, &LocalKey::random()?);
+    parts.iter_mut().for_each(|part| part.bytes.zeroize());
+    sealed.map(drop)
 }
 
 /// A report whose texts are scrubbed.
@@ -140,38 +174,59 @@ impl Scrubbed {
     }
 }
 
-/// The report with all its texts scrubbed, and the dump scrubbed in place. A dump that cannot be scrubbed is not used:
-/// the report then says `StackTrace`.
-fn scrubbed(
+/// The report with the frames of all threads and with all its texts scrubbed, and the dump scrubbed in place. A dump that
+/// cannot be scrubbed is not used: the report then says `StackTrace`.
+fn unwound_and_scrubbed(
     captured: &mut Captured,
-    layout: Result<Layout>,
-    trace: StackTrace,
     effort: Effort,
     session: &mut Session<'_>,
     config: &ValidConfig,
 ) -> Scrubbed {
+    let layout = match effort {
+        Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
+        Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
+    };
     let plan = plan::plan(&captured.meta.ran);
-    let detail = plan.detail.map_or(config.detail, |allowed| allowed.min(config.detail));
-    if detail < config.detail {
+    // A process that is no more has no memory.
+    let gone = matches!(captured.meta.reason, Reason::UncleanExit { .. });
+    let most = if gone { Detail::StackTrace } else { config.detail };
+    let detail = plan.detail.map_or(most, |allowed| allowed.min(most));
+    if detail < most {
         captured.meta.notes.push(format!("a pmodule lowered the detail to {detail}"));
     }
     let mut policy = policy(&captured.meta, detail, config);
     let meta = &mut captured.meta;
-    wishes::add_to_policy(&mut policy, &plan, &captured.dump, layout.as_ref().ok(), &mut meta.notes);
-    let mut report = report(&captured.meta, detail, trace, config);
+    wishes::add_to_policy(&mut policy, &plan, &meta.blanked);
+    let mut report = report(&captured.meta, detail, config);
     wishes::add_to_report(&mut report, &plan);
     let (mut receipt, mut words) = (Receipt::default(), Receipt::default());
     let mut about_dump = 0;
     let remarks = wishes::failures(&captured.meta.ran, &policy, &mut words);
     let closed = wishes::stepped_down(&captured.meta.ran, &policy, &mut words);
-    let scrub_dump = |dump: &mut [u8], report: &mut Report| -> Result<(), Remark> {
-        if effort < Effort::Full {
+
+    let scrubs = closed.is_none() && detail > Detail::StackTrace && effort == Effort::Full;
+    let (trace, begun) = match &layout {
+        Ok(layout) => beside(captured, layout, |dump| {
+            scrubs.then(|| scrub_memory(dump, layout, &policy, &report, &mut receipt))
+        }),
+        Err(error) => (captured.meta.trace.take().ok_or_else(|| error.to_string()), None),
+    };
+    report.stack_trace = trace.unwrap_or_else(|error| {
+        let note = format!("frames could not be unwound: {error}");
+        captured.meta.notes.push(note.clone());
+        report.notes.push(note);
+        registers_only(&captured.meta)
+    });
+    report.origin = captured.meta.found.settle(&report.reason, &report.stack_trace);
+    let fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &report.stack_trace);
+    report.fingerprint = dump::fingerprint::refined(fingerprint, &plan.fingerprint);
+
+    let finish = |dump: &mut [u8], report: &mut Report| -> Result<(), Remark> {
+        let (layout, Some(engine)) = (layout?, begun) else {
             return Err(Error::malformed("minidump", "workers died over it").into());
-        }
-        let mut engine = scrub::Engine::new(&policy)?;
-        engine.learn(report);
-        let layout = layout?;
-        engine.dump(dump, &layout, &mut receipt)?;
+        };
+        let engine = engine?;
+        // These fork, so the other thread must have ended.
         wishes::scrub_hooks(session, dump, &layout, &policy, &mut receipt)?;
         about_dump = receipt.entries.len();
         engine.report(report, &mut receipt);
@@ -180,9 +235,7 @@ fn scrubbed(
     let result = match (closed, detail) {
         (Some(remark), _) => Err(remark),
         (None, Detail::StackTrace) => Ok(false),
-        (None, Detail::Pointers | Detail::Minidump) => {
-            scrub_dump(&mut captured.dump, &mut report).map(|()| true)
-        }
+        (None, Detail::Pointers | Detail::Minidump) => finish(&mut captured.dump, &mut report).map(|()| true),
     };
     match result {
         Ok(true) => {}
@@ -201,6 +254,68 @@ fn scrubbed(
     remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
     receipt.entries.extend(words.entries);
     Scrubbed { report, receipt, about_dump, policy }
+}
+
+/// Looks for the frames of all threads in a copy of the dump, on a thread of its own, while `scrub` works on the dump. That
+/// thread has ended when this returns.
+fn beside<T>(
+    captured: &mut Captured,
+    layout: &Layout,
+    scrub: impl FnOnce(&mut [u8]) -> T,
+) -> (std::result::Result<StackTrace, String>, T) {
+    if let Some(known) = captured.meta.trace.take() {
+        captured.meta.stage("unwind");
+        return (Ok(known), scrub(&mut captured.dump));
+    }
+    let unscrubbed = Zeroizing::new(captured.dump.clone());
+    let tables = &captured.tables;
+    let unwind = || {
+        let trace = frames(&unscrubbed, layout, tables);
+        (trace.map_err(|error| error.to_string()), process::monotonic_ns())
+    };
+    let (trace, ended_ns, scrubbed) = std::thread::scope(|scope| {
+        let unwinding = std::thread::Builder::new().name("cenotaph".to_owned()).spawn_scoped(scope, unwind);
+        let scrubbed = scrub(&mut captured.dump);
+        let (trace, ended_ns) = match unwinding {
+            // A panic counts as if it had been here: the process ends by it, and another worker does less.
+            Ok(unwinding) => unwinding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // No thread to be had.
+            Err(_) => unwind(),
+        };
+        (trace, ended_ns, scrubbed)
+    });
+    captured.meta.stage_at("unwind", ended_ns);
+    (trace, scrubbed)
+}
+
+/// The frames of all threads.
+pub(super) fn frames(dump: &[u8], layout: &Layout, tables: &[UnwindTables]) -> Result<StackTrace> {
+    let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
+    dump::unwind::stack_trace(dump, layout, &binaries)
+}
+
+/// Scrubs the dump in place; what was learnt from it is in the engine.
+fn scrub_memory(
+    dump: &mut [u8],
+    layout: &Layout,
+    policy: &scrub::Policy,
+    report: &Report,
+    receipt: &mut Receipt,
+) -> Result<scrub::Engine> {
+    let mut engine = scrub::Engine::new(policy)?;
+    engine.learn(report);
+    engine.dump(dump, layout, receipt)?;
+    Ok(engine)
+}
+
+/// Puts the report's attributes, which are scrubbed, into a dump that is, where Crashpad's readers look.
+fn annotate(dump: &mut Vec<u8>, report: &Report) -> Result<()> {
+    let layout = Layout::parse(dump)?;
+    let attributes: Vec<_> =
+        report.attributes.iter().map(|attribute| (&attribute.key[..], attribute.value.to_string())).collect();
+    let annotations: Vec<_> = attributes.iter().map(|(key, value)| (*key, &value[..])).collect();
+    dump::crashpad_info::append(dump, &layout, report.id.0, &annotations)
 }
 
 /// Seals the parts and commits them, if consent still allows it.
@@ -282,7 +397,8 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
     }
 }
 
-fn report(meta: &Meta, detail: Detail, stack_trace: StackTrace, config: &ValidConfig) -> Report {
+/// Without the frames, and what follows from them.
+fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
     let mut breadcrumbs = meta.snapshot.breadcrumbs.clone();
     if config.audience == Audience::ChildDirected {
         // The application side stores none; this holds even if its memory was overwritten.
@@ -294,15 +410,17 @@ fn report(meta: &Meta, detail: Detail, stack_trace: StackTrace, config: &ValidCo
         application: config.application.clone(),
         version: config.version.clone(),
         environment: config.environment.clone(),
+        origin: meta.found.presumed(),
         reason: meta.reason.clone(),
         detail,
         attributes: meta.snapshot.attributes.clone(),
         breadcrumbs,
-        fingerprint: dump::fingerprint::fingerprint(meta.reason.name(), &stack_trace),
-        stack_trace,
+        fingerprint: Fingerprint::default(),
+        stack_trace: StackTrace { modules: Vec::new(), threads: Vec::new() },
         device_id: device_id(meta, config),
         annotations: Vec::new(),
         classifiers: Vec::new(),
+        repeats: Vec::new(),
         notes: meta.notes.clone(),
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
@@ -326,13 +444,12 @@ fn device_id(meta: &Meta, config: &ValidConfig) -> Option<String> {
 fn parts(report: &Report, receipt: &Receipt) -> Result<Vec<Part>> {
     let json =
         |value: serde_json::Result<Vec<u8>>| value.map_err(|e| Error::malformed("report", e.to_string()));
+    let mut stack_trace = dump::synthetic::write(&report.stack_trace, &report.reason, report.time_ms)?;
+    annotate(&mut stack_trace, report)?;
     Ok(vec![
         Part { kind: PartKind::Report, bytes: json(serde_json::to_vec(report))? },
         Part { kind: PartKind::Receipt, bytes: json(serde_json::to_vec(receipt))? },
-        Part {
-            kind: PartKind::StackTrace,
-            bytes: dump::synthetic::write(&report.stack_trace, &report.reason, report.time_ms)?,
-        },
+        Part { kind: PartKind::StackTrace, bytes: stack_trace },
     ])
 }
 

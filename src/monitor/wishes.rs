@@ -1,7 +1,7 @@
 //! What pmodules want, put into effect on a report; what failed of them, put into words.
 #![forbid(unsafe_code)]
 
-use crate::dump::{self, Layout};
+use crate::dump::Layout;
 use crate::error::{Error, Result};
 use crate::pmodule::plan::{self, Plan};
 use crate::pmodule::runner::{Ran, Session, Why};
@@ -52,22 +52,15 @@ impl Remark {
     }
 }
 
-/// Annotations, attributes, classifiers, fingerprint.
+/// Annotations, attributes, classifiers.
 pub(super) fn add_to_report(report: &mut Report, plan: &Plan) {
     report.annotations.extend(plan.annotations.iter().cloned());
     report.classifiers.extend(plan.classifiers.iter().cloned());
     plan::set_attributes(&mut report.attributes, plan.attributes.clone());
-    report.fingerprint = dump::fingerprint::refined(report.fingerprint, &plan.fingerprint);
 }
 
-/// What is to be blanked, and the values whose copies are to go with it.
-pub(super) fn add_to_policy(
-    policy: &mut Policy,
-    plan: &Plan,
-    dump: &[u8],
-    layout: Option<&Layout>,
-    notes: &mut Vec<String>,
-) {
+/// What is to be blanked, and the values whose copies are to go with it: `blanked` are texts in that memory.
+pub(super) fn add_to_policy(policy: &mut Policy, plan: &Plan, blanked: &[String]) {
     let memory = plan.memory.iter().map(|(pmodule, range)| (pmodule, Wish::Memory(range.clone())));
     let registers = plan.registers.iter().map(|(pmodule, thread, register)| {
         (pmodule, Wish::Register { thread: thread.unsigned_abs(), register: register.clone() })
@@ -79,14 +72,7 @@ pub(super) fn add_to_policy(
             _ => policy.wishes.push((rule, vec![wish])),
         }
     }
-    if let Some(layout) = layout {
-        let all: Vec<Wish> = policy.wishes.iter().flat_map(|(_, wishes)| wishes).cloned().collect();
-        let (values, complete) = scrub::texts_in(dump, layout, &all);
-        policy.known.extend(values);
-        if !complete {
-            notes.push("not all copies of memory that pmodules blanked were sought: too many texts".into());
-        }
-    }
+    policy.known.extend_from_slice(blanked);
     let values = plan::start_up_values(plan, &policy.argument_strings, &policy.environment_strings);
     policy.known.extend(values.iter().flat_map(|value| parts(value)));
     policy.known.sort();
@@ -245,16 +231,16 @@ mod tests {
             ..Plan::default()
         };
         let mut policy = Policy { environment_strings: "TOKEN=abc\0".into(), ..Policy::default() };
-        add_to_policy(&mut policy, &plan, &[], None, &mut Vec::new());
+        add_to_policy(&mut policy, &plan, &["field".to_owned()]);
         let rules: Vec<_> =
             policy.wishes.iter().map(|(rule, wishes)| (rule.as_str(), wishes.len())).collect();
         assert_eq!(rules, [("pmodule:a", 2), ("pmodule:b", 2)]);
-        assert_eq!(policy.known, ["abc"]);
+        assert_eq!(policy.known, ["abc", "field"]);
     }
 
     #[test]
     fn every_register_that_may_be_named_can_be_blanked() {
-        let thread = dump::layout::ThreadEntry { id: 1, context: 0..1232, stack: Default::default() };
+        let thread = crate::dump::layout::ThreadEntry { id: 1, context: 0..1232, stack: Default::default() };
         let layout = Layout { processor: 9, threads: vec![thread], ..Layout::default() };
         for register in crate::pmodule::REGISTERS {
             let mut dump = vec![1; 1232];

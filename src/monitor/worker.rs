@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use super::captured::{self, Capture, Captured, Writer};
 use super::job::{self, Job};
@@ -9,6 +10,7 @@ use super::leftover;
 use super::log::Log;
 use super::outcome::{Effort, Outcome};
 use super::pmodules::Pmodules;
+use super::rehearsal::rehearse;
 use super::stages;
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
@@ -21,9 +23,13 @@ use crate::spool::records;
 use crate::sys::memory::read_memfd;
 use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
+use crate::target;
 
 /// Larger bundles are not ours: a dump may have 1 GiB of stacks, no more.
 const MAX_BUNDLE: u64 = 1 << 30;
+
+/// How long a worker waits for a job before it rehearses.
+const REHEARSAL_AFTER: Duration = Duration::from_millis(20);
 
 /// A worker as the supervisor sees it.
 pub(super) struct Handle {
@@ -33,15 +39,20 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Forks a worker that waits for its job.
-    pub(super) fn start(config: &ValidConfig, pmodules: &Pmodules) -> Result<Self> {
+    /// Forks a worker that waits for its job; `ahead` of it, so that it has time to rehearse.
+    pub(super) fn start(
+        config: &ValidConfig,
+        pmodules: &Pmodules,
+        blackbox: &Blackbox,
+        ahead: bool,
+    ) -> Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         match process::fork()? {
             Forked::Parent(pid, pidfd) => Ok(Self { socket: ours, pid, pidfd }),
             Forked::Child => {
                 // Holding any other descriptor would hide the supervisor's death, and others' ends, from someone.
                 process::close_all_but(theirs.as_raw());
-                let code = run(&theirs, config, pmodules);
+                let code = run(&theirs, config, pmodules, blackbox, ahead);
                 process::exit_now(code)
             }
         }
@@ -56,17 +67,32 @@ impl Drop for Handle {
     }
 }
 
-fn run(supervisor: &Socket, config: &ValidConfig, pmodules: &Pmodules) -> i32 {
+fn run(
+    supervisor: &Socket,
+    config: &ValidConfig,
+    pmodules: &Pmodules,
+    blackbox: &Blackbox,
+    ahead: bool,
+) -> i32 {
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
+    // Not at once: an application has better use for the processor while it starts, and many end soon.
+    if ahead && !supervisor.is_readable(REHEARSAL_AFTER) {
+        let _ = rehearse(config, blackbox, || supervisor.is_readable(Duration::ZERO));
+    }
     let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
     let log = Log::new(config.log.clone());
     let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log);
     log.line("worker", &outcome);
+    // For the next dump. The application has its answers; a supervisor that has its own ends this worker.
+    match target::known_modules::learn() {
+        0 => {}
+        learnt => log.event("worker", "modules-learnt", learnt),
+    }
     if !job::send_done(supervisor, &outcome) {
         // The supervisor died meanwhile: what it would do now falls to us.
         if let Some(blackbox) = &blackbox {
-            super::supervisor::count(blackbox, &outcome);
+            outcome.count(blackbox);
             #[cfg(feature = "upload")]
             if matches!(outcome, Outcome::Spooled { .. }) && !config.destinations.is_empty() {
                 let _ = super::launch::launch_uploader(config, blackbox, &serde_json::Value::Null);
@@ -147,8 +173,8 @@ fn capture(
     let sequence = request.sequence;
     let mut session = session(pmodules, &[]);
     let captured = captured::capture(&request, pid, writer, blackbox, pmodules, &mut session, config);
-    let captured = match captured {
-        Ok(Capture::Taken(captured)) => *captured,
+    let (captured, standing) = match captured {
+        Ok(Capture::Taken(captured, standing)) => (*captured, standing),
         Ok(Capture::Refused) => {
             answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));
             return Outcome::RefusedByConsent;
@@ -171,6 +197,11 @@ fn capture(
         log.event("worker", "bundle-failed", error);
     }
     answer(client, AnswerKind::Released, sequence, captured.meta.id);
+    match standing {
+        Some(target) => target.release_crashed_first(),
+        // It may have woken on this very processor, which is ours until the scheduler looks again.
+        None => std::thread::yield_now(),
+    }
     complete(captured, Effort::Full, session, Some(client), blackbox, config)
 }
 

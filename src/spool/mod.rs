@@ -11,6 +11,7 @@ mod name;
 pub mod quota;
 pub(crate) mod records;
 mod seal;
+mod unfinished;
 
 pub use claim::Claim;
 pub use file::{Committed, Item, Spool, State, Tally};

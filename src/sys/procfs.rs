@@ -81,6 +81,13 @@ pub(crate) fn own_binaries() -> Vec<std::path::PathBuf> {
     executable.map(|path| std::path::PathBuf::from(std::ffi::OsStr::from_bytes(path))).collect()
 }
 
+/// Whether a process stands still by job control or under a tracer (state `T` or `t` of `/proc/PID/stat`).
+pub(crate) fn is_stopped(pid: libc::pid_t) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rfind(')').and_then(|end| stat.get(end + 1..)?.trim_start().chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
 /// How many threads this process has.
 pub(crate) fn own_threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
@@ -98,6 +105,22 @@ mod tests {
         assert_eq!(parse_strings("17 (x"), None);
         assert_eq!(parse_strings(&stat.replace(" 48 ", " 0 ")), None, "hidden");
         assert!(arguments(std::process::id() as libc::pid_t).is_some());
+    }
+
+    #[test]
+    fn tells_who_stands_still() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as libc::pid_t;
+        assert!(!is_stopped(pid) && !is_stopped(libc::pid_t::MAX));
+
+        std::process::Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !is_stopped(pid) {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

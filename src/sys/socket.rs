@@ -204,6 +204,11 @@ impl Socket {
         Ok(Received::Message(Message { bytes, fds, pid }))
     }
 
+    /// Whether there is a message, or the peer is gone, within `wait`. Errors count as one: the next call tells them.
+    pub(crate) fn is_readable(&self, wait: Duration) -> bool {
+        poll_readable(self.0.as_fd(), wait).unwrap_or(true)
+    }
+
     /// Whether the peer is gone.
     pub(crate) fn is_at_end(&self) -> bool {
         let mut polled = libc::pollfd { fd: self.0.as_raw_fd(), events: 0, revents: 0 };

@@ -75,9 +75,10 @@ fn others(pid: i32, crashed: i32) -> Vec<Thread> {
     }
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let ids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let thread =
-        |id| Thread { id, name: super::name(pid, id), registers: None, signal: None, control_block: None };
-    ids.filter(|id| *id != crashed).take(MOST_THREADS).map(thread).collect()
+    let ids: Vec<i32> = ids.filter(|id| *id != crashed).take(MOST_THREADS).collect();
+    let names = super::names::read(pid, &ids);
+    let thread = |(id, name)| Thread { id, name, registers: None, signal: None, control_block: None };
+    ids.into_iter().zip(names).map(thread).collect()
 }
 
 /// The other end of the socket.

@@ -6,6 +6,7 @@
 
 mod context;
 mod layout;
+mod maps_text;
 mod stacks;
 mod system;
 mod taking;
@@ -15,9 +16,9 @@ use std::ops::Range;
 use zeroize::Zeroize;
 
 pub use stacks::END;
-pub use taking::{Piece, Taking};
+pub use taking::{EXTRA, Piece, Taking};
 
-use super::indirect::{self, Pointers};
+use super::indirect::{self, OWN, Pointers};
 use crate::error::Result;
 use crate::target::{Module, StartUp, Target, UnwindTables, find};
 
@@ -29,7 +30,8 @@ const MOST_START_UP: u64 = 1 << 20;
 /// How much may go into a dump, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Memory that registers and live stacks point to.
+    /// Memory that registers and live stacks point to; the first [`OWN`] of it only what those of the thread that
+    /// crashed point to.
     pub indirect: u64,
     /// All of it. Where it is tight, memory that is pointed to gets what the stacks leave, then stacks are cut: first
     /// the outer ends of long ones, then those of threads that did not crash, to 16, 4 and 1 KiB and to nothing, last
@@ -39,7 +41,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { indirect: 512 << 10, total: 32 << 20 }
+        Self { indirect: OWN, total: 32 << 20 }
     }
 }
 
@@ -92,6 +94,19 @@ pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
     Ok(Taken { dump: dump?, start_up, tables, notes })
 }
 
+/// As [`write`], but leaves the target as it is: hundreds of threads that go on would take the processor from who makes the
+/// dump, while the one that crashed waits for it.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_standing(target: &mut Target, limits: Limits) -> Result<Taken> {
+    let (memory, start_up) = read(target, limits);
+    let tables = target.unwind_tables();
+    let dump = layout::lay_out(target, &memory, system::get());
+    let notes = std::mem::take(&mut target.notes);
+    Ok(Taken { dump: dump?, start_up, tables, notes })
+}
+
 /// The memory that goes into the dump.
 #[derive(Debug, Default)]
 struct Memory {
@@ -104,6 +119,21 @@ struct Memory {
 impl Memory {
     fn all(&self) -> impl Iterator<Item = &(u64, Vec<u8>)> {
         self.stacks.iter().chain(&self.others).filter(|(_, bytes)| !bytes.is_empty())
+    }
+
+    /// Takes off the stacks' outer ends what belongs to no frame, where they were read that far.
+    fn cut(&mut self, target: &Target, to_the_end: &[bool]) {
+        let code: Vec<_> =
+            target.maps.iter().filter(|map| map.executable).map(|map| map.range.clone()).collect();
+        let stacks = self.stacks.iter_mut().zip(to_the_end).zip(&target.threads);
+        for (((_, bytes), _), thread) in stacks.filter(|((_, to_the_end), _)| **to_the_end) {
+            let length = match thread.id == target.tid {
+                // Its own variables, which lie there too, are worth their bytes.
+                true => stacks::without_zeros(bytes),
+                false => stacks::frames_end(bytes, &code),
+            };
+            bytes.truncate(length);
+        }
     }
 
     fn len(&self) -> usize {
@@ -126,6 +156,7 @@ fn read(target: &mut Target, limits: Limits) -> (Memory, Option<Strings>) {
     let mut stacks = stacks::of(&threads, &target.maps, ceiling(target));
     target.notes.extend(stacks::fit(&mut stacks, crashed, room));
 
+    let to_the_end: Vec<_> = stacks.iter().map(|stack| stack.far.is_empty()).collect();
     let near = stacks.iter().map(|stack| stack.near.clone());
     let far = stacks.iter().map(|stack| stack.far.clone()).filter(|range| !range.is_empty());
     let mut wanted: Vec<_> = near.collect();
@@ -145,6 +176,7 @@ fn read(target: &mut Target, limits: Limits) -> (Memory, Option<Strings>) {
     let mut stacks: Vec<_> = wanted.iter().map(|range| range.start).zip(bytes).collect();
     let others = stacks.split_off(threads);
     let mut memory = Memory { stacks, others };
+    memory.cut(target, &to_the_end);
     let left = room.saturating_sub(memory.len() as u64).min(limits.indirect);
     let pointed_to = pointed_to(target, &memory, left);
     let bytes = target.memory().read_ranges(&pointed_to);

@@ -18,6 +18,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::{env, fs};
 
+use cenotaph::WatchedAllocator;
 use options::{Options, Usage};
 use payload::Payload;
 use plant::Entry;
@@ -25,7 +26,8 @@ use sdk::Session;
 use ways::Way;
 
 #[global_allocator]
-static ALLOCATOR: wipe::WipingAllocator = wipe::WipingAllocator::new();
+static ALLOCATOR: WatchedAllocator<wipe::WipingAllocator> =
+    WatchedAllocator::new(wipe::WipingAllocator::new());
 
 /// Why the victim did not die as asked.
 enum Failure {
@@ -55,7 +57,7 @@ fn run() -> Result<ExitCode, Failure> {
     };
     // What `set_up` left in its dead frames. From here on the values lie only where they were planted.
     wipe::leftovers();
-    ALLOCATOR.stop();
+    ALLOCATOR.inner().stop();
     let ending = ways::go(way, payload, &mut || match way {
         Way::Capture => {
             if let Some(id) = sdk::report("capture", session.capture()) {
@@ -92,6 +94,7 @@ fn set_up() -> Result<Option<Setup>, Failure> {
         reexec::execute(&entries).map(|never| match never {})?;
     }
     state::fill();
+    ways::before_install(options.way)?;
     let session = Session::start(&options);
     workload::fill_heap(options.heap_mib);
     let mut payload = Payload::plant(&entries, &session)?;

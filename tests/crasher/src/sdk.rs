@@ -71,6 +71,11 @@ impl Session {
         client::capture(CAPTURE_REASON).map(|id| id.to_string()).map_err(text)
     }
 
+    /// How many reports pmodules did not want.
+    pub(crate) fn vetoed(&self) -> Result<u64, String> {
+        self.installed().map(|guard| guard.status().vetoed)
+    }
+
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), String> {
         self.installed()?.flush(limit).map_err(text)
     }
@@ -103,7 +108,9 @@ fn configuration(options: &Options) -> Config {
     let mut config = Config::new("crasher", env!("CARGO_PKG_VERSION"))
         .consent(options.policy)
         .audience(options.audience)
-        .release_at(options.release_at);
+        .release_at(options.release_at)
+        // More than by default: what was planted for any thread is to be in the raw dump.
+        .indirect_budget(1 << 20);
     if let Some(spool) = &options.spool {
         config = config.spool(spool);
     }
