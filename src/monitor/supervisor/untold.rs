@@ -39,7 +39,10 @@ impl Supervisor {
         (self.client.crash, self.client.control) = (None, None);
         self.delivery.application_gone();
         self.life.ended(&ended, self.may_store());
-        if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
+        if records::is_one_of(&self.config.spool, self.application.pid()) {
+            // It got to write about its end itself, which tells more than how it looked from here.
+            self.look_for_leftovers();
+        } else if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
             let reason = Reason::UncleanExit { signal, evidence, oom_kills };
             self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
             self.epitaph(Captured::of_the_dead(reason, self.blackbox.snapshot()));
