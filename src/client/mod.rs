@@ -120,7 +120,8 @@ pub enum Monitor {
     RefusedThreads,
     /// The [helper](Config::helper) is of another version than this library, and gave up. A crash now is not reported.
     OtherVersion,
-    /// It ended. A crash now is not reported.
+    /// It ended. A crash now starts another one or, if that cannot be, leaves a minimal record for the next start to report;
+    /// a panic leaves a record.
     Gone,
 }
 
@@ -176,6 +177,8 @@ impl Config {
             deadline_ns: config.deadline_ms.saturating_mul(1_000_000),
             until_spooled: config.release_at == ReleaseAt::Spooled,
             no_core: config.audience == Audience::ChildDirected && !config.keep_core,
+            signals: signal_bits(&config.signals),
+            chain_first: config.chain_first,
             last_words: last_words::constants(&config)?,
         })?;
         static AT_EXIT: Once = Once::new();
@@ -377,6 +380,12 @@ pub fn protect_thread() -> Result<()> {
 /// [`Error::NotInstalled`].
 pub fn consent() -> Result<ConsentHandle> {
     Ok(ConsentHandle::new(client()?))
+}
+
+/// Bits of the handlers' own table.
+fn signal_bits(signals: &[i32]) -> u32 {
+    let all = handlers::ALL_SIGNALS.iter().enumerate();
+    all.filter(|(_, signal)| signals.contains(signal)).map(|(index, _)| 1 << index).sum()
 }
 
 /// The directory itself if it is there, else the nearest one above it, must allow making files.

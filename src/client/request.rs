@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Client, await_answer, client, monitor_gone};
 use crate::blackbox::End;
-use crate::capture::{self as handlers, allow_monitor, context, record_panic};
+use crate::capture::{self as handlers, allow_monitor, context, record_panic, while_readable};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
 use crate::minimal_record::{TEXT, Why, fixed};
@@ -69,6 +69,14 @@ fn place(cause: &Cause) -> [u8; TEXT] {
 }
 
 fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause) -> Result<ReportId> {
+    while_readable(|| request_readable(client, context, cause))
+}
+
+fn request_readable(
+    client: &Client,
+    context: crash_context::CrashContext,
+    cause: &Cause,
+) -> Result<ReportId> {
     let sequence = client.next_sequence();
     let until = Instant::now() + Duration::from_millis(client.config.deadline_ms);
     let message = protocol::capture_request(sequence, monotonic_ns(), context, cause);

@@ -135,14 +135,13 @@ pub(super) fn capture(
     let aborted = matches!(reason, Reason::Signal { number: libc::SIGABRT, .. });
     let context = (!matches!(request.cause, Cause::Hang { .. })).then_some(context);
     let mut found = origin::Found::default();
-    let taken = take(pid, thread, context, writer, config, |target, limits| {
+    let taken = take(pid, thread, context, writer, config, |mut target, limits| {
         if aborted {
             found = origin(&target, blackbox);
         }
         match &early {
             Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
             None if dies => {
-                let mut target = target;
                 let taken = linux_writer::write_standing(&mut target, limits)?;
                 Ok(Inspected { taken, standing: Some(Box::new(target)), ..Inspected::default() })
             }

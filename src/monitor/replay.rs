@@ -13,6 +13,7 @@ use crate::capture::context::is_fault;
 use crate::config::Config;
 use crate::dump::linux_writer::{self, Taken};
 use crate::error::Result;
+use crate::origin;
 use crate::pmodule::measure::{Cost, Meter};
 use crate::pmodule::runner::{Ran, Session};
 use crate::pmodule::{Limits, Registered, plan};
@@ -92,7 +93,7 @@ pub fn replay(mut core: Target, pmodule: &Registered, limits: Limits) -> Result<
         thread: thread.unsigned_abs(),
         instruction,
         reason,
-        found: crate::origin::Found::default(),
+        found: origin::Found::default(),
         snapshot,
         arguments: start_up.as_ref().map(|strings| strings.addresses.clone()),
         argument_strings: text(start_up.as_ref().map(|strings| &strings.arguments)),
