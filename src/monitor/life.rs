@@ -24,7 +24,7 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Of an application that begins, unless this is not its `first` monitor. `allowed`: consent lets us store.
+    /// Of an application that begins, unless this is not its `first` monitor. `allowed`: consent lets us note it.
     pub(super) fn begin(
         config: &ValidConfig,
         log: Log,
@@ -76,7 +76,7 @@ impl Life {
         }
     }
 
-    /// The application has ended. `allowed`: consent lets us store.
+    /// The application has ended. `allowed`: consent lets us note it.
     pub(super) fn ended(&mut self, ended: &Ended, allowed: bool) {
         let at_start = Instant::now() < self.window_ends;
         match ended {

@@ -103,7 +103,7 @@ pub(super) fn run(start: Start) -> i32 {
         let why = absent.result.as_ref().err().map_or("", |why| &why.text);
         log.event("supervisor", "pmodule-absent", format!("{}: {why}", absent.pmodule));
     }
-    let allowed = stages::ask(Stage::Spool, &start.config, &start.blackbox) == Verdict::Proceed;
+    let allowed = stages::ask(Stage::Upload, &start.config, &start.blackbox) == Verdict::Proceed;
     // A monitor that the dying application starts is not the first.
     let first = start.blackbox.monitor_state() != MonitorState::Ready;
     if let Err(error) = target::known_modules::share() {
@@ -247,7 +247,7 @@ impl Supervisor {
             }
             Ok(ClientMessage::ConsentChanged) => {
                 self.delivery.consent_changed(&self.blackbox);
-                self.life.consent_changed(self.may_store());
+                self.life.consent_changed(self.may_note());
             }
             Ok(ClientMessage::Hello(_)) => self.end_client("a second hello"),
             Err(error) => self.end_client(error),

@@ -239,6 +239,8 @@ fn hostile_records_are_refused_and_removed() {
     let path = records(&scene).remove(0);
     let whole = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
+    // Without its record the session would be one that nobody ended.
+    fs::remove_dir_all(scene.spool().join("sessions")).unwrap();
     let folder = scene.spool().join("last-words");
     let mut damaged = whole.clone();
     damaged[1000] ^= 1;
