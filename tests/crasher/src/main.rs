@@ -1,13 +1,19 @@
 //! A victim: dies in the way that the command line names, with values planted where a crash report might pick them up.
 
 mod chain;
+mod chained;
 mod control;
+mod lockdown;
 mod masked;
+mod matrix;
+mod monitor_state;
 mod options;
 mod payload;
 mod plant;
+mod processes;
 mod reexec;
 mod sdk;
+mod sentinel;
 mod ways;
 mod wipe;
 mod workload;
@@ -33,6 +39,15 @@ enum Failure {
 
 fn main() -> ExitCode {
     sdk::monitor_entry();
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    if let Some((command, rest)) = arguments.split_first() {
+        if command == matrix::COMMAND {
+            return matrix::run(rest);
+        }
+        if command == sentinel::COMMAND {
+            return sentinel::run(rest);
+        }
+    }
     match run() {
         Ok(code) => code,
         Err(Failure::Usage(Usage(reason))) => {
@@ -47,13 +62,19 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Failure> {
-    let Setup { way, wait_delivery, session, payload } = match set_up()? {
+    let Setup { way, wait_delivery, monitor_state, announce, session, payload } = match set_up()? {
         Some(setup) => setup,
         None => return Ok(ExitCode::SUCCESS),
     };
     // What `set_up` left in its dead frames. From here on the values lie only where they were planted.
     wipe::leftovers();
     ALLOCATOR.stop();
+    if let Some(state) = monitor_state {
+        monitor_state::reach(state)?;
+    }
+    if announce {
+        control::say(format_args!("dying {}", processes::now_ns()));
+    }
     let ending = ways::go(way, payload, &mut || match way {
         Way::Capture => {
             if let Some(id) = sdk::report("capture", session.capture()) {
@@ -72,6 +93,8 @@ fn run() -> Result<ExitCode, Failure> {
 struct Setup {
     way: Way,
     wait_delivery: Option<std::time::Duration>,
+    monitor_state: Option<monitor_state::State>,
+    announce: bool,
     session: Session,
     payload: &'static Payload,
 }
@@ -88,6 +111,9 @@ fn set_up() -> Result<Option<Setup>, Failure> {
     let entries = read_plant(&options)?;
     if reexec::is_needed(&entries) && !options.re_executed {
         reexec::execute(&entries).map(|never| match never {})?;
+    }
+    if options.chained_handler {
+        chained::install()?;
     }
     let session = Session::start(&options);
     workload::fill_heap(options.heap_mib);
@@ -107,6 +133,8 @@ fn set_up() -> Result<Option<Setup>, Failure> {
     Ok(Some(Setup {
         way: options.way,
         wait_delivery: options.wait_delivery,
+        monitor_state: options.monitor_state,
+        announce: options.announce,
         session,
         payload: Box::leak(Box::new(payload)),
     }))

@@ -8,6 +8,8 @@ use cenotaph::privacy::{Audience, ConsentPolicy};
 use cenotaph::{Destination, ReleaseAt};
 use lexopt::prelude::{Long, Short, Value};
 
+use crate::lockdown::Lockdown;
+use crate::monitor_state::State;
 use crate::reexec;
 use crate::ways::Way;
 
@@ -35,6 +37,16 @@ or `error ...`: grant, deny, withdraw, capture, flush MS, die WAY, exit (or the 
   --heap-mib N               heap in blocks of 100 KiB, every page touched; default 0
   --plant FILE               values and their places, see src/plant.rs
   --no-sdk                   die without Cenotaph
+  --monitor-state STATE      of the monitor at the death: alive, killed, stopped, none (killed, and execve
+                             refused), or, for the worker while it is attached: stopped-attached,
+                             killed-attached; says `state reached` or `state missed`. The monitor is known by
+                             its arguments, which are the victim's: give each victim a spool of its own
+  --lockdown WHAT            what keeps others from looking into the victim: yama1 yama2 yama3 nnp
+                             seccomp-ptrace seccomp-vmread seccomp-kill pidns pid1 cgroup-kill uid nodump traced
+  --announce                 say `dying NANOSECONDS` (CLOCK_MONOTONIC) on standard output before it dies
+  --chained-handler          a handler from before Cenotaph that says `siginfo SIGNAL CODE ADDRESS`
+
+`crasher matrix --help`: all of these ways, in all of these states, many times.
 
 exit code: of the way to die; 2 for a usage error, 1 if it cannot die as asked
 ";
@@ -77,6 +89,10 @@ pub(crate) struct Options {
     pub(crate) heap_mib: usize,
     pub(crate) plant: Option<PathBuf>,
     pub(crate) sdk: bool,
+    pub(crate) monitor_state: Option<State>,
+    pub(crate) lockdown: Option<Lockdown>,
+    pub(crate) announce: bool,
+    pub(crate) chained_handler: bool,
     pub(crate) re_executed: bool,
     pub(crate) help: bool,
 }
@@ -103,6 +119,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         heap_mib: 0,
         plant: None,
         sdk: true,
+        monitor_state: None,
+        lockdown: None,
+        announce: false,
+        chained_handler: false,
         re_executed: false,
         help: false,
     };
@@ -112,6 +132,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         match argument {
             Short('h') | Long("help") => options.help = true,
             Long("no-sdk") => options.sdk = false,
+            Long("announce") => options.announce = true,
+            Long("chained-handler") => options.chained_handler = true,
             Long(name) if name == reexec::MARK => options.re_executed = true,
             Long(name) => {
                 let name = name.to_owned();
@@ -146,6 +168,13 @@ impl Options {
             "heap-mib" => self.heap_mib = number(value, 0..=1 << 20)?,
             "deadline-ms" => self.deadline = Some(milliseconds(value)?),
             "wait-delivery-ms" => self.wait_delivery = Some(milliseconds(value)?),
+            "monitor-state" => {
+                self.monitor_state = Some(choose(value, &State::ALL.map(|state| (state.name(), state)))?);
+            }
+            "lockdown" => {
+                let choices = Lockdown::ALL.map(|lockdown| (lockdown.name(), lockdown));
+                self.lockdown = Some(choose(value, &choices)?);
+            }
             "consent" => {
                 let choices = [
                     ("granted", ConsentChoice::Granted),
@@ -221,6 +250,7 @@ mod tests {
             "--spool /s --destination crashpad=https://h/x --destination backtrace=https://h/y --ca c.pem \
              --consent granted --consent-policy drop --audience child --release-at spooled --deadline-ms 5 \
              --wait-delivery-ms 7 --secret a --secret b --log l --threads 16 --heap-mib 3 --plant p --no-sdk \
+             --monitor-state stopped-attached --lockdown pid1 --announce --chained-handler \
              --re-executed two-threads --planted --looks-like-an-option",
         )
         .unwrap_or_else(|Usage(reason)| unreachable!("{reason}"));
@@ -237,7 +267,9 @@ mod tests {
         assert_eq!(options.wait_delivery, Some(Duration::from_millis(7)));
         assert_eq!(options.secrets, ["a", "b"]);
         assert_eq!((options.threads, options.heap_mib), (16, 3));
-        assert!(!options.sdk && options.re_executed);
+        assert!(!options.sdk && options.re_executed && options.announce && options.chained_handler);
+        assert_eq!(options.monitor_state, Some(State::StoppedAttached));
+        assert_eq!(options.lockdown, Some(Lockdown::Pid1));
     }
 
     #[test]
@@ -257,6 +289,8 @@ mod tests {
             ("null --threads 0", "--threads: expected a number"),
             ("null --threads many", "--threads: expected a number"),
             ("null --consent yes", "granted, denied, unknown"),
+            ("null --monitor-state asleep", "alive, killed, stopped,"),
+            ("null --lockdown jail", "yama1, yama2,"),
             ("null --destination crashpad=http://h/", "--destination"),
             ("null --destination pigeon=https://h/", "--destination"),
             ("null --no-such 1", "unknown option"),
