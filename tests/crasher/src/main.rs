@@ -47,6 +47,9 @@ fn main() -> ExitCode {
         if command == sentinel::COMMAND {
             return sentinel::run(rest);
         }
+        if let Some(code) = lockdown::helper(&arguments) {
+            return code;
+        }
     }
     match run() {
         Ok(code) => code,
@@ -62,15 +65,17 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Failure> {
-    let Setup { way, wait_delivery, monitor_state, announce, session, payload } = match set_up()? {
-        Some(setup) => setup,
-        None => return Ok(ExitCode::SUCCESS),
+    let Ready { way, wait_delivery, monitor_state, announce, session, payload } = match set_up()? {
+        SetUp::Victim(setup) => setup,
+        SetUp::Other(code) => return Ok(code),
     };
     // What `set_up` left in its dead frames. From here on the values lie only where they were planted.
     wipe::leftovers();
     ALLOCATOR.stop();
     if let Some(state) = monitor_state {
-        monitor_state::reach(state)?;
+        // On a thread with a heap of its own: some ways to die depend on how main's looks.
+        let reached = std::thread::spawn(move || monitor_state::reach(state)).join();
+        reached.unwrap_or_else(|_| Err("--monitor-state: a panic".to_owned()))?;
     }
     if announce {
         control::say(format_args!("dying {}", processes::now_ns()));
@@ -90,7 +95,7 @@ fn run() -> Result<ExitCode, Failure> {
     Ok(ending)
 }
 
-struct Setup {
+struct Ready {
     way: Way,
     wait_delivery: Option<std::time::Duration>,
     monitor_state: Option<monitor_state::State>,
@@ -99,18 +104,30 @@ struct Setup {
     payload: &'static Payload,
 }
 
-/// Everything before the death. A function of its own, so that its frames are dead when it returns. `None` if only
-/// help was asked for.
+/// What the process turned out to be.
+enum SetUp {
+    Victim(Ready),
+    /// One that only has to end: help was asked for, or it is the outside of a lock-down.
+    Other(ExitCode),
+}
+
+/// Everything before the death. A function of its own, so that its frames are dead when it returns.
 #[inline(never)]
-fn set_up() -> Result<Option<Setup>, Failure> {
+fn set_up() -> Result<SetUp, Failure> {
     let options = options::parse(env::args_os().skip(1))?;
     if options.help {
         control::say(format_args!("{}", options::USAGE));
-        return Ok(None);
+        return Ok(SetUp::Other(ExitCode::SUCCESS));
     }
     let entries = read_plant(&options)?;
     if reexec::is_needed(&entries) && !options.re_executed {
         reexec::execute(&entries).map(|never| match never {})?;
+    }
+    if let Some(lockdown) = options.lockdown {
+        if let Some(code) = lockdown::enclose(lockdown)? {
+            return Ok(SetUp::Other(code));
+        }
+        lockdown::before_start(lockdown)?;
     }
     if options.chained_handler {
         chained::install()?;
@@ -130,7 +147,10 @@ fn set_up() -> Result<Option<Setup>, Failure> {
         .into());
     }
     workload::park(options.threads - 1, names)?;
-    Ok(Some(Setup {
+    if let Some(lockdown) = options.lockdown {
+        lockdown::after_start(lockdown)?;
+    }
+    Ok(SetUp::Victim(Ready {
         way: options.way,
         wait_delivery: options.wait_delivery,
         monitor_state: options.monitor_state,

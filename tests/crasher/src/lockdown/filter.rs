@@ -43,7 +43,11 @@ pub(super) type Call = (libc::c_long, Option<u32>);
 /// # Errors
 /// If the kernel refuses.
 pub(super) fn install(calls: &[Call], answer: Answer) -> Result<(), String> {
-    set(calls, answer, libc::SECCOMP_FILTER_FLAG_TSYNC).map(drop)
+    // A positive answer names a thread that could not take the filter on.
+    match set(calls, answer, libc::SECCOMP_FILTER_FLAG_TSYNC)? {
+        0 => Ok(()),
+        thread => Err(format!("seccomp: thread {thread} refuses the filter")),
+    }
 }
 
 /// The same for this thread alone, and what asks comes through the descriptor returned.

@@ -100,7 +100,8 @@ pub(crate) fn text(cases: &[Case], tallies: &[Tally]) -> String {
         let _ = writeln!(out, "{}", cells.join("  ").trim_end());
     }
     for (case, tally) in cases.iter().zip(tallies) {
-        for sample in &tally.samples {
+        // One says it on a screen; the JSON has more.
+        for sample in tally.samples.iter().take(1) {
             let _ = writeln!(out, "\n{}: {}\n  {}", name(case), sample.problems.join("; "), sample.command);
             if let Some(kept) = &sample.kept {
                 let _ = writeln!(out, "  kept: {kept}");

@@ -14,7 +14,7 @@ use super::expected::Ending;
 use super::plan::Case;
 use super::verdict::{Observed, Seen};
 use super::{core_file, report};
-use crate::lockdown::Lockdown;
+use crate::lockdown::{self, Lockdown};
 use crate::processes::{self, Handle, Process, now_ns};
 use crate::{chained, sentinel};
 
@@ -112,7 +112,7 @@ fn attempt(grounds: &Grounds, case: &Case, keep: &impl Fn(&Observed) -> bool) ->
     let Some(dying) = word("dying").and_then(|number| number.parse::<u64>().ok()) else {
         return Err(Failed::Machine(format!("the victim did not get to its death: {line}: {errors}")));
     };
-    let left_running = left_running + place.start_again(grounds)?;
+    let left_running = left_running + place.start_again(grounds, case)?;
     let observed = Observed {
         ending: ended.then_some(ending),
         elapsed_ms: Some(end_ns.saturating_sub(dying) as f64 / 1e6),
@@ -244,8 +244,11 @@ impl Place {
     }
 
     /// The next start of the application: what it finds in its spool becomes a report. Returns what did not end.
-    fn start_again(&self, grounds: &Grounds) -> io::Result<usize> {
+    fn start_again(&self, grounds: &Grounds, case: &Case) -> io::Result<usize> {
         let mut command = self.command(grounds);
+        if case.lockdown == Some(Lockdown::Uid) {
+            command.uid(lockdown::FIRST_USER);
+        }
         command.arg("none").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         if let Some(mut input) = child.stdin.take() {
@@ -256,7 +259,12 @@ impl Place {
             child.kill()?;
         }
         child.wait()?;
-        Ok(self.settle())
+        let left = self.settle();
+        if case.lockdown == Some(Lockdown::Uid) {
+            // The key opens for its owner alone. (Without a report there is none.)
+            let _ = std::os::unix::fs::chown(self.spool().join("key"), Some(0), None);
+        }
+        Ok(left)
     }
 
     fn running(&self) -> Vec<Process> {
