@@ -155,7 +155,7 @@ pub struct ValidConfig {
     pub secrets: Vec<String>,
     /// Longest time that the dying application waits, in milliseconds.
     pub deadline_ms: u64,
-    /// Bytes of pointed-to memory in a dump, at most.
+    /// Bytes of pointed-to memory in a dump, at most. The first 64 KiB are for the crashing thread alone.
     pub indirect_budget: u64,
     /// How long the monitor goes on retrying after the application has ended, in milliseconds.
     pub linger_ms: u64,
@@ -197,7 +197,7 @@ impl Config {
                 panics: true,
                 secrets: Vec::new(),
                 deadline_ms: 10_000,
-                indirect_budget: 512 * 1024,
+                indirect_budget: 64 * 1024,
                 linger_ms: 60_000,
                 keep_core: false,
                 log: None,
@@ -290,6 +290,13 @@ impl Config {
     /// The longest time that a dying application waits for its monitor. Default: 10 s.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// How many bytes of memory that registers and stacks point to go into a dump, at most. 64 KiB by default, and so
+    /// many are for what the crashing thread points to; what is given beyond is for the other threads too.
+    pub fn indirect_budget(mut self, bytes: u64) -> Self {
+        self.settings.indirect_budget = bytes;
         self
     }
 

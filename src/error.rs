@@ -60,6 +60,8 @@ pub enum Error {
     },
     /// Consent does not allow it.
     ConsentRefused(&'static str),
+    /// A pmodule did not want the report; the monitor's log says which and why.
+    Vetoed,
     /// Nobody answered before the deadline.
     Timeout(&'static str),
     /// The server could not be reached safely or did not accept. The report stays in the spool.
@@ -102,6 +104,7 @@ impl fmt::Display for Error {
             Self::ConsentRefused(stage) => {
                 write!(f, "consent does not allow {stage}; it takes consent().grant() first")
             }
+            Self::Vetoed => f.write_str("a pmodule did not want the report; the monitor's log says why"),
             Self::Timeout(what) => write!(f, "no answer in time from {what}"),
             Self::Upload(reason) => write!(f, "upload: {reason}"),
         }

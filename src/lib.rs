@@ -96,4 +96,4 @@ pub use client::{
 };
 pub use config::{Config, Destination, Protocol, ReleaseAt, ValidConfig};
 pub use error::{Error, Result};
-pub use monitor::monitor_entry;
+pub use monitor::{monitor_entry, monitor_entry_with};

@@ -10,6 +10,10 @@ use crate::report::ReportId;
 /// "CENOMSG" and the version of the protocol.
 const MAGIC: u64 = u64::from_le_bytes(*b"CENOMSG\x01");
 
+/// Version of what application and monitor say to each other: messages, blackbox, settings. A helper may be of another
+/// release than the library, so every change to one of them needs a new number. The first message stays as it is.
+pub(crate) const PROTOCOL: u32 = 1;
+
 /// Length of the one-shot nonce that ties a monitor to its launcher.
 pub(crate) const NONCE: usize = 16;
 /// Bytes of text in a message, at most.
@@ -32,6 +36,7 @@ enum Kind {
     Refused = 22,
     Failed = 23,
     Flushed = 24,
+    Vetoed = 25,
 }
 
 /// The first bytes of every message.
@@ -122,6 +127,8 @@ pub(crate) enum AnswerKind {
     Spooled,
     /// Consent does not allow a report.
     Refused,
+    /// A pmodule did not want a report.
+    Vetoed,
     /// No report could be made.
     Failed,
     /// Nothing is left to deliver now.
@@ -220,6 +227,7 @@ pub(crate) fn answer(answer: Answer) -> Vec<u8> {
         AnswerKind::Released => Kind::Released,
         AnswerKind::Spooled => Kind::Spooled,
         AnswerKind::Refused => Kind::Refused,
+        AnswerKind::Vetoed => Kind::Vetoed,
         AnswerKind::Failed => Kind::Failed,
         AnswerKind::Flushed => Kind::Flushed,
     };
@@ -238,6 +246,7 @@ pub(crate) fn parse_answer(bytes: &[u8]) -> Option<Answer> {
         k if k == Kind::Released as u32 => AnswerKind::Released,
         k if k == Kind::Spooled as u32 => AnswerKind::Spooled,
         k if k == Kind::Refused as u32 => AnswerKind::Refused,
+        k if k == Kind::Vetoed as u32 => AnswerKind::Vetoed,
         k if k == Kind::Failed as u32 => AnswerKind::Failed,
         k if k == Kind::Flushed as u32 => AnswerKind::Flushed,
         _ => return None,

@@ -117,15 +117,35 @@ fn compare(ours: &[u8], theirs: &[u8], crashed: Option<i32>) {
         infos.collect::<Vec<_>>()
     };
     assert_eq!(mapped(&a), mapped(&b));
-    let lines = |dump: &Minidump<'_, &[u8]>| {
-        dump.get_stream::<MinidumpLinuxMaps>()
-            .unwrap()
-            .iter()
-            .map(|map| format!("{map:?}"))
+    assert_eq!(lines(&a), lines(&b));
+    let (read_a, read_b) =
+        (a.get_stream::<MinidumpLinuxMaps>().unwrap(), b.get_stream::<MinidumpLinuxMaps>().unwrap());
+    let ranges = |maps: &MinidumpLinuxMaps<'_>| {
+        maps.iter()
+            .map(|m| (m.memory_range(), m.is_readable(), m.is_writable(), m.is_executable()))
             .collect::<Vec<_>>()
     };
-    assert_eq!(lines(&a), lines(&b));
+    assert_eq!(ranges(&read_a), ranges(&read_b));
     assert_eq!(a.get_stream::<MinidumpMiscInfo>().unwrap().raw.process_id(), pid_of(&b).as_ref());
+}
+
+/// The fields of each mapping. Ours names a file once; its other lines have its device and inode.
+fn lines(dump: &Minidump<'_, &[u8]>) -> Vec<(Vec<String>, String)> {
+    let text = String::from_utf8(dump.get_raw_stream(0x4767_0009).unwrap().to_vec()).unwrap();
+    let mut files = BTreeMap::new();
+    let line = |line: &str| {
+        let mut fields: Vec<String> = line.splitn(6, ' ').map(str::to_owned).collect();
+        let path = fields.split_off(5).pop().unwrap_or_default().trim_start().to_owned();
+        let file = fields[3..].to_vec();
+        match path.is_empty() && file[1] != "0" {
+            true => (fields, BTreeMap::get(&files, &file).cloned().expect("named before")),
+            false => {
+                files.insert(file, path.clone());
+                (fields, path)
+            }
+        }
+    };
+    text.lines().map(line).collect()
 }
 
 /// From `/proc/PID/status`, which `minidump-writer` keeps.
@@ -150,6 +170,13 @@ fn threads(
         |list: &MinidumpThreadList<'_>| list.threads.iter().map(|t| t.raw.thread_id).collect::<Vec<_>>();
     assert_eq!(ids(&list_a), ids(&list_b));
     let memory = b.get_stream::<MinidumpMemoryList>().unwrap();
+    let code: Vec<_> = b
+        .get_stream::<MinidumpMemoryInfoList>()
+        .unwrap()
+        .iter()
+        .filter(|info| info.is_executable())
+        .filter_map(|info| info.memory_range().map(|range| range.start..range.end + 1))
+        .collect();
     for (t, u) in list_a.threads.iter().zip(&list_b.threads) {
         let id = t.raw.thread_id;
         assert_eq!(names_a.get_name(id), names_b.get_name(id));
@@ -183,11 +210,22 @@ fn threads(
         if id == list_a.threads[0].raw.thread_id {
             // The strings at the top of the first stack are left out,
             assert!(memchr::memmem::find(rest, b"--nocapture\0").is_some());
-        } else {
-            // of the others glibc's control block, which begins with a pointer to itself.
-            let block = start + stack.len() as u64;
-            assert!(rest.len() < 1 << 12 && rest[..8] == block.to_le_bytes(), "thread {id}");
         }
+        let words = rest.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        let block =
+            words.clone().zip((start + stack.len() as u64..).step_by(8)).position(|(word, at)| word == at);
+        let behind = match Some(id) == crashed.map(|tid| tid as u32) {
+            // of a thread that crashed only zeros before them, or before glibc's control block, which begins with a
+            // pointer to itself,
+            true => words.take(block.unwrap_or(0)).find(|&word| word != 0),
+            // and of the others whatever lies before that block, as no word in it is a return address.
+            false => words
+                .take(block.unwrap_or(0))
+                .find(|&word| code.iter().any(|code| code.contains(&word.wrapping_sub(1)))),
+        };
+        assert_eq!(behind, None, "thread {id}");
+        let first = id == list_a.threads[0].raw.thread_id;
+        assert!(first || block.is_some_and(|words| words * 8 < 1 << 13), "thread {id}");
     }
     assert!(crashed.is_none_or(|tid| ids(&list_a).contains(&(tid as u32))));
 }

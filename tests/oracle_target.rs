@@ -2,9 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cenotaph::dump::binaries::FileBinaries;
@@ -13,86 +12,14 @@ use cenotaph::dump::linux_writer::{self, END, Limits};
 use cenotaph::dump::{Layout, unwind, writer};
 use cenotaph::target::{Request, Target};
 
-/// In the environment of a subject: what it does.
-const ROLE: &str = "CENOTAPH_TARGET_SUBJECT";
+mod subject;
 
-/// This very program, run once more. Killed when dropped.
-struct Subject(Child);
-
-impl Subject {
-    fn start(role: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "subject", "--nocapture", "--test-threads=1"])
-            .env(ROLE, role)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
-        lines.find(|line| line.contains("SUBJECT")).expect("the subject's announcement");
-        Self(child)
-    }
-
-    fn pid(&self) -> i32 {
-        self.0.id() as i32
-    }
-
-    fn stop(&self) -> Target {
-        Target::stop(Request::new(self.pid(), self.pid(), None)).unwrap()
-    }
-
-    fn signal(&self, signal: i32) {
-        // SAFETY: two numbers.
-        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
-    }
-
-    /// State letter of each thread.
-    fn states(&self) -> Vec<char> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        let state = |stat: String| stat[stat.rfind(')').unwrap() + 2..].chars().next().unwrap();
-        tasks
-            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok())
-            .map(state)
-            .collect()
-    }
-
-    fn tracers(&self) -> Vec<String> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        let status =
-            |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
-        let line =
-            |text: String| text.lines().find_map(|l| Some(l.strip_prefix("TracerPid:")?.trim().to_owned()));
-        tasks.filter_map(|task| line(status(task.unwrap()))).collect()
-    }
-
-    /// It answers what it is asked.
-    fn lives(&mut self) {
-        self.0.stdin.as_mut().unwrap().write_all(b"?").unwrap();
-        let mut answer = [0];
-        self.0.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
-        assert_eq!(&answer, b"!");
-    }
-}
-
-impl Drop for Subject {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-static COUNTED: AtomicU64 = AtomicU64::new(0);
-
-extern "C" fn count(_: i32) {
-    COUNTED.fetch_add(1, Ordering::SeqCst);
-}
+use subject::{Subject, until};
 
 /// Not a test of its own: what a subject runs.
 #[test]
-fn subject() {
-    let Ok(role) = std::env::var(ROLE) else { return };
-    // SAFETY: the handler counts and does nothing else.
-    unsafe { libc::signal(libc::SIGRTMIN(), count as extern "C" fn(i32) as libc::sighandler_t) };
+fn run() {
+    let Some(role) = subject::role() else { return };
     match &role[..] {
         "threads" => {
             for i in 0..7 {
@@ -122,17 +49,7 @@ fn subject() {
         "libraries" => libraries(),
         other => panic!("{other}"),
     }
-    println!("SUBJECT");
-    let mut input = std::io::stdin().lock();
-    let mut asked = [0];
-    while input.read(&mut asked).unwrap() == 1 {
-        match asked {
-            [b'#'] => std::io::stdout().write_all(&COUNTED.load(Ordering::SeqCst).to_le_bytes()).unwrap(),
-            _ => std::io::stdout().write_all(b"!").unwrap(),
-        }
-        std::io::stdout().flush().unwrap();
-    }
-    std::process::exit(0);
+    subject::serve()
 }
 
 /// Frames of more than 512 bytes each down to the address `floor`, then waits.
@@ -188,15 +105,6 @@ fn libraries() {
     let path = format!("/proc/self/fd/{memory}");
     std::fs::write(&path, &libm).unwrap();
     load(path.as_ref());
-}
-
-/// Waits for something that comes by itself.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

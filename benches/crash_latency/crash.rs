@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::clock::{Clock, Stamp};
+use crate::modules::Modules;
 use crate::options::{Options, Sdk};
 use crate::processes::{self, Role};
 use crate::victim::Orders;
@@ -37,10 +38,24 @@ pub(crate) struct Sample {
     pub(crate) stages_ms: BTreeMap<String, f64>,
 }
 
+/// What all victims of a series share.
+pub(crate) struct Scene<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) clock: Clock,
+    pub(crate) modules: Modules,
+}
+
+impl<'a> Scene<'a> {
+    pub(crate) fn new(options: &'a Options) -> Result<Self, Failure> {
+        let modules = Modules::build(options.modules, &options.dir)?;
+        Ok(Self { options, clock: Clock::create()?, modules })
+    }
+}
+
 /// Crashes one victim. Leaves no process and no file.
-pub(crate) fn measure(sdk: Sdk, threads: usize, options: &Options, clock: &Clock) -> Result<Sample, Failure> {
-    let dir = tempfile::Builder::new().prefix("crash-latency-").tempdir_in(&options.dir)?;
-    let sample = crash(sdk, threads, options, clock, dir.path());
+pub(crate) fn measure(sdk: Sdk, threads: usize, scene: &Scene<'_>) -> Result<Sample, Failure> {
+    let dir = tempfile::Builder::new().prefix("crash-latency-").tempdir_in(&scene.options.dir)?;
+    let sample = crash(sdk, threads, scene, dir.path());
     // All roles have been dropped, so that only what Cenotaph started is left.
     processes::collect_orphans(END_LIMIT)?;
     let sample = sample?.finish(dir.path());
@@ -54,13 +69,8 @@ struct Unfinished {
     sample: Sample,
 }
 
-fn crash(
-    sdk: Sdk,
-    threads: usize,
-    options: &Options,
-    clock: &Clock,
-    dir: &Path,
-) -> Result<Unfinished, Failure> {
+fn crash(sdk: Sdk, threads: usize, scene: &Scene<'_>, dir: &Path) -> Result<Unfinished, Failure> {
+    let Scene { options, clock, modules } = scene;
     clock.reset();
     let (watch, server) = match sdk {
         Sdk::Cenotaph => {
@@ -82,6 +92,8 @@ fn crash(
         sdk,
         threads,
         heap_mib: options.heap_mib,
+        modules: options.modules,
+        modules_dir: modules.dir().to_owned(),
         clock: clock.path(),
         dir: dir.to_owned(),
         server: address.unwrap_or_default(),

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! cargo bench --bench crash_latency -- [--runs N] [--threads 1,16,128,512] [--heap-mib M] [--seed S]
-//!                                      [--settle-ms N] [--dir DIR] [--json FILE]
+//!                                      [--modules N] [--settle-ms N] [--dir DIR] [--json FILE]
 //! ```
 //!
 //! This program runs itself again as the victim, as minidumper's monitor and (through Cenotaph) as Cenotaph's. Each
-//! victim has T threads and a touched heap, and reads through a null pointer some ten frames deep. The two SDKs take
+//! victim has T threads, a touched heap and N modules (small ones, built by cc, fill up what it has by itself), and reads through a null pointer some ten frames deep. The two SDKs take
 //! turns in random order within each repetition. All times are CLOCK_MONOTONIC and begin at the victim's own stamp,
 //! its last instruction before the fault:
 //!
@@ -23,6 +23,7 @@
 
 mod clock;
 mod crash;
+mod modules;
 mod options;
 mod peer;
 mod processes;

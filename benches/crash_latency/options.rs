@@ -32,6 +32,8 @@ pub(crate) struct Options {
     /// The victim's threads, main included.
     pub(crate) threads: Vec<usize>,
     pub(crate) heap_mib: usize,
+    /// The victim's modules; it has some by itself.
+    pub(crate) modules: usize,
     pub(crate) seed: u64,
     /// How long a victim lives before it crashes, so that what the SDKs start has come to rest.
     pub(crate) settle: Duration,
@@ -61,8 +63,16 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Wanted, String> {
     let mut options = defaults();
     if !given("--bench") || given("--test") {
         // Other arguments are meant for the tests that run beside.
-        let (runs, threads, heap_mib, settle) = (1, vec![2], 1, Duration::ZERO);
-        return Ok(Wanted::Measure(Options { runs, threads, heap_mib, settle, smoke: true, ..options }));
+        let (runs, threads, heap_mib, modules, settle) = (1, vec![2], 1, 0, Duration::ZERO);
+        return Ok(Wanted::Measure(Options {
+            runs,
+            threads,
+            heap_mib,
+            modules,
+            settle,
+            smoke: true,
+            ..options
+        }));
     }
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -71,6 +81,7 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Wanted, String> {
             "--bench" => {}
             "--runs" => options.runs = positive(argument, value()?)?,
             "--heap-mib" => options.heap_mib = number(argument, value()?)?,
+            "--modules" => options.modules = number(argument, value()?)?,
             "--seed" => options.seed = number(argument, value()?)?,
             "--settle-ms" => options.settle = Duration::from_millis(number(argument, value()?)?),
             "--threads" => {
@@ -100,6 +111,7 @@ fn defaults() -> Options {
         runs: 15,
         threads: vec![1, 16, 128, 512],
         heap_mib: 16,
+        modules: 89,
         seed: u64::from(clock.subsec_nanos()),
         settle: Duration::from_millis(60),
         dir: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),

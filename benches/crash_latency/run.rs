@@ -3,8 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use crate::clock::Clock;
-use crate::crash::{self, SERVER, Sample, VICTIM};
+use crate::crash::{self, SERVER, Sample, Scene, VICTIM};
 use crate::options::{self, Options, Sdk, Wanted};
 use crate::processes::{self, Interrupted};
 use crate::statistics::Random;
@@ -61,7 +60,7 @@ fn perform(wanted: Wanted) -> Result<(), Failure> {
 
 /// Every number of threads with both SDKs, in random order within each repetition.
 fn series(options: &Options) -> Result<Vec<(usize, Sdk, Sample)>, Failure> {
-    let clock = Clock::create()?;
+    let scene = Scene::new(options)?;
     let mut random = Random(options.seed);
     let pairs = options.threads.iter().flat_map(|&threads| Sdk::BOTH.map(|sdk| (threads, sdk)));
     let mut order: Vec<(usize, Sdk)> = pairs.collect();
@@ -70,7 +69,7 @@ fn series(options: &Options) -> Result<Vec<(usize, Sdk, Sample)>, Failure> {
         random.shuffle(&mut order);
         for &(threads, sdk) in &order {
             progress(&format!("run {run} of {}: {} with {threads} threads", options.runs, sdk.name()));
-            let sample = crash::measure(sdk, threads, options, &clock).map_err(|error| {
+            let sample = crash::measure(sdk, threads, &scene).map_err(|error| {
                 if error.is::<Interrupted>() {
                     return error;
                 }

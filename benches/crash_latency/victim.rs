@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, Stamp};
 use crate::options::Sdk;
-use crate::{Failure, peer, subject};
+use crate::{Failure, modules, peer, subject};
 
 /// Frames between a thread's start and where it waits or faults.
 const DEPTH: u32 = 10;
@@ -25,6 +25,9 @@ pub(crate) struct Orders {
     pub(crate) sdk: Sdk,
     pub(crate) threads: usize,
     pub(crate) heap_mib: usize,
+    pub(crate) modules: usize,
+    /// Where the shared objects are.
+    pub(crate) modules_dir: PathBuf,
     /// [`Clock::path`].
     pub(crate) clock: PathBuf,
     /// For what the SDK writes.
@@ -40,6 +43,8 @@ impl Orders {
             self.sdk.name().to_owned(),
             self.threads.to_string(),
             self.heap_mib.to_string(),
+            self.modules.to_string(),
+            path(&self.modules_dir),
             path(&self.clock),
             path(&self.dir),
             self.server.socket.clone(),
@@ -48,11 +53,15 @@ impl Orders {
     }
 
     pub(crate) fn from_arguments(arguments: &[String]) -> Option<Self> {
-        let [sdk, threads, heap_mib, clock, dir, socket, pid] = arguments else { return None };
+        let [sdk, threads, heap_mib, modules, modules_dir, clock, dir, socket, pid] = arguments else {
+            return None;
+        };
         Some(Self {
             sdk: Sdk::parse(sdk)?,
             threads: threads.parse().ok()?,
             heap_mib: heap_mib.parse().ok()?,
+            modules: modules.parse().ok()?,
+            modules_dir: modules_dir.into(),
             clock: clock.into(),
             dir: dir.into(),
             server: peer::Address { socket: socket.clone(), pid: pid.parse().ok()? },
@@ -71,6 +80,7 @@ pub(crate) fn run(orders: &Orders) -> Result<(), Failure> {
         Sdk::Cenotaph => subject::install(&orders.dir)?,
         Sdk::Minidumper => peer::install(&orders.server)?,
     }
+    modules::load(&orders.modules_dir, orders.modules)?;
     let heap = touched_heap(orders.heap_mib);
     for _ in 1..orders.threads {
         std::thread::Builder::new().stack_size(256 * 1024).spawn(|| descend(DEPTH, &park))?;

@@ -372,6 +372,42 @@ pub unsafe extern "C" fn cenotaph_options_add_secret(
     unsafe { change(options, || terminated(value, "value"), |config, text| config.secret(text)) }
 }
 
+/// Names a program that becomes the monitor in the place of this one: cenotaph-monitor, for applications whose start must
+/// not happen twice (constructors, single-instance locks, windows) or which load pmodules. cenotaph_monitor_entry() is not
+/// needed then. cenotaph_install() refuses one that does not belong to root or this user, or that others may write to.
+/// The path is UTF-8 and is made absolute.
+///
+/// Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
+///
+/// # Safety
+/// `options` is NULL or live, `program` NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cenotaph_options_set_helper(
+    options: *mut cenotaph_options,
+    program: *const c_char,
+) -> cenotaph_status {
+    // SAFETY: the caller's promise.
+    unsafe { change(options, || terminated(program, "program"), |config, text| config.helper(text)) }
+}
+
+/// Adds a shared object with a pmodule (cenotaph_pmodule.h), which the helper loads: 16 at most. cenotaph_install() refuses one
+/// that does not belong to root or this user, or that others may write to. The path is UTF-8 and is made absolute.
+///
+/// Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
+///
+/// # Safety
+/// `options` is NULL or live, `shared_object` NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cenotaph_options_add_plugin(
+    options: *mut cenotaph_options,
+    shared_object: *const c_char,
+) -> cenotaph_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        change(options, || terminated(shared_object, "shared_object"), |config, text| config.plugin(text))
+    }
+}
+
 /// Says whether panics of Rust code in this process are reported. Default: true.
 ///
 /// Ownership: nothing to own. Threads: one at a time per handle. Signal handlers: no.

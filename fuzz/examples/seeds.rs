@@ -23,6 +23,7 @@ fn main() -> Result<()> {
         seed("scrub", dump)?;
     }
     tables()?;
+    core_file()?;
     for container in containers()? {
         seed("container", &[&[0, 0, 0], container.as_slice()].concat())?;
     }
@@ -116,6 +117,52 @@ fn tables() -> Result<()> {
         seed("eh_frame", &[&[which, 0x10, split], &*index, &*table].concat())?;
     }
     Ok(())
+}
+
+/// Two threads, a mapped file, an auxiliary vector and a stack.
+fn core_file() -> Result<()> {
+    let words = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let note = |kind: u32, contents: &[u8]| {
+        let header: Vec<u8> =
+            [5, contents.len() as u32, kind].iter().flat_map(|number| number.to_le_bytes()).collect();
+        let mut note = [&header, b"CORE\0\0\0\0".as_slice(), contents].concat();
+        note.resize(note.len().next_multiple_of(4), 0);
+        note
+    };
+    let status = |id: u32| {
+        let mut status = vec![0; 336];
+        status[12] = 11;
+        status[32..36].copy_from_slice(&id.to_le_bytes());
+        status[112 + 16 * 8..][..8].copy_from_slice(&0x7000_1000u64.to_le_bytes());
+        status[112 + 19 * 8..][..8].copy_from_slice(&0x7000_0100u64.to_le_bytes());
+        note(1, &status)
+    };
+    let mut process = vec![0; 136];
+    process[24] = 7;
+    process[40..44].copy_from_slice(b"game");
+    let mut signal = words(&[11, 1, 0x1230]);
+    signal.resize(128, 0);
+    let files = [words(&[1, 4096, 0x7000_1000, 0x7000_3000, 0]), b"/bin/true\0".to_vec()].concat();
+    let notes = [
+        status(7),
+        note(3, &process),
+        note(0x5349_4749, &signal),
+        note(2, &[7; 512]),
+        note(6, &words(&[9, 0x7000_1000, 25, 0x7000_0200, 31, 0x7000_0300, 0, 0])),
+        note(0x4649_4c45, &files),
+        status(8),
+    ]
+    .concat();
+    let true_file = fs::read("/bin/true")?;
+    let page = true_file.get(..4096).ok_or("a short program")?;
+    let (at, length) = (64 + 3 * 56, notes.len() as u64);
+    let mut core = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0\x01\0\0\0".to_vec();
+    core.extend(words(&[0, 64, 0]));
+    core.extend(b"\0\0\0\0\x40\0\x38\0\x03\0\x40\0\0\0\0\0");
+    core.extend(words(&[4, at, 0, 0, length, 0, 4]));
+    core.extend(words(&[1 | 6 << 32, at + length, 0x7000_0000, 0, 0x400, 0x1000, 1]));
+    core.extend(words(&[1 | 5 << 32, at + length + 0x400, 0x7000_1000, 0, 0x1000, 0x2000, 1]));
+    seed("core_file", &[&core, &notes, [5; 0x400].as_slice(), page].concat())
 }
 
 fn containers() -> Result<Vec<Vec<u8>>> {

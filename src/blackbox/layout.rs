@@ -35,6 +35,8 @@ pub(crate) enum MonitorState {
     Ready,
     /// The re-executed program reached `install()` with more than one thread and gave up.
     RefusedThreads,
+    /// The helper is of another version than the application's library, and gave up.
+    OtherVersion,
 }
 
 /// Outcomes that are counted by the monitor for the application to read.
@@ -56,6 +58,8 @@ pub(crate) enum Counter {
     SteppedDown,
     /// Reports removed to stay within age, count and size limits.
     Expired,
+    /// Crashes of which a pmodule did not want a report.
+    Vetoed,
 }
 
 /// The first words.
@@ -88,6 +92,7 @@ impl Header<'_> {
         match self.0[STATE_WORD].load(Ordering::Acquire) {
             1 => MonitorState::Ready,
             2 => MonitorState::RefusedThreads,
+            3 => MonitorState::OtherVersion,
             _ => MonitorState::Starting,
         }
     }
@@ -97,6 +102,7 @@ impl Header<'_> {
             MonitorState::Starting => 0,
             MonitorState::Ready => 1,
             MonitorState::RefusedThreads => 2,
+            MonitorState::OtherVersion => 3,
         };
         self.0[STATE_WORD].store(value, Ordering::Release);
     }

@@ -33,6 +33,14 @@ impl ConsentHandle {
             consent_record::write(&self.0.config.spool, Consent::Granted, Some(basis))
         })?;
         self.0.blackbox.set_mirror(Mirror::Silent);
+        // Made now rather than while a dying process waits; if that fails, the first crash tries again.
+        let _ = process::without_file_size_signal(|| {
+            Spool::new(&self.0.config.spool).prepare()?;
+            identity::prepare(
+                self.0.config.identity,
+                &self.0.config.spool.join(consent_record::IDENTITY_FILE),
+            )
+        });
         self.tell_monitor();
         Ok(())
     }

@@ -21,8 +21,8 @@ use crate::privacy::Audience;
 use crate::private_file;
 use crate::report::{Level, ValueRef};
 use crate::sys::kept::Kept;
-use crate::sys::process;
 use crate::sys::socket::{Received, Socket};
+use crate::sys::{process, trusted};
 
 /// The one client of this process.
 static CLIENT: RwLock<Option<Arc<Client>>> = RwLock::new(None);
@@ -87,6 +87,8 @@ pub struct Status {
     pub stepped_down: u64,
     /// Reports removed to stay within the limits of age, count and size.
     pub expired: u64,
+    /// Crashes of which a pmodule did not want a report.
+    pub vetoed: u64,
 }
 
 /// The monitor, as far as the application can tell.
@@ -99,6 +101,8 @@ pub enum Monitor {
     Ready,
     /// It gave up because the program had started threads before it reached `install()` or `monitor_entry()`.
     RefusedThreads,
+    /// The [helper](Config::helper) is of another version than this library, and gave up. A crash now is not reported.
+    OtherVersion,
     /// It ended. A crash now is not reported.
     Gone,
 }
@@ -115,8 +119,10 @@ impl Config {
     /// [`Error::MonitorUnavailable`], [`Error::AlreadyInstalled`], [`Error::System`]. The application is then as it was
     /// before and may go on without.
     pub fn install(self) -> Result<Guard> {
+        let registered = self.pmodules.clone();
         let mut config = self.validate()?;
-        let entered = monitor::become_role();
+        let entered = monitor::become_role(registered);
+        entered.check(&config)?;
         let mut slot = CLIENT.write().unwrap_or_else(PoisonError::into_inner);
         if slot.is_some() {
             if handlers::is_armed() {
@@ -128,6 +134,7 @@ impl Config {
         }
         check_spool(&config.spool)?;
         check_authorities(&config)?;
+        check_plugins(&config)?;
         getrandom::fill(&mut config.session)
             .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
         if process::is_init() {
@@ -136,7 +143,7 @@ impl Config {
         }
         let (blackbox, link) = process::without_file_size_signal(|| {
             let blackbox = Blackbox::create()?;
-            let link = monitor::launch(&config, &blackbox, entered)?;
+            let link = monitor::launch(&config, &blackbox, entered.is_entered())?;
             Ok::<_, Error>((blackbox, link))
         })?;
         handlers::arm(Armament {
@@ -206,6 +213,7 @@ impl Guard {
             failed: 0,
             stepped_down: 0,
             expired: 0,
+            vetoed: 0,
         })
     }
 
@@ -238,6 +246,7 @@ pub fn status() -> Result<Status> {
     Ok(Status {
         monitor: match client.blackbox.monitor_state() {
             MonitorState::RefusedThreads => Monitor::RefusedThreads,
+            MonitorState::OtherVersion => Monitor::OtherVersion,
             _ if gone => Monitor::Gone,
             MonitorState::Starting => Monitor::Starting,
             MonitorState::Ready => Monitor::Ready,
@@ -250,6 +259,7 @@ pub fn status() -> Result<Status> {
         failed: counted(Count::Failed),
         stepped_down: counted(Count::SteppedDown),
         expired: counted(Count::Expired),
+        vetoed: counted(Count::Vetoed),
     })
 }
 
@@ -340,6 +350,15 @@ fn check_authorities(config: &ValidConfig) -> Result<()> {
     #[cfg(not(feature = "upload"))]
     let _ = config;
     Ok(())
+}
+
+/// The monitor will look again, and at what is inside; but whom it tells is a log.
+fn check_plugins(config: &ValidConfig) -> Result<()> {
+    let check = |path: &std::path::PathBuf| match trusted::open(path) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(Error::InvalidConfig { field: "plugin", reason }),
+    };
+    config.plugins.iter().try_for_each(check)
 }
 
 /// Answers kept for flushes that wait.

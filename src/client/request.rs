@@ -22,7 +22,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The process's threads are stopped for a few milliseconds; blocking calls such as `epoll_wait` may return EINTR.
 ///
 /// # Errors
-/// [`Error::ConsentRefused`], [`Error::Timeout`], [`Error::MonitorUnavailable`], [`Error::NotInstalled`].
+/// [`Error::ConsentRefused`], [`Error::Vetoed`], [`Error::Timeout`], [`Error::MonitorUnavailable`],
+/// [`Error::NotInstalled`].
 #[inline(never)]
 pub fn capture(reason: &str) -> Result<ReportId> {
     let client = client()?;
@@ -56,6 +57,7 @@ fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause)
     match answer.kind {
         AnswerKind::Released | AnswerKind::Spooled => Ok(answer.report),
         AnswerKind::Refused => Err(Error::ConsentRefused("a report")),
+        AnswerKind::Vetoed => Err(Error::Vetoed),
         AnswerKind::Failed | AnswerKind::Flushed => {
             Err(Error::MonitorUnavailable("it could not make the report; its log says why".into()))
         }

@@ -3,10 +3,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::BufReader;
 use std::ops::{Deref, Range};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{LittleEndian, ReadRef};
 
 use super::layout::ModuleEntry;
+use crate::target::{UnwindTables, noted_id, open_regular};
 
 /// The most bytes taken of one section. Firefox's libxul, among the largest, has 14 MB of `.eh_frame`.
 pub const MAX_SECTION: u64 = 128 << 20;
@@ -63,7 +63,8 @@ impl Deref for Section {
 /// Reads sections from the files that modules name, and keeps them. Not for sharing among threads.
 ///
 /// Only regular files are opened, and only those whose build id is the dump's are used, so a library that was
-/// replaced on disk while it was loaded counts as missing. Deleted files and the vdso are missing, too.
+/// replaced on disk while it was loaded counts as missing. Deleted files and the vdso are missing, too: for those
+/// [`MemoryBinaries`] has what was read while they were in memory.
 #[derive(Debug, Default)]
 pub struct FileBinaries {
     /// By path: the build id asked for, and what came of it.
@@ -76,6 +77,17 @@ impl FileBinaries {
     /// With nothing read yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Bytes of sections that are kept.
+    pub fn bytes(&self) -> usize {
+        let cache = self.cache.borrow();
+        let sections = cache.values().filter_map(|(_, sections)| sections.as_ref());
+        sections
+            .flat_map(|s| [&s.eh_frame, &s.eh_frame_hdr, &s.debug_frame])
+            .flatten()
+            .map(|section| section.bytes.len())
+            .sum()
     }
 }
 
@@ -93,16 +105,6 @@ impl Binaries for FileBinaries {
     }
 }
 
-/// Opening a device or a pipe may block or have effects, so the look comes first and again after.
-fn open_regular(path: &Path) -> Option<File> {
-    if !path.is_absolute() || !path.metadata().ok()?.is_file() {
-        return None;
-    }
-    let file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
-    file.metadata().ok()?.is_file().then_some(file)
-}
-
 /// The build id of a binary by its file alone; Breakpad's stand-in for one that has none. `None` if it is no regular file
 /// or no 64-bit ELF binary.
 pub(super) fn file_id(path: &Path) -> Option<Vec<u8>> {
@@ -111,6 +113,40 @@ pub(super) fn file_id(path: &Path) -> Option<Vec<u8>> {
     let header = FileHeader64::<LittleEndian>::parse(data).ok()?;
     let id = noted_id(header, data).map(<[u8]>::to_vec);
     id.or_else(|| text_fold(header, data).map(Vec::from)).filter(|id| id.iter().any(|&byte| byte != 0))
+}
+
+/// Tables that were read from the process's memory, and files for all other modules.
+pub struct MemoryBinaries<'a> {
+    tables: HashMap<u64, Arc<UnwindSections>>,
+    others: &'a dyn Binaries,
+}
+
+impl<'a> MemoryBinaries<'a> {
+    /// With the tables of some modules, which are known by where they begin.
+    pub fn new(tables: &[UnwindTables], others: &'a dyn Binaries) -> Self {
+        let sections = |tables: &UnwindTables| {
+            let section = |(address, bytes): &(u64, Vec<u8>)| {
+                let start = address.wrapping_sub(tables.bias);
+                let addresses = start..start.checked_add(bytes.len() as u64)?;
+                Some(Section { addresses, bytes: bytes.as_slice().into() })
+            };
+            Some(UnwindSections {
+                base: tables.module.wrapping_sub(tables.bias),
+                eh_frame: Some(section(&tables.frames)?),
+                eh_frame_hdr: section(&tables.index),
+                ..UnwindSections::default()
+            })
+        };
+        let tables = tables.iter().filter_map(|table| Some((table.module, Arc::new(sections(table)?))));
+        Self { tables: tables.collect(), others }
+    }
+}
+
+impl Binaries for MemoryBinaries<'_> {
+    fn sections(&self, path: &str, build_id: &[u8], module: &ModuleEntry) -> Option<Arc<UnwindSections>> {
+        let known = self.tables.get(&module.base).cloned();
+        known.or_else(|| self.others.sections(path, build_id, module))
+    }
 }
 
 fn read_sections(file: File, build_id: &[u8]) -> Option<UnwindSections> {
@@ -170,23 +206,6 @@ fn has_build_id<'data, R: ReadRef<'data>>(
         None => text_fold(header, data).is_some_and(|fold| fold == build_id),
     }
 }
-
-fn noted_id<'data, R: ReadRef<'data>>(header: &FileHeader64<LittleEndian>, data: R) -> Option<&'data [u8]> {
-    let endian = LittleEndian;
-    let segments = header.program_headers(endian, data).ok()?;
-    for segment in segments.iter().filter(|segment| segment.p_filesz(endian) <= MAX_NOTES) {
-        let Ok(Some(mut notes)) = segment.notes(endian, data) else { continue };
-        while let Ok(Some(note)) = notes.next() {
-            if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
-                return Some(note.desc());
-            }
-        }
-    }
-    None
-}
-
-/// The most bytes of notes looked at; they are some dozens.
-const MAX_NOTES: u64 = 1 << 16;
 
 fn text_fold<'data, R: ReadRef<'data>>(header: &FileHeader64<LittleEndian>, data: R) -> Option<[u8; 16]> {
     let endian = LittleEndian;

@@ -27,6 +27,18 @@ pub fn fingerprint(reason: &str, trace: &StackTrace) -> Fingerprint {
     Fingerprint(hash.finalize().into())
 }
 
+/// A fingerprint that `components` tell apart further. Without any it is the same.
+pub fn refined(fingerprint: Fingerprint, components: &[String]) -> Fingerprint {
+    if components.is_empty() {
+        return fingerprint;
+    }
+    let mut hash = Sha256::new();
+    hash.update(b"cenotaph fingerprint components 1");
+    hash.update(fingerprint.0);
+    components.iter().for_each(|component| text(&mut hash, component));
+    Fingerprint(hash.finalize().into())
+}
+
 /// With its length before it, so that the border of two texts counts.
 fn text(hash: &mut Sha256, text: &str) {
     hash.update((text.len() as u64).to_le_bytes());

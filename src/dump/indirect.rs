@@ -18,8 +18,13 @@ use crate::error::{Error, Result};
 /// Bytes kept around each address: half before, half behind.
 pub const AROUND: u64 = 1024;
 
+/// Of a budget, so many bytes are for what the crashing thread's registers and stack point to, and for nobody else: a
+/// few KiB are usual, and what other threads point to seldom explains a crash.
+pub const OWN: u64 = 64 << 10;
+
 /// Address ranges worth keeping, merged, clipped to `readable` (ascending, disjoint), at most `budget` bytes
-/// in all. The crashing thread's registers come first, then its stack from the stack pointer up, then the other threads'.
+/// in all. The crashing thread's registers come first, then its stack from the stack pointer up; then the other threads',
+/// with what the budget has beyond [`OWN`].
 /// Ranges that the dump holds already, and addresses inside `modules`, are left out.
 ///
 /// Threads whose context is not amd64's contribute nothing.
@@ -44,7 +49,7 @@ pub struct Pointers<'a> {
     pub stack: (u64, &'a [u8]),
 }
 
-/// As [`wanted`], from `threads` in their order. At most `words` words of stacks are looked at in all.
+/// As [`wanted`], from `threads` in their order, the one that crashed first. At most `words` words of stacks are looked at in all.
 pub fn choose<'a>(
     threads: impl IntoIterator<Item = Pointers<'a>>,
     held: impl IntoIterator<Item = Range<u64>>,
@@ -74,6 +79,7 @@ pub fn choose<'a>(
             break;
         }
         choice.thread(&thread);
+        choice.left = choice.left.min(budget.saturating_sub(OWN));
     }
     merged(choice.chosen)
 }
@@ -305,7 +311,7 @@ mod tests {
         assert_eq!(choose(1024), [around(0x13_0000)], "its registers");
         assert_eq!(choose(2048), [around(0x13_0000), around(0x14_0000)], "its stack");
         assert_eq!(
-            choose(3000),
+            choose(OWN + 952),
             [around(0x11_0000).start..around(0x11_0000).start + 952, around(0x13_0000), around(0x14_0000)]
         );
         let all = [0x11_0000, 0x12_0000, 0x13_0000, 0x14_0000].map(around);

@@ -1,4 +1,4 @@
-//! Starting the monitor and the uploader by executing the application's program again.
+//! Starting the monitor and the uploader by executing the application's program again, or a helper in its place.
 //!
 //! The new process learns its role from one environment variable that names an inherited descriptor and a one-shot
 //! nonce; it removes the variable at once. Its first message then has to carry the same nonce, so that a variable
@@ -7,17 +7,18 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::program::{Program, c_string};
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::error::{Error, Result};
 use crate::protocol::{self, NONCE};
 use crate::sys::memory::memfd_with;
 use crate::sys::socket::Socket;
-use crate::sys::{process, spawn};
+use crate::sys::spawn;
 
 /// The role variable: `monitor:<nonce>` or `uploader:<nonce>`.
 pub(super) const ROLE_VARIABLE: &str = "CENOTAPH_ROLE";
@@ -56,17 +57,19 @@ pub(crate) struct Link {
 /// # Errors
 /// [`Error::MonitorUnavailable`] with the reason where re-execution would be wrong or is impossible.
 pub(crate) fn launch(config: &ValidConfig, blackbox: &Blackbox, entered: bool) -> Result<Link> {
-    refuse_unsuitable(entered)?;
+    let program = Program::choose(config.helper.as_deref(), entered)?;
     let (control, their_control) = Socket::pair()?;
     let (crash, their_crash) = Socket::pair()?;
     let fds = [their_crash.as_fd(), blackbox.as_fd()];
-    let monitor = start(Role::Monitor, &Settings::of(config), &control, &their_control, &fds)?;
+    let monitor = start(Role::Monitor, &program, &Settings::of(config), &control, &their_control, &fds)?;
     Ok(Link { crash, control, monitor })
 }
 
 /// What a started program is told.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Settings {
+    /// [`PROTOCOL`](protocol::PROTOCOL) of the launcher: the helper may be of another version than the application's library.
+    protocol: u32,
     pub(super) config: ValidConfig,
     /// For an uploader: what the one before it learnt of the servers. The supervisor keeps it without looking.
     #[serde(default)]
@@ -75,8 +78,54 @@ pub(super) struct Settings {
 
 impl Settings {
     fn of(config: &ValidConfig) -> Self {
-        Self { config: config.clone(), learnt: serde_json::Value::Null }
+        Self { protocol: protocol::PROTOCOL, config: config.clone(), learnt: serde_json::Value::Null }
     }
+
+    /// Reads what the launcher wrote.
+    ///
+    /// # Errors
+    /// What to do about a launcher of another version, and where it wants that logged.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, OtherVersion> {
+        let any: Any = serde_json::from_slice(bytes).unwrap_or_default();
+        let (ours, log) = (protocol::PROTOCOL, any.config.log);
+        if any.protocol != ours {
+            let theirs = any.protocol;
+            let why = format!(
+                "the application's library speaks protocol {theirs}, this monitor {ours}; install the helper of its version"
+            );
+            return Err(OtherVersion { log, why });
+        }
+        serde_json::from_slice(bytes).map_err(|error| {
+            let why = format!(
+                "the application's settings cannot be read ({error}); install the helper of its version"
+            );
+            OtherVersion { log, why }
+        })
+    }
+}
+
+/// A launcher that this program does not understand.
+#[derive(Debug)]
+pub(super) struct OtherVersion {
+    /// Where it logs.
+    pub(super) log: Option<PathBuf>,
+    /// What to do.
+    pub(super) why: String,
+}
+
+/// What settings of every version have.
+#[derive(Default, Deserialize)]
+struct Any {
+    #[serde(default)]
+    protocol: u32,
+    #[serde(default)]
+    config: AnyConfig,
+}
+
+#[derive(Default, Deserialize)]
+struct AnyConfig {
+    #[serde(default)]
+    log: Option<PathBuf>,
 }
 
 /// Starts an uploader for `config`, with the blackbox for its consent mirror and its counters.
@@ -88,13 +137,16 @@ pub(super) fn launch_uploader(
 ) -> Result<(libc::pid_t, Socket)> {
     let (control, theirs) = Socket::pair()?;
     let settings = Settings { learnt: learnt.clone(), ..Settings::of(config) };
-    let pid = start(Role::Uploader, &settings, &control, &theirs, &[blackbox.as_fd()])?;
+    // Whoever starts uploaders is a monitor: the application's program, or the helper.
+    let program = Program::own()?;
+    let pid = start(Role::Uploader, &program, &settings, &control, &theirs, &[blackbox.as_fd()])?;
     Ok((pid, control))
 }
 
 /// Spawns the program and sends its first message. `theirs` may be dropped afterwards.
 fn start(
     role: Role,
+    program: &Program,
     settings: &Settings,
     ours: &Socket,
     theirs: &Socket,
@@ -110,20 +162,14 @@ fn start(
     // Sent before the program exists: the message waits in the socket.
     ours.send(&protocol::hello(&nonce), &all).map_err(|source| Error::System { call: "sendmsg", source })?;
     let hex: String = nonce.iter().map(|b| format!("{b:02x}")).collect();
-    let program = program()?;
-    // All arguments: a program that looks at them before it installs us must come as far as the first time.
-    let argv: Vec<CString> = std::env::args_os().filter_map(|argument| c_string(&argument)).collect();
-    spawn::spawn_detached(&program, &argv, &environment(role, &hex), theirs.as_fd(), tap())
-        .map_err(|e| Error::MonitorUnavailable(format!("{} could not be started: {e}", role.name())))
-}
-
-/// The running program's file: by its name where that can be had, because /proc may be hidden from a child.
-fn program() -> Result<CString> {
-    let link = Path::new("/proc/self/exe");
-    let path = if link.exists() { Ok(link.to_path_buf()) } else { std::env::current_exe() };
-    path.ok().and_then(|p| c_string(p.as_os_str())).ok_or_else(|| {
-        Error::MonitorUnavailable("the program's own path cannot be found; is /proc mounted?".into())
-    })
+    spawn::spawn_detached(
+        program.executable(),
+        &program.argv,
+        &environment(role, &hex),
+        theirs.as_fd(),
+        tap(),
+    )
+    .map_err(|e| Error::MonitorUnavailable(format!("{} could not be started: {e}", role.name())))
 }
 
 fn environment(role: Role, nonce: &str) -> Vec<CString> {
@@ -136,10 +182,6 @@ fn environment(role: Role, nonce: &str) -> Vec<CString> {
         .collect()
 }
 
-fn c_string(text: &OsStr) -> Option<CString> {
-    CString::new(text.as_bytes()).ok()
-}
-
 #[cfg(feature = "raw-tap")]
 fn tap() -> Option<std::os::fd::RawFd> {
     std::env::var(TAP_VARIABLE).ok()?.parse().ok()
@@ -150,61 +192,33 @@ fn tap() -> Option<std::os::fd::RawFd> {
     None
 }
 
-fn refuse_unsuitable(entered: bool) -> Result<()> {
-    let refuse = |reason: &str| Err(Error::MonitorUnavailable(reason.to_owned()));
-    if process::is_privileged() {
-        return refuse("the program runs with privileges of its file (setuid); it may not be executed again");
-    }
-    let Ok(executable) = std::env::current_exe() else { return Ok(()) };
-    match unsuitable(&executable, entered) {
-        Some(reason) => refuse(reason),
-        None => Ok(()),
-    }
-}
-
-/// Why a program file may not be executed again, if so.
-fn unsuitable(executable: &Path, entered: bool) -> Option<&'static str> {
-    let name = executable.file_name()?.to_str()?;
-    if name.starts_with("ld-linux") || name.starts_with("ld-musl") || name.starts_with("ld.so") {
-        return Some("the executable is the dynamic loader, so the program cannot be found; run it directly");
-    }
-    if name.starts_with("qemu-") {
-        return Some(
-            "the executable is an emulator, so the program cannot be found; register it as binfmt_misc",
-        );
-    }
-    // Cargo puts test programs into `deps` under a name with a 16-digit hash. Executed again, one would run all its
-    // tests; a program that calls monitor_entry() at the top of main has shown that it is none.
-    let hashed = name
-        .rsplit_once('-')
-        .is_some_and(|(_, hash)| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
-    let in_deps = executable.parent().and_then(Path::file_name).is_some_and(|folder| folder == "deps");
-    (hashed && in_deps && !entered).then_some(
-        "this is a test program, whose tests would run again; call cenotaph::monitor_entry() at the top of main",
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn knows_programs_that_must_not_run_twice() {
-        let cases = [
-            ("/usr/bin/game", false, true),
-            ("/x/target/debug/deps/game-0123456789abcdef", false, false),
-            ("/x/target/debug/deps/game-0123456789abcdef", true, true),
-            ("/x/target/debug/game-0123456789abcdef", false, true),
-            ("/lib64/ld-linux-x86-64.so.2", true, false),
-            ("/usr/bin/qemu-aarch64-static", true, false),
-        ];
-        for (path, entered, suitable) in cases {
-            assert_eq!(unsuitable(Path::new(path), entered).is_none(), suitable, "{path} {entered}");
-        }
-    }
-
-    #[test]
-    fn refuses_under_the_test_harness() {
-        assert!(matches!(refuse_unsuitable(false), Err(Error::MonitorUnavailable(_))));
+    fn settings_of_another_version_are_told_from_ours() {
+        let config = crate::Config::new("game", "1").spool("/s").log("/tmp/log").validate().unwrap();
+        let ours = serde_json::to_value(Settings::of(&config)).unwrap();
+        let read = |value: &serde_json::Value| Settings::read(&serde_json::to_vec(value).unwrap());
+        assert_eq!(read(&ours).unwrap_or_else(|other| panic!("{other:?}")).config.application, "game");
+        let mut newer = ours.clone();
+        newer["protocol"] = 99.into();
+        newer["config"]["audience"] = "martians".into();
+        let other = read(&newer).err().unwrap();
+        assert_eq!(other.log.as_deref(), Some(std::path::Path::new("/tmp/log")));
+        assert!(
+            other.why.contains("protocol 99") && other.why.contains("install the helper"),
+            "{}",
+            other.why
+        );
+        let mut older = ours.clone();
+        older.as_object_mut().unwrap().remove("protocol");
+        assert!(read(&older).err().unwrap().why.contains("protocol 0"));
+        let mut odd = ours;
+        odd["config"].as_object_mut().unwrap().remove("linger_ms");
+        assert!(read(&odd).err().unwrap().why.contains("cannot be read"));
+        let other = Settings::read(b"\xff").err().unwrap();
+        assert!(other.log.is_none() && other.why.contains("protocol 0"));
     }
 }

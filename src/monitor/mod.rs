@@ -1,23 +1,28 @@
 //! The other side: a process that survives the application and turns its last message into a report.
 //!
-//! Three kinds of process, all made from the application's own image. The *supervisor* owns the sockets and sleeps;
+//! Three kinds of process, all made from the application's own image or a helper's. The *supervisor* owns the sockets and sleeps;
 //! a *worker* (a forked child, made in advance) looks at one dying process and makes one report; the *uploader*
 //! (started anew, detached) is the only one that uses the network.
 #![forbid(unsafe_code)]
 
 mod captured;
 mod delivery;
+mod inspection;
 mod job;
 mod launch;
 mod log;
 mod outcome;
+mod pmodules;
+mod program;
+mod rehearsal;
 mod role;
 mod stages;
 mod supervisor;
 #[cfg(feature = "upload")]
 mod uploader;
+mod wishes;
 mod worker;
 
 pub(crate) use launch::launch;
 pub(crate) use role::become_role;
-pub use role::monitor_entry;
+pub use role::{monitor_entry, monitor_entry_with};

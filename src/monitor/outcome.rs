@@ -27,6 +27,14 @@ pub(super) enum Outcome {
     },
     /// Consent does not allow a report.
     RefusedByConsent,
+    /// A pmodule did not want it.
+    Vetoed {
+        /// Its name.
+        pmodule: String,
+        /// In its words, which hold no personal data.
+        #[serde(rename = "why")]
+        reason: String,
+    },
     /// No report could be made or stored.
     Failed {
         /// Which stage, why, and the way out.

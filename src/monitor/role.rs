@@ -1,13 +1,15 @@
 //! The first moments of a re-executed program: finding out that it is a monitor, and becoming one.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::launch::{ROLE_VARIABLE, Role, Settings};
+use super::launch::{OtherVersion, ROLE_VARIABLE, Role, Settings};
+use super::log::Log;
 use super::supervisor;
 use crate::blackbox::{Blackbox, MonitorState};
 use crate::config::ValidConfig;
 use crate::error::{Error, Result};
+use crate::pmodule::Registered;
 use crate::protocol::{self, ClientMessage, MAX_MESSAGE, NONCE};
 use crate::sys::memory::read_memfd;
 use crate::sys::socket::{Received, Socket};
@@ -18,25 +20,62 @@ const MAX_SETTINGS: u64 = 1 << 20;
 /// The launcher sends before it starts us, so this only has to outlast a paused machine.
 const HELLO_WAIT: Duration = Duration::from_secs(2);
 
-static ENTERED: AtomicBool = AtomicBool::new(false);
+/// The names of the pmodules that `main` began with.
+static ENTERED: OnceLock<Vec<String>> = OnceLock::new();
 
 /// Becomes a monitor if this process was started as one, and does not return then. Call it at the very top of
 /// `main`, before the application opens windows, takes locks or starts threads.
 ///
-/// `Config::install` does the same, later; with this line nothing of the application runs twice.
+/// `Config::install` does the same, later; with this line nothing of the application runs twice. A program with
+/// [pmodules](crate::pmodule) calls [`monitor_entry_with`].
 pub fn monitor_entry() {
-    ENTERED.store(true, Ordering::Relaxed);
-    become_role();
+    monitor_entry_with(Vec::new());
+}
+
+/// As [`monitor_entry`], for a program whose configuration names [pmodules](crate::Config::pmodule): the same ones.
+pub fn monitor_entry_with(pmodules: Vec<Registered>) {
+    let names = pmodules.iter().map(|pmodule| pmodule.description.name.clone()).collect();
+    let _ = ENTERED.set(names);
+    become_role(pmodules);
+}
+
+/// Whether `main` begins with [`monitor_entry`], and which pmodules a monitor of this program would have then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entered(Option<&'static [String]>);
+
+impl Entered {
+    /// Whether it does.
+    pub(crate) fn is_entered(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether the monitor will have what `config` names.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] with the way out.
+    pub(crate) fn check(self, config: &ValidConfig) -> Result<()> {
+        let (Some(names), None) = (self.0, &config.helper) else { return Ok(()) };
+        match config.pmodules.iter().find(|pmodule| !names.contains(&pmodule.name)) {
+            None => Ok(()),
+            Some(missing) => Err(Error::InvalidConfig {
+                field: "pmodule",
+                reason: format!(
+                    "the monitor would not have {}: begin main with monitor_entry_with(...) and name it there too, in the \
+                     place of monitor_entry()",
+                    missing.name
+                ),
+            }),
+        }
+    }
 }
 
 /// Whether `main` begins with [`monitor_entry`].
-pub(super) fn entered() -> bool {
-    ENTERED.load(Ordering::Relaxed)
+fn entered() -> Entered {
+    Entered(ENTERED.get().map(Vec::as_slice))
 }
 
-/// Does not return if this process was started as a monitor or uploader. Returns whether `main` begins with
-/// [`monitor_entry`].
-pub(crate) fn become_role() -> bool {
+/// Does not return if this process was started as a monitor or uploader. `pmodules` are those of a monitor.
+pub(crate) fn become_role(pmodules: Vec<Registered>) -> Entered {
     // Whoever starts a set-user-id program chooses its environment and descriptors, and would choose our settings: files
     // written and processes read with the program's privileges. No launcher of ours starts one.
     if process::is_privileged() {
@@ -46,9 +85,11 @@ pub(crate) fn become_role() -> bool {
     let Some((role, nonce)) = value.to_str().and_then(parse_role) else { return entered() };
     let threads = procfs::own_threads();
     process::remove_variable(ROLE_VARIABLE);
-    let Ok(start) = greet(nonce) else {
+    let start = match greet(nonce, pmodules) {
+        Ok(start) => start,
+        Err(NoRole::OtherVersion) => process::exit_now(1),
         // The variable leaked into an ordinary run of the program, or the launcher died: not a role for us.
-        return entered();
+        Err(NoRole::NotOurs) => return entered(),
     };
     process::cancel_start_alarm();
     if threads > 1 {
@@ -75,35 +116,63 @@ pub(super) struct Start {
     pub(super) crash: Option<Socket>,
     pub(super) blackbox: Blackbox,
     pub(super) config: ValidConfig,
+    /// In Rust.
+    pub(super) pmodules: Vec<Registered>,
     /// From the uploader before this one.
     #[cfg_attr(not(feature = "upload"), expect(dead_code, reason = "only uploaders read it"))]
     pub(super) learnt: serde_json::Value,
 }
 
+/// Why a program is no monitor after all.
+enum NoRole {
+    /// Nobody wants it to be one.
+    NotOurs,
+    /// Its launcher is of another version. That was logged.
+    OtherVersion,
+}
+
+impl From<Error> for NoRole {
+    fn from(_: Error) -> Self {
+        Self::NotOurs
+    }
+}
+
 /// Receives the launcher's first message.
-fn greet(nonce: [u8; NONCE]) -> Result<Start> {
+fn greet(nonce: [u8; NONCE], pmodules: Vec<Registered>) -> Result<Start, NoRole> {
     // Checked through a copy first: in a program that is no monitor the number belongs to someone else.
     let control = Socket::from_fd(spawn::copy_inherited()?)?;
     let Received::Message(message) = control.receive(MAX_MESSAGE, HELLO_WAIT)? else {
-        return Err(Error::Timeout("the launcher"));
+        return Err(NoRole::NotOurs);
     };
     match protocol::parse(&message.bytes)? {
         ClientMessage::Hello(theirs) if theirs == nonce => {}
-        _ => return Err(Error::malformed("message", "a first message without the nonce")),
+        _ => return Err(NoRole::NotOurs),
     }
     // From here on the number is ours for certain, and its copy is enough.
     spawn::close_inherited();
     let mut fds = message.fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| Error::malformed("message", "too few descriptors"));
     let settings = read_memfd(std::os::fd::AsFd::as_fd(&next()?), MAX_SETTINGS)?;
-    let Settings { config, learnt } =
-        serde_json::from_slice(&settings).map_err(|e| Error::malformed("settings", e.to_string()))?;
     let (first, second) = (next()?, fds.next());
     let (crash, blackbox) = match second {
         Some(blackbox) => (Some(Socket::from_fd(first)?), blackbox),
         None => (None, first),
     };
-    Ok(Start { control, crash, blackbox: Blackbox::from_fd(blackbox)?, config, learnt })
+    let blackbox = Blackbox::from_fd(blackbox);
+    let Settings { config, learnt, .. } = match Settings::read(&settings) {
+        Ok(settings) => settings,
+        Err(other) => return Err(give_up(&other, blackbox.ok().as_ref())),
+    };
+    Ok(Start { control, crash, blackbox: blackbox?, config, pmodules, learnt })
+}
+
+/// Says where the application and its maker can see it that this program is of another version.
+fn give_up(other: &OtherVersion, blackbox: Option<&Blackbox>) -> NoRole {
+    Log::new(other.log.clone()).event("monitor", "other-version", &other.why);
+    if let Some(blackbox) = blackbox {
+        blackbox.set_monitor_state(MonitorState::OtherVersion);
+    }
+    NoRole::OtherVersion
 }
 
 fn parse_role(value: &str) -> Option<(Role, [u8; NONCE])> {
@@ -126,6 +195,21 @@ fn parse_role(value: &str) -> Option<(Role, [u8; NONCE])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::pmodule::{Description, Event};
+
+    #[test]
+    fn a_monitor_without_its_pmodules_is_refused_before_it_is_started() {
+        let mut config = Config::new("a", "1").spool("/x").validate().unwrap();
+        config.pmodules = vec![Description::new("one").on(Event::Attach)];
+        let names: &'static [String] = vec!["one".to_owned()].leak();
+        assert!(Entered(None).check(&config).is_ok(), "install() itself becomes the monitor");
+        assert!(Entered(Some(names)).check(&config).is_ok());
+        let refused = Entered(Some(&[])).check(&config).unwrap_err().to_string();
+        assert!(refused.contains("one") && refused.contains("monitor_entry_with"), "{refused}");
+        config.helper = Some("/usr/bin/cenotaph-monitor".into());
+        assert!(Entered(Some(&[])).check(&config).is_ok());
+    }
 
     #[test]
     fn reads_roles() {

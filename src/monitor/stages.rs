@@ -2,24 +2,34 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::captured::{Captured, Meta};
 use super::outcome::{Effort, Outcome};
+use super::wishes::{self, Remark, Ruling};
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::consent_record;
-use crate::dump::{self, Layout, binaries::FileBinaries};
+use crate::dump::binaries::{FileBinaries, MemoryBinaries};
+use crate::dump::{self, Layout};
 use crate::error::{Error, Result};
+use crate::pmodule::plan;
+use crate::pmodule::runner::Session;
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
-use crate::report::{Detail, Frame, Report, StackTrace, Thread, Trust};
+use crate::report::{Detail, Fingerprint, Frame, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
 use crate::spool::quota::Limits;
 use crate::spool::{Part, PartKind, container};
 use crate::sys::process;
+
+/// Unwind sections that the rehearsal has read: the worker is the application's program, with most of its libraries.
+static BINARIES: Mutex<Option<FileBinaries>> = Mutex::new(None);
+/// An idle worker does not hold more of them, in bytes.
+const MOST_KEPT: usize = 2 << 20;
 
 /// How a note begins when a stage failed and the level of detail was lowered.
 pub(super) const STEPPED_DOWN: &str = "stepped down";
@@ -29,13 +39,14 @@ pub(super) fn ask(stage: Stage, config: &ValidConfig, blackbox: &Blackbox) -> Ve
     privacy::gate(stage, config.consent_policy, consent_record::read(&config.spool), blackbox.mirror())
 }
 
-/// Unwinds, scrubs, seals and commits. `effort` limits what is done with the dump.
+/// Unwinds, scrubs, seals and commits. `effort` limits what is done with the dump; `session` are the pmodules.
 ///
 /// # Errors
 /// If the report could not be stored. What fails before steps the level of detail down instead.
 pub(super) fn complete(
     mut captured: Captured,
     effort: Effort,
+    mut session: Session<'_>,
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Result<Outcome> {
@@ -43,10 +54,15 @@ pub(super) fn complete(
         return Ok(Outcome::RefusedByConsent);
     }
     captured.meta.bytes("dump", captured.dump.len());
-    let (layout, trace) = unwind(&mut captured, effort);
-    captured.meta.stage("unwind");
-    let (mut report, receipt) = scrubbed(&mut captured, layout, trace, effort, config);
-    captured.meta.stage("scrub");
+    let mut scrubbed = unwound_and_scrubbed(&mut captured, effort, &mut session, config);
+    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
+    match wishes::verdict(&mut session, report, &mut captured.meta, policy, receipt) {
+        Ruling::Go => {}
+        Ruling::StepDown(remark) => scrubbed.step_down(&mut captured, remark),
+        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+    drop(session);
+    let Scrubbed { mut report, receipt, .. } = scrubbed;
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
     }
@@ -55,69 +71,177 @@ pub(super) fn complete(
     store(captured, &report, &receipt, blackbox, config)
 }
 
-/// The dump's structure, and the frames of all threads; at worst the one that the handler saw.
-fn unwind(captured: &mut Captured, effort: Effort) -> (Result<Layout>, StackTrace) {
+/// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
+pub(super) fn rehearse(
+    mut captured: Captured,
+    config: &ValidConfig,
+    is_wanted: impl Fn() -> bool,
+) -> Result<()> {
+    let mut nobody = Session::new(&[], config.pmodule_limits, &[]);
+    let Scrubbed { report, receipt, .. } =
+        unwound_and_scrubbed(&mut captured, Effort::Full, &mut nobody, config);
+    let mut binaries = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if binaries.as_ref().is_some_and(|binaries| binaries.bytes() > MOST_KEPT) {
+        *binaries = None;
+    }
+    drop(binaries);
+    if is_wanted() {
+        return Ok(());
+    }
+    let mut parts = parts(&report, &receipt)?;
+    parts.push(Part { kind: PartKind::Minidump, bytes: std::mem::take(&mut captured.dump) });
+    let sealed = container::seal(report.id, report.time_ms, &parts, &LocalKey::random()?);
+    parts.iter_mut().for_each(|part| part.bytes.zeroize());
+    sealed.map(drop)
+}
+
+/// A report whose texts are scrubbed.
+struct Scrubbed {
+    report: Report,
+    receipt: Receipt,
+    /// Entries of the receipt that are about the dump: the first ones.
+    about_dump: usize,
+    policy: scrub::Policy,
+}
+
+impl Scrubbed {
+    /// Leaves the dump out after all.
+    fn step_down(&mut self, captured: &mut Captured, remark: Remark) {
+        captured.dump.zeroize();
+        self.receipt.entries.drain(..self.about_dump);
+        self.about_dump = 0;
+        self.report.detail = Detail::StackTrace;
+        let before = format!("{STEPPED_DOWN} to {}: ", self.report.detail);
+        remark.behind(&before).note(&mut self.report, &mut captured.meta);
+    }
+}
+
+/// The report with the frames of all threads and with all its texts scrubbed, and the dump scrubbed in place. A dump that
+/// cannot be scrubbed is not used: the report then says `StackTrace`.
+fn unwound_and_scrubbed(
+    captured: &mut Captured,
+    effort: Effort,
+    session: &mut Session<'_>,
+    config: &ValidConfig,
+) -> Scrubbed {
     let layout = match effort {
         Effort::RegistersOnly => Err(Error::malformed("minidump", "workers died over it")),
         Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
     };
-    let trace = match &layout {
+    let plan = plan::plan(&captured.meta.ran);
+    let detail = plan.detail.map_or(config.detail, |allowed| allowed.min(config.detail));
+    if detail < config.detail {
+        captured.meta.notes.push(format!("a pmodule lowered the detail to {detail}"));
+    }
+    let mut policy = policy(&captured.meta, detail, config);
+    let meta = &mut captured.meta;
+    wishes::add_to_policy(&mut policy, &plan, &captured.dump, layout.as_ref().ok(), &mut meta.notes);
+    let mut report = report(&captured.meta, detail, config);
+    wishes::add_to_report(&mut report, &plan);
+    let (mut receipt, mut words) = (Receipt::default(), Receipt::default());
+    let remarks = wishes::failures(&captured.meta.ran, &policy, &mut words);
+    let closed = wishes::stepped_down(&captured.meta.ran, &policy, &mut words);
+    let wanted = closed.is_none() && detail > Detail::StackTrace;
+
+    let known = captured.meta.trace.take();
+    let (trace, engine) = match layout {
         Ok(layout) => {
-            dump::unwind::stack_trace(&captured.dump, layout, &FileBinaries::new()).map_err(|e| e.to_string())
+            let mut scrub = |dump: &mut [u8]| {
+                let scrub = || scrub_dump(dump, &layout, &policy, effort, &report, session, &mut receipt);
+                wanted.then(scrub).transpose()
+            };
+            match known {
+                Some(trace) => {
+                    let scrubbed = scrub(&mut captured.dump);
+                    captured.meta.stage("scrub");
+                    (Ok(trace), scrubbed)
+                }
+                None => beside(captured, &layout, scrub),
+            }
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => {
+            let trace = known.ok_or_else(|| error.to_string());
+            (trace, if wanted { Err(error.into()) } else { Ok(None) })
+        }
     };
-    let trace = trace.unwrap_or_else(|error| {
-        captured.meta.notes.push(format!("frames could not be unwound: {error}"));
+    report.stack_trace = trace.unwrap_or_else(|error| {
+        let note = format!("frames could not be unwound: {error}");
+        captured.meta.notes.push(note.clone());
+        report.notes.push(note);
         registers_only(&captured.meta)
     });
-    (layout, trace)
-}
+    let fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &report.stack_trace);
+    report.fingerprint = dump::fingerprint::refined(fingerprint, &plan.fingerprint);
 
-/// The report with all its texts scrubbed, and the dump scrubbed in place. A dump that cannot be scrubbed is not used:
-/// the report then says `StackTrace`.
-fn scrubbed(
-    captured: &mut Captured,
-    layout: Result<Layout>,
-    trace: StackTrace,
-    effort: Effort,
-    config: &ValidConfig,
-) -> (Report, Receipt) {
-    let mut report = report(&captured.meta, config.detail, trace, config);
-    let policy = policy(&captured.meta, config.detail, config);
-    let scrub_dump = |dump: &mut [u8], report: &mut Report, receipt: &mut Receipt| -> Result<()> {
-        if effort < Effort::Full {
-            return Err(Error::malformed("minidump", "workers died over it"));
-        }
-        let mut engine = scrub::Engine::new(&policy)?;
-        engine.learn(report);
-        engine.dump(dump, &layout?, receipt)?;
-        engine.report(report, receipt);
-        Ok(())
-    };
-    let mut receipt = Receipt::default();
-    let result = match config.detail {
-        Detail::StackTrace => Ok(false),
-        Detail::Pointers | Detail::Minidump => {
-            scrub_dump(&mut captured.dump, &mut report, &mut receipt).map(|()| true)
-        }
-    };
-    match result {
-        Ok(true) => {}
+    let mut about_dump = receipt.entries.len();
+    match closed.map_or(engine, Err) {
+        Ok(Some(engine)) => engine.report(&mut report, &mut receipt),
         other => {
             // Nothing of what was begun is used: neither the bytes nor the receipt about them.
             captured.dump.zeroize();
-            receipt = Receipt::default();
+            (receipt, about_dump) = (Receipt::default(), 0);
             report.detail = Detail::StackTrace;
-            if let Err(error) = other {
-                let note = format!("{STEPPED_DOWN} to {}: {error}", report.detail);
-                captured.meta.notes.push(note.clone());
-                report.notes.push(note);
+            if let Err(remark) = other {
+                let before = format!("{STEPPED_DOWN} to {}: ", report.detail);
+                remark.behind(&before).note(&mut report, &mut captured.meta);
             }
             scrub::report(&mut report, &policy, &mut receipt);
         }
     }
-    (report, receipt)
+    remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
+    receipt.entries.extend(words.entries);
+    Scrubbed { report, receipt, about_dump, policy }
+}
+
+/// Looks for the frames of all threads in a copy of the dump, on a thread of its own, while `scrub` works on the dump.
+fn beside<T>(
+    captured: &mut Captured,
+    layout: &Layout,
+    scrub: impl FnOnce(&mut [u8]) -> T,
+) -> (std::result::Result<StackTrace, String>, T) {
+    let unscrubbed = Zeroizing::new(captured.dump.clone());
+    let tables = &captured.tables;
+    let unwind = || {
+        let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+        let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
+        let trace = dump::unwind::stack_trace(&unscrubbed, layout, &binaries);
+        (trace.map_err(|error| error.to_string()), process::monotonic_ns())
+    };
+    let dump = &mut captured.dump;
+    let ((trace, unwound_ns), scrubbed, scrubbed_ns) = std::thread::scope(|scope| {
+        let unwinding = std::thread::Builder::new().name("cenotaph".to_owned()).spawn_scoped(scope, unwind);
+        let (scrubbed, scrubbed_ns) = (scrub(dump), process::monotonic_ns());
+        let unwound = match unwinding {
+            // A panic counts as if it had been here: the process ends by it, and another worker does less.
+            Ok(unwinding) => unwinding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // No thread to be had.
+            Err(_) => unwind(),
+        };
+        (unwound, scrubbed, scrubbed_ns)
+    });
+    captured.meta.stage_at("scrub", scrubbed_ns);
+    captured.meta.stage_at("unwind", unwound_ns);
+    (trace, scrubbed)
+}
+
+/// Scrubs the dump in place, by the policy and then by what pmodules say; what was learnt from it is in the engine.
+fn scrub_dump(
+    dump: &mut [u8],
+    layout: &Layout,
+    policy: &scrub::Policy,
+    effort: Effort,
+    report: &Report,
+    session: &mut Session<'_>,
+    receipt: &mut Receipt,
+) -> Result<scrub::Engine, Remark> {
+    if effort < Effort::Full {
+        return Err(Error::malformed("minidump", "workers died over it").into());
+    }
+    let mut engine = scrub::Engine::new(policy)?;
+    engine.learn(report);
+    engine.dump(dump, layout, receipt)?;
+    wishes::scrub_hooks(session, dump, layout, policy, receipt)?;
+    Ok(engine)
 }
 
 /// Seals the parts and commits them, if consent still allows it.
@@ -195,10 +319,12 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
         arguments: meta.arguments.clone(),
         argument_strings: meta.argument_strings.clone(),
         environment_strings: meta.environment_strings.clone(),
+        wishes: Vec::new(),
     }
 }
 
-fn report(meta: &Meta, detail: Detail, stack_trace: StackTrace, config: &ValidConfig) -> Report {
+/// Without the frames.
+fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
     let mut breadcrumbs = meta.snapshot.breadcrumbs.clone();
     if config.audience == Audience::ChildDirected {
         // The application side stores none; this holds even if its memory was overwritten.
@@ -214,8 +340,8 @@ fn report(meta: &Meta, detail: Detail, stack_trace: StackTrace, config: &ValidCo
         detail,
         attributes: meta.snapshot.attributes.clone(),
         breadcrumbs,
-        fingerprint: dump::fingerprint::fingerprint(meta.reason.name(), &stack_trace),
-        stack_trace,
+        fingerprint: Fingerprint::default(),
+        stack_trace: StackTrace { modules: Vec::new(), threads: Vec::new() },
         device_id: device_id(meta, config),
         annotations: Vec::new(),
         classifiers: Vec::new(),

@@ -9,6 +9,7 @@ use super::delivery::Delivery;
 use super::job::{self, Progress};
 use super::log::Log;
 use super::outcome::{Effort, Next, Outcome, after_death};
+use super::pmodules::Pmodules;
 use super::role::Start;
 use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
@@ -58,6 +59,7 @@ struct Supervisor {
     log: Log,
     blackbox: Blackbox,
     client: Client,
+    pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
     delivery: Delivery,
@@ -77,10 +79,16 @@ enum Source {
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
 pub(super) fn run(start: Start) -> i32 {
     let log = Log::new(start.config.log.clone());
+    let pmodules = Pmodules::gather(start.pmodules, &start.config);
+    for absent in &pmodules.absent {
+        let why = absent.result.as_ref().err().map_or("", |why| &why.text);
+        log.event("supervisor", "pmodule-absent", format!("{}: {why}", absent.pmodule));
+    }
     let mut supervisor = Supervisor {
         delivery: Delivery::new(&start.config, log.clone()),
         log,
-        idle: Handle::start(&start.config).ok(),
+        idle: Handle::start(&start.config, &start.blackbox, &pmodules, true).ok(),
+        pmodules,
         busy: Vec::new(),
         flushes: Vec::new(),
         client: Client { crash: start.crash, control: Some(start.control) },
@@ -211,7 +219,10 @@ impl Supervisor {
 
     /// Hands a crash to the idle worker, or to a new one.
     fn give(&mut self, case: Case, effort: Effort) {
-        let worker = match self.idle.take().map_or_else(|| Handle::start(&self.config), Ok) {
+        let ready = self.idle.take();
+        let worker = match ready
+            .map_or_else(|| Handle::start(&self.config, &self.blackbox, &self.pmodules, false), Ok)
+        {
             Ok(worker) => worker,
             Err(error) => {
                 self.blackbox.count(Count::Failed, 1);
@@ -259,7 +270,7 @@ impl Supervisor {
             Progress::Done(outcome) => {
                 drop(self.busy.swap_remove(index));
                 if self.idle.is_none() && self.client.is_there() {
-                    self.idle = Handle::start(&self.config).ok();
+                    self.idle = Handle::start(&self.config, &self.blackbox, &self.pmodules, true).ok();
                 }
                 count(&self.blackbox, &outcome);
                 if matches!(outcome, Outcome::Spooled { .. }) {
@@ -338,6 +349,7 @@ pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
             }
         }
         Outcome::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
+        Outcome::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),
         Outcome::Failed { .. } => blackbox.count(Count::Failed, 1),
     }
 }

@@ -2,16 +2,20 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
-use super::captured::{self, Captured, Writer};
+use super::captured::{self, Capture, Captured, Writer};
 use super::job::{self, Job};
 use super::log::Log;
 use super::outcome::{Effort, Outcome};
+use super::pmodules::Pmodules;
+use super::rehearsal::rehearse;
 use super::stages;
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::dump;
 use crate::error::Result;
+use crate::pmodule::runner::{Ran, Session};
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage};
 use crate::report::ReportId;
 use crate::sys::memory::read_memfd;
@@ -21,6 +25,9 @@ use crate::sys::socket::Socket;
 /// Larger bundles are not ours: a dump may have 1 GiB of stacks, no more.
 const MAX_BUNDLE: u64 = 1 << 30;
 
+/// How long a worker waits for a job before it rehearses.
+const REHEARSAL_AFTER: Duration = Duration::from_millis(20);
+
 /// A worker as the supervisor sees it.
 pub(super) struct Handle {
     pub(super) socket: Socket,
@@ -29,15 +36,20 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Forks a worker that waits for its job.
-    pub(super) fn start(config: &ValidConfig) -> Result<Self> {
+    /// Forks a worker that waits for its job; `ahead` of it, so that it has time to rehearse.
+    pub(super) fn start(
+        config: &ValidConfig,
+        blackbox: &Blackbox,
+        pmodules: &Pmodules,
+        ahead: bool,
+    ) -> Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         match process::fork()? {
             Forked::Parent(pid, pidfd) => Ok(Self { socket: ours, pid, pidfd }),
             Forked::Child => {
                 // Holding any other descriptor would hide the supervisor's death, and others' ends, from someone.
                 process::close_all_but(theirs.as_raw());
-                let code = run(&theirs, config);
+                let code = run(&theirs, config, blackbox, pmodules, ahead);
                 process::exit_now(code)
             }
         }
@@ -52,12 +64,22 @@ impl Drop for Handle {
     }
 }
 
-fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
+fn run(
+    supervisor: &Socket,
+    config: &ValidConfig,
+    blackbox: &Blackbox,
+    pmodules: &Pmodules,
+    ahead: bool,
+) -> i32 {
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
+    // Not at once: an application has better use for the processor while it starts, and many end soon.
+    if ahead && !supervisor.is_readable(REHEARSAL_AFTER) {
+        let _ = rehearse(config, blackbox, || supervisor.is_readable(Duration::ZERO));
+    }
     let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
     let log = Log::new(config.log.clone());
-    let (outcome, blackbox) = perform(job, supervisor, config, &log);
+    let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log);
     log.line("worker", &outcome);
     if !job::send_done(supervisor, &outcome) {
         // The supervisor died meanwhile: what it would do now falls to us.
@@ -72,7 +94,13 @@ fn run(supervisor: &Socket, config: &ValidConfig) -> i32 {
     0
 }
 
-fn perform(job: Job, supervisor: &Socket, config: &ValidConfig, log: &Log) -> (Outcome, Option<Blackbox>) {
+fn perform(
+    job: Job,
+    supervisor: &Socket,
+    config: &ValidConfig,
+    pmodules: &Pmodules,
+    log: &Log,
+) -> (Outcome, Option<Blackbox>) {
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
         Job::Capture { pid, request, deaths, client, blackbox } => {
@@ -83,7 +111,8 @@ fn perform(job: Job, supervisor: &Socket, config: &ValidConfig, log: &Log) -> (O
             };
             // What our own writer died over it would die over again.
             let writer = if deaths == 0 { Writer::Ours } else { Writer::Fallback };
-            let outcome = capture(pid, &request, writer, &client, &blackbox, supervisor, config, log);
+            let outcome =
+                capture(pid, &request, writer, &client, &blackbox, supervisor, config, pmodules, log);
             (outcome, Some(blackbox))
         }
         Job::Resume { effort, bundle, blackbox, client } => {
@@ -94,7 +123,10 @@ fn perform(job: Job, supervisor: &Socket, config: &ValidConfig, log: &Log) -> (O
             let client = client.and_then(|fd| Socket::from_fd(fd).ok());
             let captured = read_memfd(bundle.as_fd(), MAX_BUNDLE).and_then(|b| Captured::from_bundle(&b));
             let outcome = match captured {
-                Ok(captured) => complete(captured, effort, client.as_ref(), &blackbox, config),
+                Ok(captured) => {
+                    let session = session(pmodules, &captured.meta.ran);
+                    complete(captured, effort, session, client.as_ref(), &blackbox, config)
+                }
                 Err(error) => failed(&error),
             };
             (outcome, Some(blackbox))
@@ -111,6 +143,7 @@ fn capture(
     blackbox: &Blackbox,
     supervisor: &Socket,
     config: &ValidConfig,
+    pmodules: &Pmodules,
     log: &Log,
 ) -> Outcome {
     let request = match protocol::parse(request) {
@@ -118,11 +151,17 @@ fn capture(
         _ => return Outcome::Failed { reason: "the request is no capture request".into() },
     };
     let sequence = request.sequence;
-    let captured = match captured::capture(&request, pid, writer, blackbox, config) {
-        Ok(Some(captured)) => captured,
-        Ok(None) => {
+    let mut session = session(pmodules, &[]);
+    let captured = captured::capture(&request, pid, writer, blackbox, pmodules, &mut session, config);
+    let captured = match captured {
+        Ok(Capture::Taken(captured)) => captured,
+        Ok(Capture::Refused) => {
             answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));
             return Outcome::RefusedByConsent;
+        }
+        Ok(Capture::Vetoed { pmodule, reason }) => {
+            answer(client, AnswerKind::Vetoed, sequence, ReportId([0; 16]));
+            return Outcome::Vetoed { pmodule, reason };
         }
         Err(error) => {
             answer(client, AnswerKind::Failed, sequence, ReportId([0; 16]));
@@ -134,28 +173,39 @@ fn capture(
         log.event("worker", "bundle-failed", error);
     }
     answer(client, AnswerKind::Released, sequence, captured.meta.id);
-    complete(captured, Effort::Full, Some(client), blackbox, config)
+    // The answer may have woken it on this very processor, which is ours until the scheduler looks again.
+    std::thread::yield_now();
+    complete(captured, Effort::Full, session, Some(client), blackbox, config)
 }
 
 fn complete(
     captured: Captured,
     effort: Effort,
+    session: Session<'_>,
     client: Option<&Socket>,
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Outcome {
     let (sequence, id) = (captured.meta.sequence, captured.meta.id);
-    let outcome = stages::complete(captured, effort, blackbox, config)
+    let outcome = stages::complete(captured, effort, session, blackbox, config)
         .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
     if let Some(client) = client {
         let kind = match outcome {
             Outcome::Spooled { .. } => AnswerKind::Spooled,
             Outcome::RefusedByConsent => AnswerKind::Refused,
+            Outcome::Vetoed { .. } => AnswerKind::Vetoed,
             Outcome::Failed { .. } => AnswerKind::Failed,
         };
         answer(client, kind, sequence, id);
     }
     outcome
+}
+
+/// The pmodules of one crash, without those that failed over it before.
+fn session<'a>(pmodules: &'a Pmodules, ran: &[Ran]) -> Session<'a> {
+    let failed: Vec<&str> =
+        ran.iter().filter(|ran| ran.result.is_err()).map(|ran| ran.pmodule.as_str()).collect();
+    Session::new(&pmodules.registered, pmodules.limits, &failed)
 }
 
 /// The application may be gone by now; that is no failure.

@@ -43,13 +43,26 @@
 //!
 //! Every crash meets an instance as it was configured: nothing carries over from an earlier one. If the worker dies between
 //! `detach` and `scrub`, the report is resumed and `scrub` and `verdict` are called on a fresh instance that saw no earlier event.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+#[cfg(feature = "pmodule-plugins")]
+#[allow(unsafe_code, reason = "the border to C")]
+mod abi;
+mod check;
+mod child;
 mod describe;
 mod edit;
 mod event;
+mod message;
+pub mod plan;
+#[cfg(feature = "pmodule-plugins")]
+#[allow(unsafe_code, reason = "the border to C")]
+pub mod plugin;
 mod registered;
+pub mod runner;
+mod watch;
 
+pub use check::REGISTERS;
 pub use describe::{Description, Event, FrameFilter};
 pub use edit::{
     Blank, Blanks, Edit, Edits, Failure, LONGEST_NAME, LONGEST_TEXT, MOST_ADDED, MOST_EDITS, Veto,
@@ -63,8 +76,8 @@ use crate::target::{Target, Thread};
 
 /// A module that looks at a stopped process. See the [module's page](self) for the events and their order.
 ///
-/// All methods run in a confined child process: opening files fails with EACCES, and starting processes or threads, sockets and
-/// signals to others end it. Returning a [`Failure`] discards all its edits, as a crash would.
+/// All methods run in a confined child process: opening files and sockets fails with EACCES, starting threads with EPERM;
+/// starting processes, signals to others and looking at others' memory end it. Returning a [`Failure`] discards all its edits, as a crash would.
 pub trait Pmodule {
     /// Name, priority, events. Called in the monitor itself, before any crash: it should only return a constant.
     fn describe(&self) -> Description;

@@ -74,6 +74,17 @@ pub fn identifier(
     }
 }
 
+/// Makes what [`identifier`] would make on first use. As with that, ask the gate first.
+///
+/// # Errors
+/// If the file cannot be used or made.
+pub fn prepare(identity: Identity, secret: &Path) -> Result<()> {
+    match identity {
+        Identity::Off | Identity::Session => Ok(()),
+        Identity::Epoch { .. } => load_or_create(secret).map(|_| ()),
+    }
+}
+
 /// Overwrites and removes the secret: all its identifiers, past and future, cannot be made again. Returns whether
 /// there was one. For withdrawal and erasure.
 ///

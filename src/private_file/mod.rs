@@ -289,6 +289,21 @@ pub(crate) fn sync_dir(path: &Path) -> Result<()> {
     }
 }
 
+/// Whether syncing a file that was just made has made its name durable too. POSIX does not promise it; it is so where both
+/// changes are in one journal: ext4 waits for the inode's last transaction, or without a journal syncs a new file's
+/// parents (`ext4_sync_file`); XFS forces its log up to the inode's last change; btrfs logs a new inode with its name. tmpfs
+/// keeps nothing.
+#[allow(unsafe_code)] // std has no call for it.
+pub(crate) fn syncs_name(file: &File) -> bool {
+    use std::os::fd::AsRawFd;
+    let known = [libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC, libc::BTRFS_SUPER_MAGIC, libc::TMPFS_MAGIC];
+    // SAFETY: an all-zero statfs is a valid place for fstatfs(2) to write into; the descriptor is borrowed.
+    unsafe {
+        let mut found: libc::statfs = std::mem::zeroed();
+        libc::fstatfs(file.as_raw_fd(), &raw mut found) == 0 && known.contains(&found.f_type)
+    }
+}
+
 /// A file that is there but must not be used.
 pub(crate) fn refuse(path: &Path, reason: String) -> Error {
     Error::file(path, "use", io::Error::new(io::ErrorKind::InvalidData, reason))

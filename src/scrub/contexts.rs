@@ -62,6 +62,28 @@ const X_REGISTERS: [usize; 31] = {
     offsets
 };
 
+/// Where in a context of `processor` a register lies that may be blanked. Only amd64's have names here.
+pub(super) fn register(processor: u16, name: &str) -> Option<Range<usize>> {
+    /// In the order of their offsets; RSP and RBP stay.
+    const GENERAL: [&str; 16] = [
+        "rax", "rcx", "rdx", "rbx", "", "", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+        "r15",
+    ];
+    /// `Rax`, and `FltSave.XmmRegisters`.
+    const FIRST: usize = 120;
+    const FIRST_XMM: usize = 256 + 160;
+    if processor != 9 || name.is_empty() {
+        return None;
+    }
+    if let Some(number) = GENERAL.iter().position(|general| *general == name) {
+        let start = FIRST + number * 8;
+        return Some(start..start + 8);
+    }
+    let number: usize = name.strip_prefix("xmm")?.parse().ok().filter(|&number| number < 16)?;
+    let start = FIRST_XMM + number * 16;
+    Some(start..start + 16)
+}
+
 impl Cpu {
     /// The layout for a `processor_architecture`.
     ///

@@ -13,12 +13,14 @@ pub mod receipt;
 mod rules;
 mod runs;
 mod texts;
+mod wishes;
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 pub use receipt::{Entry, Place, Receipt, Tally};
+pub use wishes::Wish;
 
 use crate::dump::Layout;
 use crate::error::Result;
@@ -39,6 +41,8 @@ pub struct Policy {
     pub argument_strings: String,
     /// The same for the envp strings.
     pub environment_strings: String,
+    /// What others want blanked, each with the rule that receipts name.
+    pub wishes: Vec<(String, Vec<Wish>)>,
 }
 
 /// What happens to memory.
@@ -115,8 +119,39 @@ pub fn dump(bytes: &mut [u8], layout: &Layout, policy: &Policy, receipt: &mut Re
     Engine::new(policy)?.dump(bytes, layout, receipt)
 }
 
+/// Blanks more in a dump that was scrubbed, by the rule `rule`.
+///
+/// # Errors
+/// [`Error::Malformed`](crate::Error::Malformed) if the dump has not all of it. What it has is blanked all the same.
+pub fn blank(
+    bytes: &mut [u8],
+    layout: &Layout,
+    rule: &str,
+    wishes: &[Wish],
+    receipt: &mut Receipt,
+) -> Result<()> {
+    match wishes::apply(&mut edit::Editor::new(bytes, receipt), layout, rule, wishes) {
+        None => Ok(()),
+        Some(_) => Err(crate::Error::malformed("wish", "something that the dump does not have")),
+    }
+}
+
+/// The texts in memory that is to be blanked: add them to [`Policy::known`] so that their copies go too. Fields of up
+/// to 4 KiB count from 4 characters on, else from 6. There are 256 at most; the second value tells whether those are all.
+pub fn texts_in(dump: &[u8], layout: &Layout, wishes: &[Wish]) -> (Vec<String>, bool) {
+    wishes::texts(dump, layout, wishes)
+}
+
+/// Scrubs a text that is to go into a report. If `policy` is beyond its limits nothing is left of it.
+pub fn text(text: &mut String, policy: &Policy, receipt: &mut Receipt) {
+    match Engine::new(policy) {
+        Ok(engine) => texts::scrub_text(text, &engine.known, &engine.echoes, Place::Annotation, receipt),
+        Err(_) => text.clear(),
+    }
+}
+
 /// Scrubs every text of a report: values of attributes, breadcrumbs, panic message and location, the words given to
-/// `capture`, thread names. Keys, notes and module names stay.
+/// `capture`, thread names, annotations. Keys, notes and module names stay.
 ///
 /// If `policy` is beyond its limits, all these texts are emptied instead, and a note says so.
 pub fn report(report: &mut Report, policy: &Policy, receipt: &mut Receipt) {

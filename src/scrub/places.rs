@@ -10,7 +10,7 @@ use super::finder::{self, Edges};
 use super::known::Known;
 use super::pointers;
 use super::receipt::Place;
-use super::{Level, Policy};
+use super::{Level, Policy, wishes};
 use crate::dump::Layout;
 use crate::dump::layout::utf16;
 use crate::error::Result;
@@ -70,6 +70,10 @@ pub(super) fn scrub(
 ) -> Result<()> {
     let cpu = Cpu::new(layout.processor)?;
     let copies = copies(editor.bytes(), layout, policy)?;
+    for (rule, wishes) in &policy.wishes {
+        // What the dump has not need not be blanked in it.
+        let _ = wishes::apply(editor, layout, rule, wishes);
+    }
     unclaimed(editor, layout);
     arguments(editor, layout, policy, known, echoes);
     if policy.level == Level::Pointers {

@@ -27,7 +27,7 @@ pub struct Entry {
     pub rule: String,
     /// "utf-8", "utf-16le", "utf-16be", "utf-32le", "utf-32be", or "binary".
     pub encoding: String,
-    /// Byte offset: into the dump, or into the text for attributes, breadcrumbs and the reason.
+    /// Byte offset: into the dump, or into the text for attributes, breadcrumbs, annotations and the reason.
     pub offset: u64,
     /// Bytes.
     pub length: u64,
@@ -75,6 +75,8 @@ pub enum Place {
     Breadcrumb,
     /// The panic message or the words given to `capture`.
     Reason,
+    /// What a pmodule said.
+    Annotation,
 }
 
 impl Receipt {
@@ -143,6 +145,7 @@ impl fmt::Display for Place {
             Self::Attribute => "attribute",
             Self::Breadcrumb => "breadcrumb",
             Self::Reason => "reason",
+            Self::Annotation => "annotation",
         })
     }
 }

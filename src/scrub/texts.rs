@@ -1,6 +1,8 @@
 //! The texts of a report outside its dump.
 #![forbid(unsafe_code)]
 
+use serde_json::Value;
+
 use super::echoes::Echoes;
 use super::edit::Finding;
 use super::finder;
@@ -9,9 +11,9 @@ use super::places::THREAD_NAME;
 use super::receipt::{Entry, Place, Receipt};
 use super::rules;
 use crate::error::Error;
-use crate::report::{AttributeValue, Reason, Report};
+use crate::report::{AnnotationLevel, AttributeValue, Reason, Report};
 
-/// Scrubs attributes (keys by rules alone: they are the developer's words, but one may have been made of a value), breadcrumbs, the reason and thread names.
+/// Scrubs attributes (keys by rules alone: they are the developer's words, but one may have been made of a value), breadcrumbs, the reason, thread names, and what pmodules said.
 pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
     for attribute in &mut report.attributes {
         let mut hits = Vec::new();
@@ -62,6 +64,15 @@ pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt
         Reason::Requested { reason } => scrub_text(reason, known, echoes, Place::Reason, receipt),
         Reason::Signal { .. } => {}
     }
+    for annotation in &mut report.annotations {
+        match annotation.level {
+            AnnotationLevel::Json => json(&mut annotation.text, known, echoes, receipt),
+            _ => scrub_text(&mut annotation.text, known, echoes, Place::Annotation, receipt),
+        }
+    }
+    for classifier in &mut report.classifiers {
+        scrub_text(classifier, known, echoes, Place::Annotation, receipt);
+    }
     for name in report.stack_trace.threads.iter_mut().filter_map(|thread| thread.name.as_mut()) {
         if name.len() >= THREAD_NAME && finder::is_cut_value(name.as_bytes(), known) {
             let whole =
@@ -85,7 +96,8 @@ pub(super) fn learn(report: &Report, known: &Known, echoes: &mut Echoes) {
         Reason::Requested { reason } => Some(reason),
         Reason::Signal { .. } => None,
     };
-    for text in attributes.chain(breadcrumbs).chain(reason) {
+    let annotations = report.annotations.iter().map(|annotation| &annotation.text);
+    for text in attributes.chain(breadcrumbs).chain(reason).chain(annotations) {
         let findings = finder::in_utf8(text, known, &Echoes::default());
         finder::learn(echoes, text.as_bytes(), &findings);
     }
@@ -106,15 +118,58 @@ pub(super) fn empty(report: &mut Report, why: &Error) {
         Reason::Requested { reason } => reason.clear(),
         Reason::Signal { .. } => {}
     }
+    report.annotations.clear();
+    report.classifiers.clear();
     for thread in &mut report.stack_trace.threads {
         thread.name = None;
     }
     report.notes.push(format!("texts were left out, because they could not be scrubbed: {why}"));
 }
 
-fn scrub_text(text: &mut String, known: &Known, echoes: &Echoes, place: Place, receipt: &mut Receipt) {
+pub(super) fn scrub_text(
+    text: &mut String,
+    known: &Known,
+    echoes: &Echoes,
+    place: Place,
+    receipt: &mut Receipt,
+) {
     let findings = finder::in_utf8(text, known, echoes);
     blank(text, findings, place, receipt);
+}
+
+/// JSON is scrubbed value by value: its escapes would hide text from rules, and `*` in a number would break it.
+fn json(text: &mut String, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
+    let Ok(mut value) = serde_json::from_str(text) else {
+        return scrub_text(text, known, echoes, Place::Annotation, receipt);
+    };
+    json_value(&mut value, known, echoes, receipt);
+    *text = value.to_string();
+}
+
+fn json_value(value: &mut Value, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
+    match value {
+        Value::String(text) => scrub_text(text, known, echoes, Place::Annotation, receipt),
+        Value::Number(number) => {
+            let text = number.to_string();
+            if let Some(finding) = finder::in_utf8(&text, known, echoes).first() {
+                *value = Value::from(0);
+                log(receipt, Place::Annotation, finding.rule, 0..text.len());
+            }
+        }
+        Value::Array(values) => {
+            values.iter_mut().for_each(|value| json_value(value, known, echoes, receipt));
+        }
+        Value::Object(map) => {
+            // Keys may be data here.
+            let scrubbed = std::mem::take(map).into_iter().map(|(mut key, mut value)| {
+                scrub_text(&mut key, known, echoes, Place::Annotation, receipt);
+                json_value(&mut value, known, echoes, receipt);
+                (key, value)
+            });
+            *map = scrubbed.collect();
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
 }
 
 /// Fills the findings with as many `*` as they have bytes. They lie on character boundaries.

@@ -23,7 +23,7 @@ use std::io::{Read, Write};
 use flate2::Compression;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::key::{LocalKey, fill_random, hkdf_sha256};
 use super::seal::{self, Opener, Sealer, WRAPPED};
@@ -93,35 +93,40 @@ pub fn seal(id: ReportId, time_ms: u64, parts: &[Part], key: &LocalKey) -> Resul
     let mut report_key = Zeroizing::new([0; 32]);
     fill_random(report_key.as_mut_slice())?;
 
-    let (mut table, mut bodies) = (Vec::with_capacity(parts.len() * ENTRY), Vec::new());
-    let (mut plain_total, mut compressed_total) = (0u64, 0u64);
+    let too_long = || Error::Limit { what: "the bytes of a report's part", limit: MAX_PART };
     for (i, part) in parts.iter().enumerate() {
         if parts.iter().take(i).any(|earlier| earlier.kind == part.kind) {
             return Err(Error::malformed("report", format!("it has two parts of kind {:?}", part.kind)));
         }
-        let too_long = || Error::Limit { what: "the bytes of a report's part", limit: MAX_PART };
         if part.bytes.len() > MAX_PART {
             return Err(too_long());
         }
+    }
+    let seal = |part: &Part| {
         let plain_len = u32::try_from(part.bytes.len()).map_err(|_| too_long())?;
-        let start = bodies.len();
-        let compressed =
-            seal_part(&fixed, part, plain_len, &part_key(&report_key, id, part.kind), &mut bodies)?;
-        let sealed_len = u32::try_from(bodies.len().saturating_sub(start)).map_err(|_| too_long())?;
+        seal_part(&fixed, part, plain_len, &part_key(&report_key, id, part.kind))
+    };
+    let mut table = Vec::with_capacity(parts.len() * ENTRY);
+    let (mut plain_total, mut compressed_total) = (0u64, 0u64);
+    let sealed = in_two_threads(parts, &seal).into_iter().collect::<Result<Vec<_>>>()?;
+    for (part, (sealed, compressed)) in parts.iter().zip(&sealed) {
+        let plain_len = u32::try_from(part.bytes.len()).map_err(|_| too_long())?;
+        let sealed_len = u32::try_from(sealed.len()).map_err(|_| too_long())?;
         table.extend_from_slice(&[part.kind as u8, 0, 0, 0]);
         table.extend_from_slice(&plain_len.to_le_bytes());
         table.extend_from_slice(&sealed_len.to_le_bytes());
         plain_total += u64::from(plain_len);
         compressed_total += compressed;
     }
-    let mut bytes = Vec::with_capacity(fixed.len() + table.len() + WRAPPED + 2 + bodies.len());
+    let bodies: usize = sealed.iter().map(|(sealed, _)| sealed.len()).sum();
+    let mut bytes = Vec::with_capacity(fixed.len() + table.len() + WRAPPED + 2 + bodies);
     bytes.extend_from_slice(&fixed);
     bytes.extend_from_slice(&table);
     let wrapped = seal::wrap_key(&key.derive("container/v1"), &report_key, &bytes)?;
     bytes.extend_from_slice(&wrapped);
     let present = u16::MAX.checked_shr(16u32.saturating_sub(parts.len() as u32)).unwrap_or(0);
     bytes.extend_from_slice(&present.to_le_bytes());
-    bytes.append(&mut bodies);
+    sealed.iter().for_each(|(sealed, _)| bytes.extend_from_slice(sealed));
     Ok(Sealed { bytes, plain_len: plain_total, compressed_len: compressed_total })
 }
 
@@ -133,6 +138,16 @@ pub fn open(bytes: &[u8], key: &LocalKey) -> Result<Vec<Part>> {
     let container = Container::parse(bytes)?;
     let report_key = container.report_key(key)?;
     container.present().map(|(part, sealed)| container.open_part(part, sealed, &report_key)).collect()
+}
+
+/// Whether it is whole: opens every part and keeps nothing.
+///
+/// # Errors
+/// As [`open`].
+pub fn verify(bytes: &[u8], key: &LocalKey) -> Result<()> {
+    let mut parts = open(bytes, key)?;
+    parts.iter_mut().for_each(|part| part.bytes.zeroize());
+    Ok(())
 }
 
 /// Opens one part, or `None` if there is none of that kind (any more).
@@ -285,22 +300,36 @@ impl<'a> Container<'a> {
 /// Deflate cannot do better (zlib technical details: 1032:1).
 const MAX_RATIO: usize = 1032;
 
-/// Compresses and seals one part behind `output`; returns its compressed length.
-fn seal_part(
-    fixed: &[u8; FIXED],
-    part: &Part,
-    plain_len: u32,
-    key: &[u8; 32],
-    output: &mut Vec<u8>,
-) -> Result<u64> {
+/// Compresses and seals one part; returns its bytes and its compressed length.
+fn seal_part(fixed: &[u8; FIXED], part: &Part, plain_len: u32, key: &[u8; 32]) -> Result<(Vec<u8>, u64)> {
     let failed = |e: std::io::Error| Error::malformed("report", format!("a part does not compress: {e}"));
-    let sealer = Sealer::new(key, associated(fixed, part.kind, plain_len), output)?;
+    let mut output = Vec::new();
+    let sealer = Sealer::new(key, associated(fixed, part.kind, plain_len), &mut output)?;
     // Straight into the sealer, so that the compressed text is never whole in memory.
     let mut encoder = GzEncoder::new(Counted { inner: sealer, count: 0 }, Compression::new(LEVEL));
     encoder.write_all(&part.bytes).map_err(failed)?;
     let counted = encoder.finish().map_err(failed)?;
+    let compressed = counted.count;
     counted.inner.finish()?;
-    Ok(counted.count)
+    Ok((output, compressed))
+}
+
+/// What `seal` makes of each part: the longest on a thread of its own, if there is one to be had, the others here.
+fn in_two_threads<T: Send>(parts: &[Part], seal: &(impl Fn(&Part) -> T + Sync)) -> Vec<T> {
+    let longest = parts.iter().map(|part| part.bytes.len()).max().unwrap_or(0);
+    let longest = parts.iter().position(|part| part.bytes.len() == longest);
+    let Some(longest) = longest.filter(|_| parts.len() > 1) else { return parts.iter().map(seal).collect() };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || seal(&parts[longest]));
+        let others = parts.iter().enumerate().filter(|(i, _)| *i != longest);
+        let mut sealed: Vec<T> = others.map(|(_, part)| seal(part)).collect();
+        let own = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => seal(&parts[longest]),
+        };
+        sealed.insert(longest, own);
+        sealed
+    })
 }
 
 /// Deflate level.

@@ -9,11 +9,11 @@
 //! ```
 //!
 //! All directories are 0700, all files 0600. A report changes its state by one rename, so that it is always in exactly one
-//! of them. A lock ends with its holder, so nothing needs a time-out to find out who died: a temporary file seen
+//! of them. A temporary file that holds a whole report is one, too: the next user of the spool gives it its name. A lock ends with its holder, so nothing needs a time-out to find out who died: a temporary file seen
 //! under the lock is nobody's any more, and so is a file in `sending` that is not locked.
 #![forbid(unsafe_code)]
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::claim::Claim;
 use super::name::Name;
 use super::quota::{Excess, Limits, Stored, select};
+use super::unfinished;
 use crate::error::{Error, Result};
 use crate::private_file::{self, Lock, Locked, steps};
 use crate::report::ReportId;
@@ -101,6 +102,8 @@ pub struct Tally {
     pub over_bytes: usize,
     /// Reports taken back from an uploader that died.
     pub recovered: usize,
+    /// Reports of a writer that died before it had given them their names.
+    pub adopted: usize,
     /// Half-written files of a writer that died.
     pub unfinished: usize,
     /// Files that are not reports or not this user's; left alone.
@@ -123,6 +126,16 @@ impl Spool {
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Makes what a first [`commit`](Self::commit) would make besides the report. Ask consent first.
+    ///
+    /// # Errors
+    /// If the directory cannot be made, or is not this user's.
+    pub fn prepare(&self) -> Result<()> {
+        private_file::create_dir(&self.dir)?;
+        let _lock = self.take_lock()?;
+        private_file::create_dir(&self.state_dir(State::Pending))
     }
 
     /// Stores a sealed report so that neither a kill nor a power cut loses it. The same id a second time is not
@@ -158,15 +171,18 @@ impl Spool {
             return Ok(Committed { path: there.path, existed: true });
         }
         let pending = self.state_dir(State::Pending);
-        let temporary = pending.join(format!(".{id}.tmp"));
+        let temporary = pending.join(unfinished::temporary(id));
         let path = pending.join(Name::new(id).to_string());
-        if let Err(error) = write_durably(&temporary, bytes) {
+        let file = write_durably(&temporary, bytes).inspect_err(|_| {
             let _ = std::fs::remove_file(&temporary);
-            return Err(error);
-        }
+        })?;
         std::fs::rename(&temporary, &path).map_err(|e| Error::file(&path, "create", e))?;
         steps::at("commit: renamed");
-        private_file::sync_dir(&pending)?;
+        // After a power cut it may have its temporary name again, by which it is found. Where that name is not certain to
+        // be on disk either, wait for the new one; a flush of the disk is half of a small report's time.
+        if !private_file::syncs_name(&file) {
+            private_file::sync_dir(&pending)?;
+        }
         steps::at("commit: durable");
         // The report is safe; that an older one could not be deleted is no failure of this call.
         let _ = self.evict_locked(now_ms(), Some(id));
@@ -211,6 +227,8 @@ impl Spool {
             self.scan(State::Pending)?.0.iter().map(|item| item.name().due_ms(now_ms)).collect();
         // An uploader that died has left its report here, due at once; a living one holds a lock on it.
         due.extend(self.scan(State::Sending)?.0.iter().filter(|item| is_abandoned(&item.path)).map(|_| 0));
+        // So has a writer, maybe.
+        due.extend(read_dir(&self.state_dir(State::Pending))?.iter().filter(|e| is_temporary(e)).map(|_| 0));
         Ok(due.into_iter().min())
     }
 
@@ -290,7 +308,18 @@ impl Spool {
     fn recover_locked(&self) -> Result<usize> {
         let pending = self.state_dir(State::Pending);
         for entry in read_dir(&pending)? {
-            if is_temporary(&entry) && std::fs::remove_file(entry.path()).is_ok() {
+            if !is_temporary(&entry) {
+                continue;
+            }
+            let path = entry.path();
+            let whole = unfinished::whole(&self.dir, &path, self.limits.max_bytes);
+            let is_there = |name: &Name| self.scan_all().is_ok_and(|all| all.iter().any(|i| i.id == name.id));
+            if let Some(name) = whole.filter(|name| !is_there(name))
+                && std::fs::rename(&path, pending.join(name.to_string())).is_ok()
+            {
+                self.count(|tally| tally.adopted += 1);
+                steps::at("recover: adopted");
+            } else if std::fs::remove_file(&path).is_ok() {
                 self.count(|tally| tally.unfinished += 1);
             }
         }
@@ -429,7 +458,7 @@ fn is_abandoned(path: &Path) -> bool {
     Locked::try_now(file, path, Lock::Shared).is_ok_and(|locked| locked.is_some())
 }
 
-fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+fn write_durably(path: &Path, bytes: &[u8]) -> Result<File> {
     let mut options = OpenOptions::new();
     let mut file = private_file::open(path, options.write(true).create_new(true))?
         .ok_or_else(|| Error::file(path, "create", io::ErrorKind::NotFound.into()))?;
@@ -440,7 +469,7 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     file.sync_all().map_err(|e| Error::file(path, "write", e))?;
     steps::at("commit: synced");
-    Ok(())
+    Ok(file)
 }
 
 fn parse(entry: &std::fs::DirEntry) -> Option<Name> {
@@ -448,8 +477,7 @@ fn parse(entry: &std::fs::DirEntry) -> Option<Name> {
 }
 
 fn is_temporary(entry: &std::fs::DirEntry) -> bool {
-    let name = entry.file_name();
-    name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".tmp")
+    unfinished::is_temporary(entry.file_name().as_encoded_bytes())
 }
 
 /// The entries of a directory; none if it is missing.

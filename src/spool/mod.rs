@@ -10,6 +10,7 @@ pub mod key;
 mod name;
 pub mod quota;
 mod seal;
+mod unfinished;
 
 pub use claim::Claim;
 pub use file::{Committed, Item, Spool, State, Tally};

@@ -1,14 +1,19 @@
 //! Thin wrappers around system calls, each with its contract. The only other places with `unsafe` are
 //! `capture` (the handler) and the C interface.
 
+pub(crate) mod confine;
 pub(crate) mod kept;
+#[cfg(feature = "pmodule-plugins")]
+pub(crate) mod library;
 pub(crate) mod memory;
 pub(crate) mod process;
 pub(crate) mod procfs;
 pub(crate) mod ptrace;
 pub(crate) mod remote;
+mod seccomp;
 pub(crate) mod socket;
 pub(crate) mod spawn;
+pub(crate) mod trusted;
 
 /// Repeats a system call while a signal interrupts it, and turns -1 into `errno`.
 pub(crate) fn retry(mut call: impl FnMut() -> libc::c_int) -> std::io::Result<libc::c_int> {

@@ -2,7 +2,8 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
@@ -69,6 +70,28 @@ pub(crate) fn reap(pid: libc::pid_t, wait: bool) {
     let flags = if wait { 0 } else { libc::WNOHANG };
     // SAFETY: a null status pointer is allowed.
     let _ = super::retry(|| unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) });
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By exit(3) with this code.
+    Exit(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Somebody else has waited for it.
+    Unknown,
+}
+
+/// Collects a child of ours that ends or has ended, and says how.
+pub(crate) fn wait_end(pid: libc::pid_t) -> Ended {
+    let mut status = 0;
+    // SAFETY: `status` is a place for the status.
+    match super::retry(|| unsafe { libc::waitpid(pid, &raw mut status, 0) }) {
+        Ok(_) if libc::WIFSIGNALED(status) => Ended::Signal(libc::WTERMSIG(status)),
+        Ok(_) if libc::WIFEXITED(status) => Ended::Exit(libc::WEXITSTATUS(status)),
+        _ => Ended::Unknown,
+    }
 }
 
 /// Removes a variable from the environment, if nobody else can be reading it.
@@ -172,8 +195,23 @@ pub(crate) fn unix_ms() -> u64 {
 /// Words that name the person or the machine: login name, real name, home directory, host name.
 ///
 /// From the password database (getpwuid_r(3)), the environment and gethostname(2); read in the monitor, so that a
-/// slow name service never delays the application.
+/// slow name service never delays the application. All but the host's name are looked up once.
 pub(crate) fn personal_words() -> Vec<String> {
+    static OF_THE_USER: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    let mut words = OF_THE_USER.get_or_init(words_of_the_user).clone();
+    let mut host = vec![0u8; 256];
+    // SAFETY: a buffer and its length, one less than it is long so that it stays terminated.
+    if unsafe { libc::gethostname(host.as_mut_ptr().cast(), host.len() - 1) } == 0 {
+        let host: Vec<u8> = host.into_iter().take_while(|&b| b != 0).collect();
+        words.push(String::from_utf8_lossy(&host).into_owned());
+    }
+    words.retain(|word| word.len() > 1 && word != "/");
+    words.sort();
+    words.dedup();
+    words
+}
+
+fn words_of_the_user() -> Vec<String> {
     let mut words: Vec<String> = ["USER", "LOGNAME", "HOME", "HOSTNAME", "SUDO_USER"]
         .iter()
         .filter_map(|name| std::env::var(name).ok())
@@ -202,15 +240,6 @@ pub(crate) fn personal_words() -> Vec<String> {
             }
         }
     }
-    let mut host = vec![0u8; 256];
-    // SAFETY: a buffer and its length, one less than it is long so that it stays terminated.
-    if unsafe { libc::gethostname(host.as_mut_ptr().cast(), host.len() - 1) } == 0 {
-        let host: Vec<u8> = host.into_iter().take_while(|&b| b != 0).collect();
-        words.push(String::from_utf8_lossy(&host).into_owned());
-    }
-    words.retain(|word| word.len() > 1 && word != "/");
-    words.sort();
-    words.dedup();
     words
 }
 
@@ -222,10 +251,33 @@ pub(crate) fn is_writable(directory: &std::path::Path) -> io::Result<()> {
     super::retry(|| unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) }).map(|_| ())
 }
 
-/// Closes every descriptor but `keep` (and, in a test build, the raw tap). For a forked child that will never run
+/// Descriptors of this process that forked children need.
+static KEPT: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+/// Has [`close_all_but`] leave `fd` open, whose owner never closes it.
+#[cfg(feature = "pmodule-plugins")]
+pub(crate) fn keep_in_children(fd: RawFd) {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(fd);
+}
+
+/// What [`keep_in_children`] was told.
+pub(super) fn kept_in_children() -> Vec<RawFd> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// No core file of this process: it may hold what nobody should keep.
+#[cfg(feature = "pmodule-plugins")]
+pub(crate) fn no_core() {
+    let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a limit that the kernel reads.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core) };
+}
+
+/// Closes every descriptor but `keep`, those of `keep_in_children` (and, in a test build, the raw tap). For a forked child that will never run
 /// the destructors of what it closes here.
-pub(crate) fn close_all_but(keep: std::os::fd::RawFd) {
+pub(crate) fn close_all_but(keep: RawFd) {
     let mut kept = vec![0, 1, 2, keep];
+    kept.extend(kept_in_children());
     if cfg!(feature = "raw-tap") {
         kept.push(super::spawn::CHILD_TAP);
     }

@@ -134,6 +134,20 @@ impl Socket {
         }
     }
 
+    /// As [`send`](Self::send) without descriptors, but waits until there is room.
+    pub(crate) fn send_waiting(&self, bytes: &[u8]) -> io::Result<()> {
+        loop {
+            match self.send(bytes, &[]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut polled =
+                        [libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLOUT, revents: 0 }];
+                    poll(&mut polled, None).map_err(io::Error::other)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// Waits for one message of at most `limit` bytes.
     pub(crate) fn receive(&self, limit: usize, wait: Duration) -> Result<Received> {
         let deadline = Instant::now() + wait;
@@ -183,6 +197,11 @@ impl Socket {
         };
         bytes.truncate(length as usize);
         Ok(Received::Message(Message { bytes, fds, pid }))
+    }
+
+    /// Whether there is a message, or the peer is gone, within `wait`. Errors count as one: the next call tells them.
+    pub(crate) fn is_readable(&self, wait: Duration) -> bool {
+        poll_readable(self.0.as_fd(), wait).unwrap_or(true)
     }
 
     /// Whether the peer is gone.

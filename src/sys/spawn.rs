@@ -19,8 +19,19 @@ const START_SECONDS: libc::c_uint = 2;
 const STACK_SIZE: usize = 64 * 1024;
 const DEV_NULL: &CStr = c"/dev/null";
 
+/// What is executed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Executable<'a> {
+    /// A file by its path.
+    Path(&'a CStr),
+    /// The very file that a descriptor stands for.
+    File(BorrowedFd<'a>),
+}
+
 struct Plan {
     program: *const c_char,
+    /// In the place of `program`, unless it is -1.
+    file: RawFd,
     argv: *const *const c_char,
     envp: *const *const c_char,
     socket: RawFd,
@@ -30,13 +41,13 @@ struct Plan {
     errno: c_int,
 }
 
-/// Starts `program` detached, with `socket` at [`CHILD_SOCKET`], /dev/null as standard streams, every other
+/// Starts `executable` detached, with `socket` at [`CHILD_SOCKET`], /dev/null as standard streams, every other
 /// descriptor closed and all signals at their default. Returns its process id.
 ///
 /// # Errors
 /// If it cannot be started; the caller's process is as before.
 pub(crate) fn spawn_detached(
-    program: &CStr,
+    executable: Executable<'_>,
     argv: &[CString],
     envp: &[CString],
     socket: BorrowedFd<'_>,
@@ -51,7 +62,8 @@ pub(crate) fn spawn_detached(
     let base: *mut u8 = stacks.as_mut_ptr().cast();
     let (outer_stack, inner_stack) = (base.wrapping_add(2 * STACK_SIZE), base.wrapping_add(STACK_SIZE));
     let mut plan = Plan {
-        program: program.as_ptr(),
+        program: if let Executable::Path(path) = executable { path.as_ptr() } else { c"".as_ptr() },
+        file: if let Executable::File(file) = executable { file.as_raw_fd() } else { -1 },
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
         socket: socket.as_raw_fd(),
@@ -125,6 +137,7 @@ extern "C" fn inner(argument: *mut c_void) -> c_int {
         // Out of the way of the low numbers first: an application may run with its standard streams closed.
         let socket = libc::fcntl((*plan).socket, libc::F_DUPFD, 16);
         let tap = if (*plan).tap >= 0 { libc::fcntl((*plan).tap, libc::F_DUPFD, 16) } else { -1 };
+        let file = if (*plan).file >= 0 { libc::fcntl((*plan).file, libc::F_DUPFD, 16) } else { -1 };
         let null = libc::fcntl(libc::open(DEV_NULL.as_ptr(), libc::O_RDWR), libc::F_DUPFD, 16);
         for stream in 0..3 {
             libc::dup2(null, stream);
@@ -135,6 +148,11 @@ extern "C" fn inner(argument: *mut c_void) -> c_int {
             libc::dup2(tap, CHILD_TAP);
             first_free = CHILD_TAP + 1;
         }
+        if file >= 0 {
+            // Closed by the exec itself: the program has no use for its own file.
+            libc::dup3(file, first_free, libc::O_CLOEXEC);
+            first_free += 1;
+        }
         libc::syscall(libc::SYS_close_range, first_free, libc::c_uint::MAX, 0);
         let mut default: libc::sigaction = std::mem::zeroed();
         default.sa_sigaction = libc::SIG_DFL;
@@ -143,7 +161,19 @@ extern "C" fn inner(argument: *mut c_void) -> c_int {
         }
         libc::alarm(START_SECONDS);
         restore_signals(&std::mem::zeroed());
-        libc::execve((*plan).program, (*plan).argv, (*plan).envp);
+        if file >= 0 {
+            let flags = libc::AT_EMPTY_PATH;
+            libc::syscall(
+                libc::SYS_execveat,
+                first_free - 1,
+                c"".as_ptr(),
+                (*plan).argv,
+                (*plan).envp,
+                flags,
+            );
+        } else {
+            libc::execve((*plan).program, (*plan).argv, (*plan).envp);
+        }
         (*plan).errno = *libc::__errno_location();
         libc::_exit(127)
     }
@@ -179,7 +209,7 @@ mod tests {
         let script = c"echo \"$X $(cut -d' ' -f4 /proc/self/stat)\" >&3; ls /proc/self/fd | tr '\\n' ' ' >&3";
         let argv = [c"sh".to_owned(), c"-c".to_owned(), script.to_owned()];
         let pid = spawn_detached(
-            c"/bin/sh",
+            Executable::Path(c"/bin/sh"),
             &argv,
             &[c"X=7".to_owned(), c"PATH=/usr/bin:/bin".to_owned()],
             theirs.as_fd(),
@@ -198,9 +228,29 @@ mod tests {
     }
 
     #[test]
+    fn starts_the_file_of_a_descriptor() {
+        let (ours, theirs) = Socket::pair().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shell");
+        std::fs::copy("/bin/sh", &path).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let script = c"echo $0 >&3; for i in 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$i ] && echo $i >&3; done";
+        let argv = [c"name".to_owned(), c"-c".to_owned(), script.to_owned()];
+        spawn_detached(Executable::File(file.as_fd()), &argv, &[], theirs.as_fd(), None).unwrap();
+        drop(theirs);
+        let mut words = Vec::new();
+        while let Received::Message(message) = ours.receive(256, Duration::from_secs(10)).unwrap() {
+            words.push(String::from_utf8(message.bytes).unwrap());
+        }
+        assert_eq!(words, ["name\n", "3\n"]);
+    }
+
+    #[test]
     fn a_missing_program_is_an_error() {
         let (_ours, theirs) = Socket::pair().unwrap();
-        let error = spawn_detached(c"/nonexistent/program", &[], &[], theirs.as_fd(), None).unwrap_err();
+        let error = spawn_detached(Executable::Path(c"/nonexistent/program"), &[], &[], theirs.as_fd(), None)
+            .unwrap_err();
         assert!(error.to_string().contains("execve"), "{error}");
     }
 }

@@ -20,13 +20,30 @@ const MOST_DYNAMIC: u64 = 1 << 12;
 /// The longest name of a library that is believed.
 pub(super) const LONGEST_NAME: u64 = 256;
 
-/// Where more is to be found, as addresses in the process.
+// Tags of a dynamic section (elf(5), `<elf.h>`).
+pub(super) const DT_HASH: u64 = 4;
+pub(super) const DT_STRTAB: u64 = 5;
+pub(super) const DT_SYMTAB: u64 = 6;
+pub(super) const DT_STRSZ: u64 = 10;
+const DT_SONAME: u64 = 14;
+pub(super) const DT_DEBUG: u64 = 21;
+pub(super) const DT_GNU_HASH: u64 = 0x6fff_fef5;
+pub(super) const DT_VERSYM: u64 = 0x6fff_fff0;
+
+/// Where more is to be found, as addresses in the process that lie in the module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Head {
     /// Note segments with their alignment.
     pub(super) notes: Vec<(Range<u64>, u32)>,
     /// The dynamic section.
     pub(super) dynamic: Option<Range<u64>>,
+    /// The index of its unwind table (PT_GNU_EH_FRAME, `.eh_frame_hdr`), and where the segment ends that this lies in:
+    /// linkers put the table itself (`.eh_frame`) behind.
+    pub(super) unwind: Option<(Range<u64>, u64)>,
+    /// What is added to the binary's own addresses. It wraps around where those are higher than the process's.
+    pub(super) bias: u64,
+    /// Where the binary says that it ends, zero-initialized data included. The file's mappings end before.
+    pub(super) end: u64,
 }
 
 /// Reads the beginning of the module at `addresses`. `None` if that is no 64-bit little-endian ELF binary.
@@ -35,18 +52,33 @@ pub(super) fn head(page: &[u8], addresses: &Range<u64>) -> Option<Head> {
     let header = FileHeader64::<LittleEndian>::parse(page).ok()?;
     let Ok(segments) = header.program_headers(endian, page) else { return Some(Head::default()) };
     let loads = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD);
-    let first = loads.map(|segment| segment.p_vaddr(endian)).min().unwrap_or(0) & !0xfff;
+    let first = loads.clone().map(|segment| segment.p_vaddr(endian)).min().unwrap_or(0) & !0xfff;
+    let bias = addresses.start.wrapping_sub(first);
     let place = |segment: &elf::ProgramHeader64<LittleEndian>, most: u64| {
         let start = segment.p_vaddr(endian).checked_sub(first)?.checked_add(addresses.start)?;
         let end = start.checked_add(segment.p_memsz(endian).min(most))?.min(addresses.end);
         (start < end).then_some(start..end)
     };
+    let span = |segment: &elf::ProgramHeader64<LittleEndian>| {
+        let start = bias.wrapping_add(segment.p_vaddr(endian));
+        start..start.saturating_add(segment.p_memsz(endian))
+    };
+    let ends = loads.clone().map(|segment| span(segment).end);
+    let index = segments.iter().find(|segment| segment.p_type(endian) == elf::PT_GNU_EH_FRAME);
+    let unwind = index.and_then(|index| {
+        let index = place(index, u64::MAX)?;
+        let segment = loads.map(span).find(|load| load.contains(&index.start))?;
+        Some((index, segment.end.min(addresses.end)))
+    });
     let notes = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_NOTE).take(MOST_SEGMENTS);
     let mut dynamics = segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_DYNAMIC);
     let align = |segment: &elf::ProgramHeader64<LittleEndian>| segment.p_align(endian) as u32;
     Some(Head {
         notes: notes.filter_map(|note| Some((place(note, MOST_NOTES)?, align(note)))).collect(),
         dynamic: dynamics.next().and_then(|dynamic| place(dynamic, MOST_DYNAMIC)),
+        unwind,
+        bias,
+        end: ends.max().unwrap_or(0).max(addresses.end),
     })
 }
 
@@ -62,20 +94,24 @@ pub(super) fn build_id(notes: &[u8], align: u32) -> Option<Vec<u8>> {
     None
 }
 
-/// Where the module at `addresses` keeps its own name (DT_SONAME), if it has one.
-pub(super) fn name(dynamic: &[u8], addresses: &Range<u64>) -> Option<Range<u64>> {
+/// Tags and values of a dynamic section up to its end (DT_NULL).
+pub(super) fn entries(dynamic: &[u8]) -> impl Iterator<Item = (u64, u64)> {
     let entries = dynamic.chunks_exact(size_of::<Dyn64<LittleEndian>>());
-    let mut entries = entries.map(|entry| {
+    let entries = entries.map(|entry| {
         let number = |at: usize| entry[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         (number(0), number(8))
     });
+    entries.take_while(|(tag, _)| *tag != 0)
+}
+
+/// Where the module at `addresses` keeps its own name (DT_SONAME), if it has one.
+pub(super) fn name(dynamic: &[u8], addresses: &Range<u64>) -> Option<Range<u64>> {
     let (mut table, mut length, mut offset) = (None, None, None);
-    // DT_NULL, DT_STRTAB, DT_STRSZ, DT_SONAME (elf(5)).
-    for (tag, value) in entries.by_ref().take_while(|(tag, _)| *tag != 0) {
+    for (tag, value) in entries(dynamic) {
         match tag {
-            5 => table = Some(value),
-            10 => length = Some(value),
-            14 => offset = Some(value),
+            DT_STRTAB => table = Some(value),
+            DT_STRSZ => length = Some(value),
+            DT_SONAME => offset = Some(value),
             _ => {}
         }
     }

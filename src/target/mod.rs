@@ -7,12 +7,19 @@
 //! The views know nothing of where they came from but [`Memory`], so that a core file can give the same.
 #![forbid(unsafe_code)]
 
+mod binary_file;
+mod core_file;
 mod elf;
+mod link_map;
 mod maps;
 mod memory;
 mod modules;
 mod registers;
+mod rehearsal;
+mod sections;
 mod stop;
+mod symbols;
+mod unwind_tables;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,10 +28,17 @@ use std::time::Duration;
 
 use crash_context::CrashContext;
 
+pub use binary_file::{noted_id, open_regular};
+pub use link_map::{LinkMap, Linked};
 pub use maps::{Mapping, find};
+#[allow(unused_imports, reason = "for what runs in a process of its own")]
+pub(crate) use memory::MemFile;
 pub use memory::Memory;
 pub use modules::{Module, VDSO};
 pub use registers::{FLOAT_LEN, Float, GENERAL_LEN, Registers, Traced};
+pub use sections::Section;
+pub use symbols::{Symbol, SymbolKind};
+pub use unwind_tables::UnwindTables;
 
 use crate::error::{Error, Result};
 use crate::sys::procfs;
@@ -83,6 +97,7 @@ pub struct Target {
     /// What could not be had.
     pub notes: Vec<String>,
     memory: Box<dyn Memory>,
+    symbols: symbols::Cache,
     stopped: Option<Stopped>,
 }
 
@@ -157,6 +172,7 @@ impl Target {
             start_up: start_up.map(|(arguments, environment)| StartUp { arguments, environment }),
             notes,
             memory: Box::new(memory),
+            symbols: symbols::Cache::default(),
             stopped: Some(stopped),
         })
     }
@@ -164,6 +180,22 @@ impl Target {
     /// Its memory. After [`release`](Self::release) it changes while it is read, or is gone.
     pub fn memory(&self) -> &dyn Memory {
         &*self.memory
+    }
+
+    /// A reader of the same memory for a forked child that may make no system call but `pread`; it is opened now. For a
+    /// live process that is `/proc/PID/mem`, for a core file its files. `None` if opening was refused: reads then have
+    /// to be asked of this process.
+    #[allow(dead_code, reason = "for what runs in a process of its own")]
+    pub(crate) fn memory_by_pread(&self) -> Option<Box<dyn Memory>> {
+        self.memory.by_pread()
+    }
+
+    /// In a forked child: reads `memory` from here on, and leaves the threads to the parent, who stopped them. Dropping
+    /// the child's copy lets nobody go.
+    #[allow(dead_code, reason = "for what runs in a process of its own")]
+    pub(crate) fn with_memory(&mut self, memory: Box<dyn Memory>) {
+        self.memory = memory;
+        std::mem::forget(self.stopped.take());
     }
 
     /// The first value of `key` in the auxiliary vector (getauxval(3)).
@@ -184,6 +216,8 @@ impl Target {
 
 /// Entry point of the program (`<linux/auxvec.h>`).
 const AT_ENTRY: u64 = 9;
+/// Random bytes that lie below the program's arguments.
+const AT_RANDOM: u64 = 25;
 /// Address of the vdso.
 const AT_SYSINFO_EHDR: u64 = 33;
 
@@ -226,12 +260,19 @@ fn name(pid: i32, tid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(buffer.get(..length)?).trim_end().to_owned())
 }
 
+/// Room for the first bytes of a file of `/proc`: `maps` has some 50 KiB with a hundred libraries.
+const FILE: usize = 64 << 10;
+
 /// A file of `/proc/TID`; empty if it cannot be read.
 fn file(tid: i32, name: &str, notes: &mut Vec<String>) -> Vec<u8> {
-    std::fs::read(format!("/proc/{tid}/{name}")).unwrap_or_else(|error| {
+    // The size of these files is unknown before they are read, and growing from nothing doubles the calls.
+    let mut bytes = Vec::with_capacity(FILE);
+    let read = File::open(format!("/proc/{tid}/{name}")).and_then(|mut file| file.read_to_end(&mut bytes));
+    if let Err(error) = read {
         notes.push(format!("/proc/PID/{name} could not be read: {error}"));
-        Vec::new()
-    })
+        bytes.clear();
+    }
+    bytes
 }
 
 #[cfg(test)]

@@ -11,9 +11,11 @@ use super::memory::Memory;
 /// How the vdso is called: Breakpad's name for it, since the kernel's is no path.
 pub const VDSO: &str = "linux-gate.so";
 /// What the kernel puts behind the path of a file that is no more.
-const DELETED: &str = " (deleted)";
+pub(super) const DELETED: &str = " (deleted)";
 /// Smaller mappings are no binaries.
 const SMALLEST: u64 = 4096;
+/// The most modules; large programs have some hundred.
+const MOST: usize = 1 << 13;
 
 /// A binary in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Module {
     pub build_id: Vec<u8>,
     /// The file was deleted, replaced, or never had a name (memfd).
     pub deleted: bool,
+    /// What its header said.
+    pub(super) head: Head,
 }
 
 /// The modules among `maps`, the program itself first. `entry` and `vdso` are AT_ENTRY and AT_SYSINFO_EHDR.
@@ -44,6 +48,7 @@ pub(super) fn read(
         groups.swap(0, main);
     }
     groups.retain(Group::may_be_module);
+    groups.truncate(MOST);
     let begin = |group: &Group| group.range.start..group.range.end.min(group.range.start + elf::HEAD);
     let pages = memory.read_ranges(&groups.iter().map(begin).collect::<Vec<_>>());
     let found: Vec<(Group, Head)> = groups
@@ -67,7 +72,7 @@ pub(super) fn read(
         .map(|((group, head), name)| {
             let own: Vec<_> = head.notes.iter().zip(notes.by_ref()).collect();
             let build_id = own.iter().find_map(|((_, align), bytes)| elf::build_id(bytes, *align));
-            group.into_module(elf::text(&name), build_id.unwrap_or_default())
+            group.into_module(elf::text(&name), build_id.unwrap_or_default(), head)
         })
         .collect()
 }
@@ -107,14 +112,14 @@ impl Group {
                 && !self.name.starts_with("/dev/zero"))
     }
 
-    fn into_module(self, own_name: Option<String>, build_id: Vec<u8>) -> Module {
+    fn into_module(self, own_name: Option<String>, build_id: Vec<u8>, head: Head) -> Module {
         let name = match own_name {
             None => self.name.clone(),
             // A library inside an archive (Android): its name behind the archive's.
             Some(own) if self.executable && self.offset != 0 => joined(Path::new(&self.name).join(own)),
             Some(own) => joined(Path::new(&self.name).with_file_name(own)),
         };
-        Module { range: self.range, path: self.name, name, build_id, deleted: self.deleted }
+        Module { range: self.range, path: self.name, name, build_id, deleted: self.deleted, head }
     }
 }
 
@@ -213,8 +218,9 @@ mod tests {
     #[test]
     fn names_of_libraries() {
         let group = |text: &str| groups(&[line(text)], None).remove(0);
-        let name =
-            |text: &str, own: Option<&str>| group(text).into_module(own.map(str::to_owned), vec![]).name;
+        let name = |text: &str, own: Option<&str>| {
+            group(text).into_module(own.map(str::to_owned), vec![], Head::default()).name
+        };
         assert_eq!(name("1000-2000 r--p 0 /lib/libx.so.1.2", Some("libx.so.1")), "/lib/libx.so.1");
         assert_eq!(name("1000-2000 r--p 0 /lib/libx.so.1.2", None), "/lib/libx.so.1.2");
         assert_eq!(name("1000-2000 r-xp 5000 /a.apk", Some("libx.so")), "/a.apk/libx.so");

@@ -154,6 +154,36 @@ impl Registers {
         }
     }
 
+    /// Puts the general registers where a signal handler finds them: the inverse of [`from_crash`](Self::from_crash).
+    pub(super) fn into_crash(self, context: &mut CrashContext) {
+        let registers = &mut context.context.uc_mcontext.gregs;
+        let segments = u64::from(self.cs) | u64::from(self.gs) << 16 | u64::from(self.fs) << 32;
+        let values = [
+            (libc::REG_RAX, self.rax),
+            (libc::REG_RBX, self.rbx),
+            (libc::REG_RCX, self.rcx),
+            (libc::REG_RDX, self.rdx),
+            (libc::REG_RSI, self.rsi),
+            (libc::REG_RDI, self.rdi),
+            (libc::REG_RBP, self.rbp),
+            (libc::REG_RSP, self.rsp),
+            (libc::REG_R8, self.r8),
+            (libc::REG_R9, self.r9),
+            (libc::REG_R10, self.r10),
+            (libc::REG_R11, self.r11),
+            (libc::REG_R12, self.r12),
+            (libc::REG_R13, self.r13),
+            (libc::REG_R14, self.r14),
+            (libc::REG_R15, self.r15),
+            (libc::REG_RIP, self.rip),
+            (libc::REG_EFL, self.eflags),
+            (libc::REG_CSGSFS, segments),
+        ];
+        for (number, value) in values {
+            registers[number as usize] = value.cast_signed();
+        }
+    }
+
     /// The general registers, the program counter first: what may point to something worth keeping.
     pub fn pointers(&self) -> [u64; 17] {
         [
@@ -234,6 +264,13 @@ mod tests {
         let context = CrashContext::from_bytes(&bytes).unwrap();
         assert_eq!(Registers::from_crash(&context).float, Some(float.clone()));
         assert_eq!(float.xmm[15].to_le_bytes(), image[400..416]);
+        // Into a context and back.
+        let general: Vec<u8> = (1..=27u64).flat_map(|n| (n * 0x1_0001).to_le_bytes()).collect();
+        let registers = Registers::from_sets(&general, Some(&image)).unwrap();
+        let mut context = context;
+        registers.clone().into_crash(&mut context);
+        let back = Registers::from_crash(&context);
+        assert_eq!(back, Registers { traced: None, ..registers });
         assert_eq!(Float::from_image(&image[..511]), None);
     }
 }

@@ -9,9 +9,9 @@ use minidump_common::format::{
     VS_FFI_SIGNATURE, VS_FFI_STRUCVERSION, VS_FIXEDFILEINFO,
 };
 
-use super::Memory;
 use super::context::context;
 use super::system::System;
+use super::{Memory, maps_text};
 use crate::dump::binaries;
 use crate::dump::builder::{self, Builder, size};
 use crate::dump::layout::kind;
@@ -74,7 +74,7 @@ fn texts(target: &Target, system: &System) -> Vec<(u32, Vec<u8>)> {
     };
     let texts = [
         (kind::MOZ_SOFT_ERRORS, notes),
-        (kind::LINUX_MAPS, target.maps_text.clone()),
+        (kind::LINUX_MAPS, maps_text::brief(&target.maps_text)),
         (kind::LINUX_AUXV, target.auxv.clone()),
         (kind::LINUX_PROC_STATUS, target.status.clone()),
         (kind::LINUX_CPU_INFO, system.cpu.clone().into_bytes()),

@@ -6,18 +6,21 @@
 
 mod context;
 mod layout;
+mod maps_text;
 mod stacks;
 mod system;
+mod taking;
 
 use std::ops::Range;
 
 use zeroize::Zeroize;
 
 pub use stacks::END;
+pub use taking::{Piece, Taking};
 
-use super::indirect::{self, Pointers};
+use super::indirect::{self, OWN, Pointers};
 use crate::error::Result;
-use crate::target::{Module, StartUp, Target, find};
+use crate::target::{Module, StartUp, Target, UnwindTables, find};
 
 /// Bytes around the program counter of the thread that crashed: Breakpad's number.
 pub const AROUND_PC: u64 = 256;
@@ -27,7 +30,8 @@ const MOST_START_UP: u64 = 1 << 20;
 /// How much may go into a dump, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Memory that registers and live stacks point to.
+    /// Memory that registers and live stacks point to; the first [`OWN`] of it only what those of the thread that
+    /// crashed point to.
     pub indirect: u64,
     /// All of it. Where it is tight, memory that is pointed to gets what the stacks leave, then stacks are cut: first
     /// the outer ends of long ones, then those of threads that did not crash, to 16, 4 and 1 KiB and to nothing, last
@@ -37,7 +41,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { indirect: 512 << 10, total: 32 << 20 }
+        Self { indirect: OWN, total: 32 << 20 }
     }
 }
 
@@ -48,6 +52,8 @@ pub struct Taken {
     pub dump: Vec<u8>,
     /// The strings that the process was started with. They are not in the dump, but a program copies them about.
     pub start_up: Option<Strings>,
+    /// Unwind tables that no file has.
+    pub tables: Vec<UnwindTables>,
     /// What could not be read or was left out. No personal data.
     pub notes: Vec<String>,
 }
@@ -80,11 +86,13 @@ pub fn prepare() {
 /// # Errors
 /// [`Error::Limit`](crate::Error::Limit) if it would be longer than 4 GiB.
 pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
-    let (memory, start_up) = read(&mut target, limits);
+    let (mut memory, start_up) = read(&mut target, limits);
+    let tables = target.unwind_tables();
     target.release();
+    memory.cut(&target);
     let dump = layout::lay_out(&target, &memory, system::get());
     let notes = std::mem::take(&mut target.notes);
-    Ok(Taken { dump: dump?, start_up, notes })
+    Ok(Taken { dump: dump?, start_up, tables, notes })
 }
 
 /// The memory that goes into the dump.
@@ -92,6 +100,8 @@ pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
 struct Memory {
     /// For each thread: address and bytes of its stack.
     stacks: Vec<(u64, Vec<u8>)>,
+    /// For each thread: whether that is all of it, its outer end too.
+    whole: Vec<bool>,
     /// Everything else.
     others: Vec<(u64, Vec<u8>)>,
 }
@@ -99,6 +109,21 @@ struct Memory {
 impl Memory {
     fn all(&self) -> impl Iterator<Item = &(u64, Vec<u8>)> {
         self.stacks.iter().chain(&self.others).filter(|(_, bytes)| !bytes.is_empty())
+    }
+
+    /// Takes off the stacks' outer ends what belongs to no frame.
+    fn cut(&mut self, target: &Target) {
+        let code: Vec<_> =
+            target.maps.iter().filter(|map| map.executable).map(|map| map.range.clone()).collect();
+        let stacks = self.stacks.iter_mut().zip(&self.whole).zip(&target.threads);
+        for (((_, bytes), _), thread) in stacks.filter(|((_, whole), _)| **whole) {
+            let length = match thread.id == target.tid {
+                // Its own variables, which lie there too, are worth their bytes.
+                true => stacks::without_zeros(bytes),
+                false => stacks::frames_end(bytes, &code),
+            };
+            bytes.truncate(length);
+        }
     }
 
     fn len(&self) -> usize {
@@ -121,6 +146,7 @@ fn read(target: &mut Target, limits: Limits) -> (Memory, Option<Strings>) {
     let mut stacks = stacks::of(&threads, &target.maps, ceiling(target));
     target.notes.extend(stacks::fit(&mut stacks, crashed, room));
 
+    let whole = stacks.iter().map(|stack| stack.far.is_empty()).collect();
     let near = stacks.iter().map(|stack| stack.near.clone());
     let far = stacks.iter().map(|stack| stack.far.clone()).filter(|range| !range.is_empty());
     let mut wanted: Vec<_> = near.collect();
@@ -139,7 +165,7 @@ fn read(target: &mut Target, limits: Limits) -> (Memory, Option<Strings>) {
     });
     let mut stacks: Vec<_> = wanted.iter().map(|range| range.start).zip(bytes).collect();
     let others = stacks.split_off(threads);
-    let mut memory = Memory { stacks, others };
+    let mut memory = Memory { stacks, whole, others };
     let left = room.saturating_sub(memory.len() as u64).min(limits.indirect);
     let pointed_to = pointed_to(target, &memory, left);
     let bytes = target.memory().read_ranges(&pointed_to);

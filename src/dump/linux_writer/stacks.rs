@@ -15,6 +15,9 @@ const GUARD: u64 = 1 << 20;
 /// What threads that did not crash keep at their stack pointers when room gets short, step by step.
 const STEPS: [u64; 4] = [16 << 10, 4 << 10, 1 << 10, 0];
 
+/// Bytes that are kept behind the last return address: readers want the caller's stack pointer to be inside.
+const BEHIND_LAST: usize = 64;
+
 /// What is kept of a stack, as addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Stack {
@@ -108,6 +111,29 @@ pub(super) fn fit(stacks: &mut [Stack], crashed: Option<usize>, room: u64) -> Op
     Some(format!("stacks of threads that did not crash were cut to {most} bytes: the dump's limit"))
 }
 
+/// How much of a stack, from its start, may belong to frames: no frame lies behind the last word that points into `code`
+/// (ascending), as each has a return address. What glibc puts there, thread-local variables and room for those of
+/// libraries to be loaded, is two KiB for each thread. All of it if no word does.
+pub(super) fn frames_end(stack: &[u8], code: &[Range<u64>]) -> usize {
+    let (words, _) = stack.as_chunks::<8>();
+    let bounds = code.first().map_or(0, |range| range.start)..code.last().map_or(0, |range| range.end);
+    let is_code = |word: u64| {
+        // A return address may be the first byte behind its function's code.
+        let word = word.wrapping_sub(1);
+        let before = code.partition_point(|range| range.start <= word);
+        bounds.contains(&word) && before.checked_sub(1).is_some_and(|at| code[at].contains(&word))
+    };
+    let last = words.iter().rposition(|word| is_code(u64::from_le_bytes(*word)));
+    last.map_or(stack.len(), |last| ((last + 1) * 8 + BEHIND_LAST).min(stack.len()))
+}
+
+/// As [`frames_end`], but only zeros are taken off: the kernel leaves up to 8 KiB of them between the frames of the first
+/// thread and its arguments.
+pub(super) fn without_zeros(stack: &[u8]) -> usize {
+    let used = stack.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    used.next_multiple_of(8).saturating_add(BEHIND_LAST).min(stack.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +184,31 @@ mod tests {
         assert_eq!(shared[0].near, 0x1_8f80..0x2_0000);
         assert_eq!(shared[1], Stack::default());
         assert_eq!(shared[2].near, 0x1_7f80..0x1_8f80);
+    }
+
+    #[test]
+    fn where_frames_end() {
+        let code = [0x1000..0x2000, 0x8000..0x9000];
+        let stack = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+        let cases: [(&[u64], usize); 7] = [
+            (&[0x1001, 0, 0, 0], 8 + BEHIND_LAST),
+            (&[0x1001, 0, 0x9000, 0x9001], 24 + BEHIND_LAST),
+            (&[0x1001, 0x1000, 0x5000, u64::MAX], 8 + BEHIND_LAST),
+            (&[0, 0, 0, 0x8100], 32 + BEHIND_LAST),
+            (&[0x5000, 0, 1], usize::MAX),
+            (&[0, 0, 0], usize::MAX),
+            (&[], usize::MAX),
+        ];
+        for (words, expected) in cases {
+            let mut long = stack(words);
+            long.resize(long.len() + 100, 0);
+            assert_eq!(frames_end(&long, &code), expected.min(long.len()), "{words:x?}");
+            assert_eq!(frames_end(&stack(words), &code), expected.min(words.len() * 8), "{words:x?}");
+            assert_eq!(frames_end(&long, &[]), long.len());
+        }
+        assert_eq!(without_zeros(&[1; 100]), 100);
+        assert_eq!(without_zeros(&[&[0, 1][..], &[0; 200]].concat()), 8 + BEHIND_LAST);
+        assert_eq!(without_zeros(&[0; 200]), BEHIND_LAST);
     }
 
     #[test]

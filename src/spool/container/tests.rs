@@ -149,8 +149,8 @@ fn a_stream_longer_or_shorter_than_claimed_is_refused() {
     for (claimed, why) in [(100u32, "longer"), (5_000, "shorter")] {
         let part = Part { kind: PartKind::Minidump, bytes: vec![1; 1000] };
         let (fixed, report_key) = (fixed_header(id(), 0, 1), [3; 32]);
-        let mut body = Vec::new();
-        seal_part(&fixed, &part, claimed, &part_key(&report_key, id(), part.kind), &mut body).unwrap();
+        let part_key = part_key(&report_key, id(), part.kind);
+        let (body, _) = seal_part(&fixed, &part, claimed, &part_key).unwrap();
         let mut bytes = fixed.to_vec();
         bytes.extend([part.kind as u8, 0, 0, 0]);
         bytes.extend(claimed.to_le_bytes());

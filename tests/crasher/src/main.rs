@@ -10,10 +10,12 @@ mod monitor_state;
 mod options;
 mod payload;
 mod plant;
+mod pmodules;
 mod processes;
 mod reexec;
 mod sdk;
 mod sentinel;
+mod state;
 mod ways;
 mod wipe;
 mod workload;
@@ -132,6 +134,7 @@ fn set_up() -> Result<SetUp, Failure> {
     if options.chained_handler {
         chained::install()?;
     }
+    state::fill();
     let session = Session::start(&options);
     workload::fill_heap(options.heap_mib);
     let mut payload = Payload::plant(&entries, &session)?;

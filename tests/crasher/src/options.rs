@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
+use cenotaph::pmodule::Limits;
 use cenotaph::privacy::{Audience, ConsentPolicy};
 use cenotaph::{Destination, ReleaseAt};
 use lexopt::prelude::{Long, Short, Value};
 
 use crate::lockdown::Lockdown;
 use crate::monitor_state::State;
+use crate::pmodules::Kind;
 use crate::reexec;
 use crate::ways::Way;
 
@@ -36,6 +38,8 @@ or `error ...`: grant, deny, withdraw, capture, flush MS, die WAY, exit (or the 
   --threads N                in all: main and N-1 parked ones; default 1
   --heap-mib N               heap in blocks of 100 KiB, every page touched; default 0
   --plant FILE               values and their places, see src/plant.rs
+  --pmodule KIND             a pmodule, see src/pmodules.rs; repeatable
+  --pmodule-ms N             how long each of them may look; default 250
   --no-sdk                   die without Cenotaph
   --monitor-state STATE      of the monitor at the death: alive, killed, stopped, none (killed, and execve
                              refused), or, for the worker while it is attached: stopped-attached,
@@ -88,6 +92,8 @@ pub(crate) struct Options {
     pub(crate) threads: usize,
     pub(crate) heap_mib: usize,
     pub(crate) plant: Option<PathBuf>,
+    pub(crate) pmodules: Vec<Kind>,
+    pub(crate) pmodule_limits: Limits,
     pub(crate) sdk: bool,
     pub(crate) monitor_state: Option<State>,
     pub(crate) lockdown: Option<Lockdown>,
@@ -118,6 +124,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         threads: 1,
         heap_mib: 0,
         plant: None,
+        pmodules: Vec::new(),
+        pmodule_limits: Limits::default(),
         sdk: true,
         monitor_state: None,
         lockdown: None,
@@ -166,6 +174,12 @@ impl Options {
             "secret" => self.secrets.push(text(value)?),
             "threads" => self.threads = number(value, 1..=MOST_THREADS)?,
             "heap-mib" => self.heap_mib = number(value, 0..=1 << 20)?,
+            "pmodule" => self.pmodules.push(text(value)?.parse().map_err(Usage)?),
+            "pmodule-ms" => {
+                let limit = milliseconds(value)?;
+                self.pmodule_limits =
+                    Limits { inspect: limit, scrub: limit, all: 4 * limit, ..Limits::default() };
+            }
             "deadline-ms" => self.deadline = Some(milliseconds(value)?),
             "wait-delivery-ms" => self.wait_delivery = Some(milliseconds(value)?),
             "monitor-state" => {

@@ -11,6 +11,7 @@ use cenotaph::privacy::{Audience, Basis};
 use cenotaph::report::Level;
 
 use crate::options::{ConsentChoice, Options};
+use crate::pmodules;
 
 /// The reason given for `capture`.
 const CAPTURE_REASON: &str = "crasher: a report was asked for";
@@ -18,7 +19,7 @@ const ABSENT: &str = "Cenotaph is not installed";
 
 /// Must come first in main: in a monitor process it does not return.
 pub(crate) fn monitor_entry() {
-    client::monitor_entry();
+    client::monitor_entry_with(pmodules::registered());
 }
 
 /// The installed SDK, or its absence (`--no-sdk`, or the installation was refused).
@@ -102,7 +103,9 @@ fn configuration(options: &Options) -> Config {
     let mut config = Config::new("crasher", env!("CARGO_PKG_VERSION"))
         .consent(options.policy)
         .audience(options.audience)
-        .release_at(options.release_at);
+        .release_at(options.release_at)
+        // More than by default: what was planted for any thread is to be in the raw dump.
+        .indirect_budget(1 << 20);
     if let Some(spool) = &options.spool {
         config = config.spool(spool);
     }
@@ -114,7 +117,9 @@ fn configuration(options: &Options) -> Config {
     }
     config = options.destinations.iter().cloned().fold(config, Config::destination);
     config = options.authorities.iter().fold(config, Config::certificate_authority);
-    options.secrets.iter().fold(config, Config::secret)
+    config = options.secrets.iter().fold(config, Config::secret);
+    config = config.pmodule_limits(options.pmodule_limits);
+    options.pmodules.iter().cloned().fold(config, Config::pmodule)
 }
 
 fn text(error: cenotaph::Error) -> String {

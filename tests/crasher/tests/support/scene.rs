@@ -291,8 +291,13 @@ impl Live {
 
     /// Gives a command and returns the answer.
     pub(crate) fn say(&mut self, command: &str) -> String {
-        self.input.as_mut().unwrap().write_all(format!("{command}\n").as_bytes()).unwrap();
+        self.tell(command);
         self.line()
+    }
+
+    /// Gives a command that has no answer.
+    pub(crate) fn tell(&mut self, command: &str) {
+        self.input.as_mut().unwrap().write_all(format!("{command}\n").as_bytes()).unwrap();
     }
 
     /// Waits for its end.

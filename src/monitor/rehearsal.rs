@@ -1,0 +1,69 @@
+//! Everything that a worker does between a crash and its report, done once before, with the worker itself as the target.
+//!
+//! A forked process starts with an empty page table: each page of code, of the heap and of tables is a fault when it is
+//! first used, which is a third of a small crash's time. Nothing of a rehearsal is stored or leaves the process, and
+//! consent is not touched by it: it looks at nobody else.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use super::captured::{Captured, Meta};
+use super::stages;
+use crate::blackbox::Blackbox;
+use crate::config::ValidConfig;
+use crate::dump::linux_writer::{self, Limits};
+use crate::error::{Error, Result};
+use crate::privacy::Stage;
+use crate::privacy::identity::Identity;
+use crate::report::{Reason, ReportId};
+use crate::sys::{process, procfs};
+use crate::target::Target;
+
+/// Goes through all steps but the commit. Between them `is_wanted` is asked, and ends it when there is a real crash.
+///
+/// # Errors
+/// What a step says; then the worker is as good as one without a rehearsal.
+pub(super) fn rehearse(
+    config: &ValidConfig,
+    blackbox: &Blackbox,
+    is_wanted: impl Fn() -> bool,
+) -> Result<()> {
+    // Nothing is to be made on disk, which an identifier's first use does.
+    let config = ValidConfig { identity: Identity::Off, ..config.clone() };
+    let captured = capture(&config, blackbox)?;
+    if is_wanted() {
+        return Ok(());
+    }
+    drop(captured.bundle()?);
+    if is_wanted() {
+        return Ok(());
+    }
+    stages::rehearse(captured, &config, is_wanted)
+}
+
+fn capture(config: &ValidConfig, blackbox: &Blackbox) -> Result<Captured> {
+    let pid = std::process::id().cast_signed();
+    let _ = (stages::ask(Stage::Dump, config, blackbox), procfs::thread_id(pid, pid));
+    let target = Target::rehearsal().ok_or_else(|| Error::malformed("target", "no context"))?;
+    let taken = linux_writer::write(target, Limits::default())?;
+    let mut meta = Meta {
+        id: ReportId::random()?,
+        sequence: 0,
+        time_ms: process::unix_ms(),
+        monotonic_ns: process::monotonic_ns(),
+        thread: pid.unsigned_abs(),
+        instruction: 0,
+        reason: Reason::Requested { reason: String::new() },
+        snapshot: blackbox.snapshot(),
+        arguments: None,
+        argument_strings: String::new(),
+        environment_strings: String::new(),
+        ran: Vec::new(),
+        trace: None,
+        notes: taken.notes,
+        stages_ms: BTreeMap::new(),
+        stages_bytes: BTreeMap::new(),
+    };
+    meta.stage("dump");
+    Ok(Captured { meta, dump: taken.dump, tables: taken.tables })
+}

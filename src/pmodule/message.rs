@@ -1,0 +1,129 @@
+//! What the tracer and a pmodule's process say to each other.
+//!
+//! An answer is cut into pieces, and counts from its last piece on: what a process sent before it died is not used.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+
+use super::{Blanks, Edits, Veto};
+
+/// Bytes of a piece of an answer, and of memory in one message: a socket's buffer takes some of them.
+pub(super) const PIECE: usize = 32 << 10;
+/// Bytes of an answer.
+pub(super) const LONGEST_ANSWER: usize = 1 << 20;
+
+const MORE: u8 = 1;
+const LAST: u8 = 2;
+const READ: u8 = 3;
+
+/// From the pmodule's process.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said<'a> {
+    /// A piece of an answer.
+    Piece { bytes: &'a [u8], last: bool },
+    /// It wants memory of the target.
+    Read { address: u64, length: usize },
+}
+
+impl<'a> Said<'a> {
+    pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
+        match message.split_first()? {
+            (&MORE, bytes) => Some(Self::Piece { bytes, last: false }),
+            (&LAST, bytes) => Some(Self::Piece { bytes, last: true }),
+            (&READ, rest) => {
+                let (address, length) = rest.split_first_chunk()?;
+                let length = u64::from_le_bytes(length.try_into().ok()?);
+                let length = usize::try_from(length).ok().filter(|&length| length <= PIECE)?;
+                Some(Self::Read { address: u64::from_le_bytes(*address), length })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The messages of an answer.
+pub(super) fn pieces(answer: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    // An answer is never empty.
+    let count = answer.len().div_ceil(PIECE);
+    answer.chunks(PIECE).enumerate().map(move |(number, piece)| {
+        let kind = if number + 1 == count { LAST } else { MORE };
+        [&[kind], piece].concat()
+    })
+}
+
+/// The message that asks for memory.
+pub(super) fn read(address: u64, length: usize) -> Vec<u8> {
+    [&[READ], &address.to_le_bytes()[..], &(length as u64).to_le_bytes()].concat()
+}
+
+/// To a pmodule's process that waits: the next event, whose subject lies in the descriptor beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// The dump.
+    Scrub = 1,
+    /// The report as JSON.
+    Verdict = 2,
+}
+
+impl Phase {
+    pub(super) fn parse(message: &[u8]) -> Option<Self> {
+        match message {
+            [1] => Some(Self::Scrub),
+            [2] => Some(Self::Verdict),
+            _ => None,
+        }
+    }
+}
+
+/// What a pmodule's process answers at the end of a phase.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// The kernel has no filter for system calls.
+    pub(super) unconfined: bool,
+    pub(super) result: Answered,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Answered {
+    Edits(Edits),
+    Blanks(Blanks),
+    Verdict(Option<Veto>),
+    /// In its own words.
+    Failed(String),
+    /// At `file:line`.
+    Panicked(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_comes_together_again() {
+        for length in [1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
+            let answer: Vec<u8> = (0..length).map(|i| i as u8).collect();
+            let mut together: Vec<u8> = Vec::new();
+            let messages: Vec<_> = pieces(&answer).collect();
+            for (i, message) in messages.iter().enumerate() {
+                let Some(Said::Piece { bytes, last }) = Said::parse(message) else { panic!("{length}") };
+                together.extend(bytes);
+                assert_eq!(last, i + 1 == messages.len());
+            }
+            assert_eq!(together, answer);
+        }
+    }
+
+    #[test]
+    fn requests_are_bounded() {
+        assert_eq!(Said::parse(&read(7, PIECE)), Some(Said::Read { address: 7, length: PIECE }));
+        assert_eq!(Said::parse(&read(7, PIECE + 1)), None);
+        for nonsense in [&b""[..], b"\0", b"nonsense", &[READ], &[READ, 1, 2, 3, 4, 5, 6, 7, 8, 9]] {
+            assert_eq!(Said::parse(nonsense), None, "{nonsense:?}");
+        }
+        assert_eq!(Phase::parse(&[Phase::Scrub as u8]), Some(Phase::Scrub));
+        assert_eq!(Phase::parse(&[Phase::Verdict as u8]), Some(Phase::Verdict));
+        assert_eq!(Phase::parse(&[1, 2]), None);
+    }
+}
