@@ -131,6 +131,7 @@ fn set_up() -> Result<SetUp, Failure> {
         }
         lockdown::before_start(lockdown)?;
     }
+    ways::before_install(options.way)?;
     if options.chained_handler {
         chained::install()?;
     }

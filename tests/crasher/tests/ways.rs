@@ -18,7 +18,7 @@ enum Ending {
     Code(i32),
 }
 
-const ENDINGS: [(&str, Ending); 14] = [
+const ENDINGS: [(&str, Ending); 23] = [
     ("null", Ending::Signal(libc::SIGSEGV)),
     ("abort", Ending::Signal(libc::SIGABRT)),
     ("panic", Ending::Code(101)),
@@ -31,6 +31,15 @@ const ENDINGS: [(&str, Ending); 14] = [
     ("stack-overflow-thread", Ending::Signal(libc::SIGABRT)),
     ("heap-lock", Ending::Signal(libc::SIGSEGV)),
     ("two-threads", Ending::Signal(libc::SIGSEGV)),
+    ("abort-in-handler-chain", Ending::Signal(libc::SIGABRT)),
+    ("panic-abort", Ending::Signal(libc::SIGABRT)),
+    ("panic-in-panic", Ending::Signal(libc::SIGABRT)),
+    ("cxx-throw", Ending::Signal(libc::SIGABRT)),
+    ("oom-rust", Ending::Signal(libc::SIGABRT)),
+    ("sigkill", Ending::Signal(libc::SIGKILL)),
+    ("stack-smash", Ending::Signal(libc::SIGABRT)),
+    ("double-free", Ending::Signal(libc::SIGABRT)),
+    ("fork-child", Ending::Signal(libc::SIGSEGV)),
     ("capture", Ending::Code(0)),
     ("none", Ending::Code(0)),
 ];

@@ -98,6 +98,18 @@ const FACTS: &[Fact] = &[
     abort("stack-overflow-thread"),
     fault("heap-lock", libc::SIGSEGV, 1, Address::Is(0x30)),
     fault("two-threads", libc::SIGSEGV, 1, Address::Is(0x10)),
+    // Its own handler for the fault aborts.
+    abort("abort-in-handler-chain"),
+    abort("panic-abort"),
+    abort("panic-in-panic"),
+    abort("cxx-throw"),
+    abort("oom-rust"),
+    abort("stack-smash"),
+    abort("double-free"),
+    // The child dies first, in the same way, and is no client.
+    fault("fork-child", libc::SIGSEGV, 1, Address::Is(0x10)),
+    other("sigkill", Ending::Signal(libc::SIGKILL), Level::NoFrames),
+    other("hang", Ending::LivesOn, Level::Minidump),
     other("capture", Ending::LivesOn, Level::Minidump),
 ];
 

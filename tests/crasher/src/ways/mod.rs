@@ -2,7 +2,11 @@
 
 mod fault;
 mod heap_lock;
+mod memory;
+mod native;
+mod outside;
 mod overflow;
+mod panics;
 mod prepare;
 
 use std::process::ExitCode;
@@ -42,6 +46,24 @@ pub(crate) enum Way {
     HeapLock,
     /// Main and another thread write to address 0x10 at the same moment: SIGSEGV.
     TwoThreads,
+    /// Writes to address 0x10 where an earlier SIGSEGV handler aborts: SIGABRT.
+    AbortInHandlerChain,
+    /// A panic that cannot unwind: SIGABRT.
+    PanicAbort,
+    /// A panic while another one unwinds: SIGABRT.
+    PanicInPanic,
+    /// A C++ exception that nobody catches: SIGABRT by `std::terminate`.
+    CxxThrow,
+    /// Rust's allocator has no memory: SIGABRT.
+    OomRust,
+    /// Kills itself: SIGKILL.
+    Sigkill,
+    /// Overflows a buffer on the stack: SIGABRT by the stack protector.
+    StackSmash,
+    /// Frees a block twice: SIGABRT by malloc.
+    DoubleFree,
+    /// A forked child writes to address 0x10 and dies, then so does this process: SIGSEGV.
+    ForkChild,
     /// Asks for a report and lives on: exit code 0.
     Capture,
     /// Waits for commands on standard input; exit code 0.
@@ -50,7 +72,7 @@ pub(crate) enum Way {
 
 impl Way {
     /// All, in the order of the usage text.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Null,
         Self::Abort,
         Self::Panic,
@@ -63,6 +85,15 @@ impl Way {
         Self::StackOverflowThread,
         Self::HeapLock,
         Self::TwoThreads,
+        Self::AbortInHandlerChain,
+        Self::PanicAbort,
+        Self::PanicInPanic,
+        Self::CxxThrow,
+        Self::OomRust,
+        Self::Sigkill,
+        Self::StackSmash,
+        Self::DoubleFree,
+        Self::ForkChild,
         Self::Capture,
         Self::None,
     ];
@@ -82,6 +113,15 @@ impl Way {
             Self::StackOverflowThread => "stack-overflow-thread",
             Self::HeapLock => "heap-lock",
             Self::TwoThreads => "two-threads",
+            Self::AbortInHandlerChain => "abort-in-handler-chain",
+            Self::PanicAbort => "panic-abort",
+            Self::PanicInPanic => "panic-in-panic",
+            Self::CxxThrow => "cxx-throw",
+            Self::OomRust => "oom-rust",
+            Self::Sigkill => "sigkill",
+            Self::StackSmash => "stack-smash",
+            Self::DoubleFree => "double-free",
+            Self::ForkChild => "fork-child",
             Self::Capture => "capture",
             Self::None => "none",
         }
@@ -92,6 +132,17 @@ impl FromStr for Way {
     type Err = ();
     fn from_str(name: &str) -> Result<Self, ()> {
         Self::ALL.into_iter().find(|way| way.name() == name).ok_or(())
+    }
+}
+
+/// What must be there before Cenotaph comes.
+///
+/// # Errors
+/// If this machine cannot die this way.
+pub(crate) fn before_install(way: Way) -> Result<(), String> {
+    match way {
+        Way::AbortInHandlerChain => outside::install_aborting_handler(),
+        _ => Ok(()),
     }
 }
 
@@ -127,7 +178,7 @@ pub(crate) fn go(
 /// Only returns if it failed.
 fn die(way: Way) -> Result<ExitCode, String> {
     match way {
-        Way::Null => fault::null(),
+        Way::Null | Way::AbortInHandlerChain => fault::null(),
         Way::Abort => process::abort(),
         Way::Panic => {
             #[allow(clippy::panic, reason = "this is what was asked for")]
@@ -155,8 +206,24 @@ fn die(way: Way) -> Result<ExitCode, String> {
             meet();
             fault::null()
         }
+        Way::PanicAbort => survived(panics::abort()),
+        Way::PanicInPanic => survived(panics::in_panic()),
+        Way::CxxThrow => survived(native::throw()),
+        Way::StackSmash => survived(native::smash()),
+        Way::DoubleFree => survived(native::double_free()),
+        Way::OomRust => survived(memory::exhaust()),
+        Way::Sigkill => survived(outside::sigkill()),
+        Way::ForkChild => {
+            outside::child_dies()?;
+            fault::null()
+        }
         Way::Capture | Way::None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Behind what should not have returned.
+fn survived((): ()) -> Result<ExitCode, String> {
+    Err("it did not happen".to_owned())
 }
 
 fn on_a_thread(name: &str, way: Way, payload: &'static Payload) -> Result<thread::JoinHandle<()>, String> {
