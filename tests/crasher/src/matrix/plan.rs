@@ -28,6 +28,8 @@ pub(crate) struct Case {
     pub(crate) repeat: usize,
     pub(crate) deadline_ms: u64,
     pub(crate) threads: usize,
+    /// What the death takes without Cenotaph; measured.
+    pub(crate) own_ms: f64,
     /// How a lock-down is made where this machine does not have it.
     pub(crate) label: Option<&'static str>,
 }
@@ -88,6 +90,7 @@ fn case(options: &Options, way: Way, state: State, lockdown: Option<Lockdown>) -
             DEADLINE_MS
         }),
         threads: if state.is_attached() { THREADS_ATTACHED } else { THREADS },
+        own_ms: 0.0,
         label,
     }
 }

@@ -4,8 +4,7 @@ use std::fmt;
 
 use super::expected::{Address, Cause, Ending, Level};
 
-/// Beyond the deadline, what the kernel takes to end a process and a busy machine to let it: a victim alone takes 7 to
-/// 30 ms.
+/// Beyond the deadline and what the death takes without Cenotaph: a busy machine.
 pub(crate) const GRACE_MS: f64 = 500.0;
 /// Frames on the crashing thread that make a report usable.
 pub(crate) const LEAST_FRAMES: usize = 3;
@@ -53,12 +52,12 @@ pub(crate) enum Problem {
     LeftRunning(usize),
 }
 
-/// Compares one victim with what is expected of it.
+/// Compares one victim with what is expected of it; it may take `limit_ms`.
 pub(crate) fn judge(
     level: Level,
     ending: Ending,
     cause: Option<Cause>,
-    deadline_ms: u64,
+    limit_ms: f64,
     observed: &Observed,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -69,6 +68,20 @@ pub(crate) fn judge(
     if observed.reports.len() > 1 {
         problems.push(Problem::Extra(observed.reports.len() - 1));
     }
+    problems.extend(judge_end(ending, cause, observed));
+    let elapsed = observed.elapsed_ms.unwrap_or(0.0);
+    if elapsed > limit_ms + GRACE_MS {
+        problems.push(Problem::OverDeadline(elapsed));
+    }
+    if observed.left_running > 0 {
+        problems.push(Problem::LeftRunning(observed.left_running));
+    }
+    problems
+}
+
+/// The part of it that is the same without Cenotaph.
+pub(crate) fn judge_end(ending: Ending, cause: Option<Cause>, observed: &Observed) -> Vec<Problem> {
+    let mut problems = Vec::new();
     let ended_right = match (ending, observed.ending) {
         (Ending::LivesOn, Some(Ending::Code(0))) => true,
         (expected, Some(ended)) => expected == ended,
@@ -81,13 +94,6 @@ pub(crate) fn judge(
         && !is(cause, seen)
     {
         problems.push(Problem::WrongCause(seen));
-    }
-    let elapsed = observed.elapsed_ms.unwrap_or(0.0);
-    if elapsed > deadline_ms as f64 + GRACE_MS {
-        problems.push(Problem::OverDeadline(elapsed));
-    }
-    if observed.left_running > 0 {
-        problems.push(Problem::LeftRunning(observed.left_running));
     }
     problems
 }
@@ -149,7 +155,7 @@ mod tests {
     fn judged(change: impl FnOnce(&mut Observed)) -> Vec<Problem> {
         let mut observed = right();
         change(&mut observed);
-        judge(Level::Minidump, SEGV, Some(CAUSE), 1000, &observed)
+        judge(Level::Minidump, SEGV, Some(CAUSE), 1000.0, &observed)
     }
 
     #[test]
@@ -203,8 +209,8 @@ mod tests {
     #[test]
     fn living_on_is_a_peaceful_end() {
         let observed = Observed { ending: Some(Ending::Code(0)), cause: None, ..right() };
-        assert_eq!(judge(Level::Minidump, Ending::LivesOn, None, 1000, &observed), []);
-        let problems = judge(Level::Minidump, Ending::LivesOn, None, 1000, &right());
+        assert_eq!(judge(Level::Minidump, Ending::LivesOn, None, 1000.0, &observed), []);
+        let problems = judge(Level::Minidump, Ending::LivesOn, None, 1000.0, &right());
         assert_eq!(problems, [Problem::WrongEnding(Some(SEGV))]);
     }
 }
