@@ -556,6 +556,34 @@ cenotaph_status cenotaph_options_add_secret(struct cenotaph_options *options,
                                             const char *value);
 
 /**
+ * Names a program that becomes the monitor in the place of this one: cenotaph-monitor, for applications whose start must
+ * not happen twice (constructors, single-instance locks, windows) or which load pmodules. cenotaph_monitor_entry() is not
+ * needed then. cenotaph_install() refuses one that does not belong to root or this user, or that others may write to.
+ * The path is UTF-8 and is made absolute.
+ *
+ * Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
+ *
+ * # Safety
+ * `options` is NULL or live, `program` NULL or NUL-terminated.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_options_set_helper(struct cenotaph_options *options,
+                                            const char *program);
+
+/**
+ * Adds a shared object with a pmodule (cenotaph_pmodule.h), which the helper loads: 16 at most. cenotaph_install() refuses one
+ * that does not belong to root or this user, or that others may write to. The path is UTF-8 and is made absolute.
+ *
+ * Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
+ *
+ * # Safety
+ * `options` is NULL or live, `shared_object` NULL or NUL-terminated.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_options_add_plugin(struct cenotaph_options *options,
+                                            const char *shared_object);
+
+/**
  * Says whether panics of Rust code in this process are reported. Default: true.
  *
  * Ownership: nothing to own. Threads: one at a time per handle. Signal handlers: no.

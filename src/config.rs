@@ -174,6 +174,9 @@ pub struct ValidConfig {
     /// Random bytes of this start, for [`Identity::Session`].
     #[doc(hidden)]
     pub session: [u8; 16],
+    /// The application's program, whatever program the monitor is: its frames are unwound with this file.
+    #[doc(hidden)]
+    pub program: Option<PathBuf>,
 }
 
 impl Config {
@@ -206,6 +209,7 @@ impl Config {
                 pmodule_limits: pmodule::Limits::default(),
                 helper: None,
                 session: [0; 16],
+                program: None,
             },
             detail: None,
             identity: None,

@@ -65,6 +65,7 @@ compile_error!(
      [target.'cfg(all(target_os = \"linux\", target_arch = \"x86_64\"))'.dependencies]."
 );
 
+mod allocator;
 mod blackbox;
 mod capture;
 mod client;
@@ -75,7 +76,10 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod memory_protocol;
+mod minimal_record;
 mod monitor;
+mod origin;
 pub mod pmodule;
 pub mod privacy;
 mod private_file;
@@ -90,10 +94,11 @@ pub mod target;
 #[cfg(feature = "upload")]
 pub mod upload;
 
+pub use allocator::WatchedAllocator;
 pub use client::{
-    ConsentHandle, Guard, Monitor, Status, add_breadcrumb, capture, consent, protect_thread, register_secret,
-    remove_attribute, set_attribute, status,
+    ConsentHandle, Guard, Monitor, Status, Watch, add_breadcrumb, capture, consent, note_loaded_modules,
+    protect_thread, register_secret, remove_attribute, set_attribute, status, watch_thread,
 };
 pub use config::{Config, Destination, Protocol, ReleaseAt, ValidConfig};
 pub use error::{Error, Result};
-pub use monitor::{monitor_entry, monitor_entry_with};
+pub use monitor::{Replay, Replayed, monitor_entry, monitor_entry_with, replay};

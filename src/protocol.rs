@@ -12,7 +12,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"CENOMSG\x01");
 
 /// Version of what application and monitor say to each other: messages, blackbox, settings. A helper may be of another
 /// release than the library, so every change to one of them needs a new number. The first message stays as it is.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Length of the one-shot nonce that ties a monitor to its launcher.
 pub(crate) const NONCE: usize = 16;
@@ -21,6 +21,14 @@ pub(crate) const MAX_TEXT: usize = 8 * 1024;
 /// Bytes of a message, at most.
 pub(crate) const MAX_MESSAGE: usize = size_of::<SignalRequest>() + MAX_TEXT;
 
+/// The part of the whole deadline that is kept back for a minimal record: a fifth, a second at most. The monitor and its
+/// workers have the rest, so that a dying process that was held by one of them still gets to write.
+pub(crate) const fn reserve_ns(deadline_ns: u64) -> u64 {
+    const MOST: u64 = 1_000_000_000;
+    let fifth = deadline_ns / 5;
+    if fifth < MOST { fifth } else { MOST }
+}
+
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -28,15 +36,18 @@ enum Kind {
     Signal = 1,
     Panic = 2,
     Requested = 3,
+    Hang = 4,
     Hello = 10,
     Flush = 11,
     ConsentChanged = 12,
+    WatchesChanged = 13,
     Released = 20,
     Spooled = 21,
     Refused = 22,
     Failed = 23,
     Flushed = 24,
     Vetoed = 25,
+    OutOfReach = 26,
 }
 
 /// The first bytes of every message.
@@ -77,6 +88,8 @@ pub(crate) enum ClientMessage {
     },
     /// The consent record was rewritten.
     ConsentChanged,
+    /// The blackbox has another set of watched threads.
+    WatchesChanged,
 }
 
 /// A request for a report.
@@ -108,6 +121,11 @@ pub(crate) enum Cause {
     },
     /// The application's words.
     Requested(String),
+    /// The supervisor's finding: a watched thread did not beat for so long. It has no context.
+    Hang {
+        /// In milliseconds.
+        limit_ms: u64,
+    },
 }
 
 /// What the monitor answers.
@@ -129,6 +147,9 @@ pub(crate) enum AnswerKind {
     Refused,
     /// A pmodule did not want a report.
     Vetoed,
+    /// The monitor may not read the application's memory. The application may ask again and send a socket along, by
+    /// which a copy of it tells that (`memory_protocol`).
+    OutOfReach,
     /// No report could be made.
     Failed,
     /// Nothing is left to deliver now.
@@ -182,6 +203,7 @@ pub(crate) fn capture_request(
         Cause::Signal => Kind::Signal,
         Cause::Panic { .. } => Kind::Panic,
         Cause::Requested(_) => Kind::Requested,
+        Cause::Hang { .. } => Kind::Hang,
     };
     let mut request = SignalRequest::empty();
     request.context = context;
@@ -189,10 +211,12 @@ pub(crate) fn capture_request(
     request.header.thread = request.context.tid;
     request.header.monotonic_ns = monotonic_ns;
     let mut bytes = request.as_bytes().to_vec();
+    let limit = if let Cause::Hang { limit_ms } = cause { limit_ms.to_string() } else { String::new() };
     let texts: [&str; 3] = match cause {
         Cause::Signal => ["", "", ""],
         Cause::Panic { message, location, thread } => [message, location, thread],
         Cause::Requested(reason) => [reason, "", ""],
+        Cause::Hang { .. } => [&limit, "", ""],
     };
     // NUL-separated; the first text gives way when there are too many bytes.
     let room = MAX_TEXT - 2 - texts[1].len().min(1024) - texts[2].len().min(1024);
@@ -205,6 +229,9 @@ pub(crate) fn capture_request(
     }
     bytes
 }
+
+/// Bytes of a launcher's first message.
+pub(crate) const HELLO: usize = size_of::<Header>() + NONCE;
 
 /// The launcher's first message.
 pub(crate) fn hello(nonce: &[u8; NONCE]) -> Vec<u8> {
@@ -221,6 +248,11 @@ pub(crate) fn consent_changed() -> Vec<u8> {
     header_bytes(&header(Kind::ConsentChanged, 0)).to_vec()
 }
 
+/// Tells of watched threads that came or went.
+pub(crate) fn watches_changed() -> Vec<u8> {
+    header_bytes(&header(Kind::WatchesChanged, 0)).to_vec()
+}
+
 /// An answer to the application.
 pub(crate) fn answer(answer: Answer) -> Vec<u8> {
     let kind = match answer.kind {
@@ -228,6 +260,7 @@ pub(crate) fn answer(answer: Answer) -> Vec<u8> {
         AnswerKind::Spooled => Kind::Spooled,
         AnswerKind::Refused => Kind::Refused,
         AnswerKind::Vetoed => Kind::Vetoed,
+        AnswerKind::OutOfReach => Kind::OutOfReach,
         AnswerKind::Failed => Kind::Failed,
         AnswerKind::Flushed => Kind::Flushed,
     };
@@ -247,6 +280,7 @@ pub(crate) fn parse_answer(bytes: &[u8]) -> Option<Answer> {
         k if k == Kind::Spooled as u32 => AnswerKind::Spooled,
         k if k == Kind::Refused as u32 => AnswerKind::Refused,
         k if k == Kind::Vetoed as u32 => AnswerKind::Vetoed,
+        k if k == Kind::OutOfReach as u32 => AnswerKind::OutOfReach,
         k if k == Kind::Failed as u32 => AnswerKind::Failed,
         k if k == Kind::Flushed as u32 => AnswerKind::Flushed,
         _ => return None,
@@ -287,7 +321,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<ClientMessage> {
         }
         k if k == Kind::Flush as u32 => exact(ClientMessage::Flush { sequence: header.sequence }),
         k if k == Kind::ConsentChanged as u32 => exact(ClientMessage::ConsentChanged),
-        k if k == Kind::Signal as u32 || k == Kind::Panic as u32 || k == Kind::Requested as u32 => {
+        k if k == Kind::WatchesChanged as u32 => exact(ClientMessage::WatchesChanged),
+        k if [Kind::Signal, Kind::Panic, Kind::Requested, Kind::Hang]
+            .iter()
+            .any(|kind| k == *kind as u32) =>
+        {
             parse_capture(&header, body)
         }
         _ => Err(malformed("an unknown kind")),
@@ -312,6 +350,9 @@ fn parse_capture(header: &Header, body: &[u8]) -> Result<ClientMessage> {
         Cause::Panic { message: next(), location: next(), thread: next() }
     } else if header.kind == Kind::Requested as u32 {
         Cause::Requested(next())
+    } else if header.kind == Kind::Hang as u32 {
+        let limit_ms = next().parse().map_err(|_| malformed("a limit that is no number"))?;
+        Cause::Hang { limit_ms }
     } else {
         Cause::Signal
     };
@@ -341,6 +382,7 @@ mod tests {
             Cause::Signal,
             Cause::Requested("now".into()),
             Cause::Requested(String::new()),
+            Cause::Hang { limit_ms: 1500 },
             Cause::Panic {
                 message: "boom: ä".into(),
                 location: "src/a.rs:1:2".into(),
@@ -366,6 +408,7 @@ mod tests {
         assert!(matches!(parse(&hello(&[1; NONCE])), Ok(ClientMessage::Hello(n)) if n == [1; NONCE]));
         assert!(matches!(parse(&flush(4)), Ok(ClientMessage::Flush { sequence: 4 })));
         assert!(matches!(parse(&consent_changed()), Ok(ClientMessage::ConsentChanged)));
+        assert!(matches!(parse(&watches_changed()), Ok(ClientMessage::WatchesChanged)));
     }
 
     #[test]

@@ -9,6 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
+mod origin;
+mod reason;
+
+pub use origin::Origin;
+pub use reason::{Evidence, Reason, signal_name};
+
 /// Everything a report holds besides the dump itself.
 ///
 /// It is written as JSON into the container's `report` part and sent as form fields and as the
@@ -27,6 +33,9 @@ pub struct Report {
     pub environment: String,
     /// Why there is a report.
     pub reason: Reason,
+    /// What the process itself says about it: the message, the exception, the memory that was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// How much of the process it shows.
     pub detail: Detail,
     /// What the application noted about itself.
@@ -37,6 +46,10 @@ pub struct Report {
     pub stack_trace: StackTrace,
     /// Equal for crashes with the same cause, as far as frames tell.
     pub fingerprint: Fingerprint,
+    /// Crashes that were counted and not stored since the last report, because there were many like them. Each count
+    /// travels once, with the report that follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<Repeats>,
     /// The rotating device identifier, if the configuration and consent allow one.
     pub device_id: Option<String>,
     /// What pmodules remarked. Scrubbed.
@@ -155,59 +168,15 @@ impl fmt::Display for Detail {
     }
 }
 
-/// Why there is a report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Reason {
-    /// A fatal signal; see sigaction(2) for `code`.
-    Signal {
-        /// `si_signo`.
-        number: i32,
-        /// `si_code`.
-        code: i32,
-        /// `si_addr`, for the signals that the kernel raises for an instruction.
-        address: Option<u64>,
-    },
-    /// A Rust panic.
-    Panic {
-        /// The payload, when it was text. Scrubbed.
-        message: String,
-        /// `file:line:column`.
-        location: String,
-        /// The thread's name.
-        thread: String,
-    },
-    /// The application asked for it; the process lives on.
-    Requested {
-        /// The caller's words. Scrubbed.
-        reason: String,
-    },
-}
-
-impl Reason {
-    /// "SIGSEGV", "panic", "requested": never holds user text.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Signal { number, .. } => signal_name(*number),
-            Self::Panic { .. } => "panic",
-            Self::Requested { .. } => "requested",
-        }
-    }
-}
-
-/// The signal's name as in signal(7), or "signal".
-pub fn signal_name(number: i32) -> &'static str {
-    match number {
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGILL => "SIGILL",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGTRAP => "SIGTRAP",
-        libc::SIGSYS => "SIGSYS",
-        _ => "signal",
-    }
+/// How often one crash happened without being stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeats {
+    /// Whose.
+    pub fingerprint: Fingerprint,
+    /// How often.
+    pub count: u64,
+    /// When the first of them happened, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
 }
 
 /// A remark of a pmodule.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cenotaph::dump::binaries::FileBinaries;
 use cenotaph::dump::layout::utf16;
-use cenotaph::dump::linux_writer::{self, END, Limits};
+use cenotaph::dump::linux_writer::{self, END, EXTRA, Limits, Taking};
 use cenotaph::dump::{Layout, unwind, writer};
 use cenotaph::target::{Request, Target};
 
@@ -134,6 +134,59 @@ fn all_threads_stand_still_and_then_go_on() {
     drop(subject.stop());
     assert!(subject.tracers().iter().all(|tracer| tracer == "0"));
     subject.lives();
+}
+
+#[test]
+fn a_dump_between_its_halves_takes_and_loses_memory() {
+    let subject = Subject::start("deep");
+    let mut target = subject.stop();
+    let tight = Limits { indirect: 0, total: 0 };
+    let mut taking = Taking::read(&mut target, tight);
+    let deep = target.threads.iter().find(|thread| thread.name.as_deref() == Some("deep")).unwrap().clone();
+    let stack = |taking: &Taking, target: &Target| {
+        let pieces = taking.pieces(target).into_iter();
+        let own = pieces.filter(|piece| piece.stack_of == Some(deep.id));
+        own.map(|piece| (piece.address, piece.bytes.to_vec())).collect::<Vec<_>>()
+    };
+    assert_eq!(stack(&taking, &target), [], "cut away for lack of room");
+    let header = target.modules[0].range.start;
+    let read = |target: &Target, address: u64, length: u64| target.memory().read(address, length as usize);
+
+    // One range twice and one that overlaps it are one piece; the stack has its two ends again.
+    let wanted = [header + 16..header + 64, header..header + 32, header..header + 32];
+    taking.add(&mut target, &wanted, &[deep.id].into());
+    let kept = stack(&taking, &target);
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].1.len() as u64, END);
+    assert_eq!(kept[0].1, read(&target, kept[0].0, END));
+    let pieces = taking.pieces(&target).into_iter();
+    let others: Vec<_> = pieces.filter(|piece| piece.stack_of.is_none()).collect();
+    let added = others.iter().find(|piece| piece.address == header).unwrap();
+    assert_eq!(added.bytes, read(&target, header, 64));
+    let far = others.iter().find(|piece| piece.bytes.len() as u64 == END).unwrap();
+    assert_eq!(far.bytes, read(&target, far.address, END));
+    let dump = taking.dump(&target).unwrap();
+    let layout = Layout::parse(&dump).unwrap();
+    let here = layout.memory.iter().find(|entry| entry.address == header).unwrap();
+    assert_eq!(dump[here.bytes.clone()], read(&target, header, 64));
+
+    // What is asked for beyond all bounds is refused, and that is said.
+    let heap = target.maps.iter().map(|map| map.range.clone()).max_by_key(|range| range.end - range.start);
+    let huge = heap.unwrap();
+    taking.add(&mut target, &[huge.start..huge.start + EXTRA], &[].into());
+    assert!(target.notes.iter().any(|note| note.contains("did not fit")), "{:?}", target.notes);
+
+    taking.drop_stacks(&target, &[deep.id].into());
+    assert_eq!(stack(&taking, &target), []);
+    let left: Vec<_> = taking.pieces(&target).into_iter().map(|piece| piece.address).collect();
+    assert!(!left.contains(&far_of(&deep, &target)) && left.contains(&header), "{left:x?}");
+}
+
+/// Where the outer end of a deep stack begins.
+fn far_of(thread: &cenotaph::target::Thread, target: &Target) -> u64 {
+    let pointer = thread.registers.as_ref().unwrap().rsp;
+    let mapping = target.maps.iter().find(|map| map.range.contains(&pointer)).unwrap();
+    thread.control_block.filter(|block| mapping.range.contains(block)).unwrap_or(mapping.range.end) - END
 }
 
 #[test]
@@ -287,7 +340,10 @@ fn a_long_stack_keeps_its_two_ends() {
     let frames = &trace.threads[0].frames;
     // The innermost frames are all there.
     assert!(trace.threads[0].id == tid as u32 && frames.len() > 20, "{}", frames.len());
-    assert!(frames[10..20].windows(2).all(|pair| pair[0].instruction == pair[1].instruction), "{frames:x?}");
+    let same = |pair: &[cenotaph::report::Frame]| pair[0].instruction == pair[1].instruction;
+    // Above them is what it waits in, or is about to.
+    let first = frames.windows(2).position(same).expect("a function that calls itself");
+    assert!(first < 20 && frames[first..first + 10].windows(2).all(same), "{frames:x?}");
 
     let theirs = writer::write(writer::Request::new(pid, tid, None)).unwrap();
     assert!(theirs.len() > 5 << 20, "it keeps all");

@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::calls::Tracer;
 use crate::clock::{Clock, Stamp};
 use crate::modules::Modules;
 use crate::options::{Options, Sdk};
@@ -52,10 +53,15 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Crashes one victim. Leaves no process and no file.
-pub(crate) fn measure(sdk: Sdk, threads: usize, scene: &Scene<'_>) -> Result<Sample, Failure> {
+/// Crashes one victim. Leaves no process and no file. With `trace` strace looks at Cenotaph's processes and writes there.
+pub(crate) fn measure(
+    sdk: Sdk,
+    threads: usize,
+    scene: &Scene<'_>,
+    trace: Option<&Path>,
+) -> Result<Sample, Failure> {
     let dir = tempfile::Builder::new().prefix("crash-latency-").tempdir_in(&scene.options.dir)?;
-    let sample = crash(sdk, threads, scene, dir.path());
+    let sample = crash(sdk, threads, scene, trace, dir.path());
     // All roles have been dropped, so that only what Cenotaph started is left.
     processes::collect_orphans(END_LIMIT)?;
     let sample = sample?.finish(dir.path());
@@ -69,7 +75,13 @@ struct Unfinished {
     sample: Sample,
 }
 
-fn crash(sdk: Sdk, threads: usize, scene: &Scene<'_>, dir: &Path) -> Result<Unfinished, Failure> {
+fn crash(
+    sdk: Sdk,
+    threads: usize,
+    scene: &Scene<'_>,
+    trace: Option<&Path>,
+    dir: &Path,
+) -> Result<Unfinished, Failure> {
     let Scene { options, clock, modules } = scene;
     clock.reset();
     let (watch, server) = match sdk {
@@ -100,11 +112,15 @@ fn crash(sdk: Sdk, threads: usize, scene: &Scene<'_>, dir: &Path) -> Result<Unfi
     };
     let mut victim = Role::start(VICTIM, &orders.to_arguments(), START_LIMIT)?;
     std::thread::sleep(options.settle);
+    let tracer = trace.map(|output| Tracer::attach(victim.id(), output)).transpose()?;
     victim.go()?;
     let seen = watch.wait(victim.pidfd(), CRASH_LIMIT)?;
     let status = victim.join(END_LIMIT)?;
     if status.signal() != Some(libc::SIGSEGV) {
         return Err(format!("the victim ended otherwise than by its fault: {status}").into());
+    }
+    if let Some(tracer) = tracer {
+        tracer.finish()?;
     }
     if let Some((server, _)) = server {
         server.join(END_LIMIT)?;

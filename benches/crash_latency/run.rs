@@ -4,12 +4,13 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::crash::{self, SERVER, Sample, Scene, VICTIM};
-use crate::options::{self, Options, Sdk, Wanted};
+use crate::options::{self, Sdk, Wanted};
 use crate::processes::{self, Interrupted};
+use crate::requirements::Traced;
 use crate::statistics::Random;
 use crate::table::Rows;
 use crate::victim::{self, Orders};
-use crate::{Failure, peer};
+use crate::{Failure, calls, peer};
 
 pub(crate) fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,7 +43,10 @@ fn perform(wanted: Wanted) -> Result<(), Failure> {
         Wanted::List => Ok(writeln!(io::stdout(), "crash_latency: benchmark")?),
         Wanted::Measure(options) => {
             processes::prepare()?;
-            let rows = Rows { samples: series(&options)?, options: &options };
+            let scene = Scene::new(&options)?;
+            let samples = series(&scene)?;
+            let traced = if options.smoke { None } else { traced(&scene)? };
+            let rows = Rows { samples, traced, options: &options };
             if options.smoke {
                 return Ok(writeln!(
                     io::stdout(),
@@ -59,8 +63,8 @@ fn perform(wanted: Wanted) -> Result<(), Failure> {
 }
 
 /// Every number of threads with both SDKs, in random order within each repetition.
-fn series(options: &Options) -> Result<Vec<(usize, Sdk, Sample)>, Failure> {
-    let scene = Scene::new(options)?;
+fn series(scene: &Scene<'_>) -> Result<Vec<(usize, Sdk, Sample)>, Failure> {
+    let options = scene.options;
     let mut random = Random(options.seed);
     let pairs = options.threads.iter().flat_map(|&threads| Sdk::BOTH.map(|sdk| (threads, sdk)));
     let mut order: Vec<(usize, Sdk)> = pairs.collect();
@@ -69,7 +73,7 @@ fn series(options: &Options) -> Result<Vec<(usize, Sdk, Sample)>, Failure> {
         random.shuffle(&mut order);
         for &(threads, sdk) in &order {
             progress(&format!("run {run} of {}: {} with {threads} threads", options.runs, sdk.name()));
-            let sample = crash::measure(sdk, threads, &scene).map_err(|error| {
+            let sample = crash::measure(sdk, threads, scene, None).map_err(|error| {
                 if error.is::<Interrupted>() {
                     return error;
                 }
@@ -81,6 +85,27 @@ fn series(options: &Options) -> Result<Vec<(usize, Sdk, Sample)>, Failure> {
     }
     progress("");
     Ok(samples)
+}
+
+/// Two crashes under strace, the fewest threads (but 1, which differs in more) and the most.
+fn traced(scene: &Scene<'_>) -> Result<Option<Traced>, Failure> {
+    if !calls::is_available() {
+        writeln!(
+            io::stderr(),
+            "crash_latency: strace is not installed; the rows about system calls are left out"
+        )?;
+        return Ok(None);
+    }
+    let several = scene.options.threads.iter().copied().filter(|threads| *threads > 1);
+    let (Some(few), Some(many)) = (several.clone().min(), several.max()) else { return Ok(None) };
+    if few == many {
+        return Ok(None);
+    }
+    progress("system calls");
+    let calls = [calls::count(few, scene), calls::count(many, scene)];
+    progress("");
+    let [first, second] = calls;
+    Ok(Some(Traced { threads: [few, many], calls: [first?, second?], modules: scene.options.modules.max(1) }))
 }
 
 fn progress(text: &str) {

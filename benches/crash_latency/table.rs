@@ -9,8 +9,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::Failure;
+use crate::calls::Calls;
 use crate::crash::{RENAMED, Sample};
 use crate::options::{Options, Sdk};
+use crate::requirements::{self, Ratios, Requirement, Traced};
 use crate::statistics::Summary;
 
 /// The order in which the stages end. Others that the log may have come behind.
@@ -19,12 +21,16 @@ const STAGES: [&str; 5] = ["dump", "unwind", "scrub", "seal", "spool"];
 /// All samples of a series.
 pub(crate) struct Rows<'a> {
     pub(crate) samples: Vec<(usize, Sdk, Sample)>,
+    pub(crate) traced: Option<Traced>,
     pub(crate) options: &'a Options,
 }
 
 #[derive(Serialize)]
 struct Document {
-    rows: Vec<Row>,
+    rows: Vec<Requirement>,
+    threads: Vec<Row>,
+    /// Of the crashes under strace: the victim's threads and the counts.
+    system_calls: Vec<(usize, Calls)>,
     runs: usize,
     heap_mib: usize,
     seed: u64,
@@ -70,20 +76,26 @@ impl Rows<'_> {
             "{:>7}  {:<10} {:>17} {:>17} {:>17} {:>10}",
             "threads", "", "released", "complete", "gone", "dump KiB"
         )?;
-        for row in &document.rows {
+        for row in &document.threads {
             row.print(out)?;
         }
         writeln!(out, "\nCenotaph's stages: ms from the crash to each one's end, median")?;
         let stages = document.stages();
         let titles: String = stages.iter().map(|stage| format!(" {stage:>8}")).collect();
         writeln!(out, "{:>7} {titles}", "threads")?;
-        for row in &document.rows {
+        for row in &document.threads {
             let cells = stages.iter().map(|stage| row.cenotaph_stages_ms.get(stage));
             let cells: String =
                 cells.map(|ms| ms.map_or(format!(" {:>8}", "-"), |ms| format!(" {ms:>8.2}"))).collect();
             writeln!(out, "{:>7} {cells}", row.threads)?;
         }
-        Ok(())
+        if let [(few, first), (many, second)] = &document.system_calls[..] {
+            writeln!(out, "\nCenotaph's system calls, by strace: all / during the stop / reads then")?;
+            for (threads, calls) in [(few, first), (many, second)] {
+                writeln!(out, "{threads:>7}  {} / {} / {}", calls.all, calls.during_stop, calls.reads)?;
+            }
+        }
+        requirements::print(&document.rows, out)
     }
 
     pub(crate) fn write_json(&self, path: &Path) -> Result<(), Failure> {
@@ -97,8 +109,18 @@ impl Rows<'_> {
         let mut threads = options.threads.clone();
         threads.sort_unstable();
         threads.dedup();
+        let rows: Vec<Row> = threads.into_iter().map(|threads| self.row(threads)).collect();
+        let ratios = rows.iter().map(|row| Ratios {
+            threads: row.threads,
+            released: row.released_ratio,
+            complete: row.spooled_ratio,
+            dump_bytes: row.dump_bytes_ratio,
+        });
+        let traced = self.traced.as_ref();
         Document {
-            rows: threads.into_iter().map(|threads| self.row(threads)).collect(),
+            rows: requirements::requirements(&ratios.collect::<Vec<_>>(), traced),
+            threads: rows,
+            system_calls: traced.map_or_else(Vec::new, |t| t.threads.into_iter().zip(t.calls).collect()),
             runs: options.runs,
             heap_mib: options.heap_mib,
             seed: options.seed,
@@ -140,7 +162,7 @@ impl Rows<'_> {
 impl Document {
     fn stages(&self) -> Vec<String> {
         let known = STAGES.map(str::to_owned);
-        let all = self.rows.iter().flat_map(|row| row.cenotaph_stages_ms.keys().cloned());
+        let all = self.threads.iter().flat_map(|row| row.cenotaph_stages_ms.keys().cloned());
         let others: std::collections::BTreeSet<String> = all.filter(|stage| !known.contains(stage)).collect();
         known.into_iter().chain(others).collect()
     }

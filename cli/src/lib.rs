@@ -34,6 +34,10 @@ Commands:
       Unseals a report of a spool, with the spool's file 'key'.
   spool list DIR [--json FILE]
       The reports that wait in a spool.
+  pmodule run MODULE.so CORE [--json FILE] [--dump FILE]
+      Has a pmodule see a core file as it would see a crash, through the same stages: prints what it asked for, what
+      came of it, and what it cost. For its developer: what the module itself writes is shown as it is, unscrubbed.
+      --dump keeps the scrubbed minidump.
 
 FILE may be '-' for standard output where JSON or a receipt is written.
 
@@ -67,6 +71,7 @@ fn run() -> Result<()> {
             Some("open") => commands::open(arguments),
             Some("scrub") => commands::scrub(arguments),
             Some("spool") => commands::spool(arguments),
+            Some("pmodule") => commands::pmodule(arguments),
             Some("help") => output::line(HELP.trim_end()),
             _ => Err(Failure::Usage(format!("unknown command {}", command.display()))),
         },

@@ -98,6 +98,8 @@ fn a_sealed_report_is_listed_opened_and_inspected() {
         device_id: None,
         annotations: Vec::new(),
         classifiers: Vec::new(),
+        origin: None,
+        repeats: Vec::new(),
         notes: Vec::new(),
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

@@ -30,6 +30,7 @@ fn main() -> Result<()> {
     seed("container", b"\x81\x40\x01a report and a dump, to be sealed")?;
     messages()?;
     blackbox()?;
+    minimal_record()?;
     let record =
         [b"CNCONST1".as_slice(), &[1, 1, 0, 0], &[0; 4], &1u64.to_le_bytes(), &2u64.to_le_bytes()].concat();
     seed("consent_record", &[&[1], record.as_slice()].concat())?;
@@ -205,6 +206,27 @@ fn blackbox() -> Result<()> {
     let (attributes, breadcrumbs) = (64 * 8, (64 + 128 * 139) * 8);
     seed("blackbox", &[entry(attributes, 2, 5, 9), entry(breadcrumbs, 4, 3, 8)].concat())?;
     seed("blackbox", &[entry(attributes, 3, 5, 9), entry(breadcrumbs, 2, 0xffff, 0xffff)].concat())
+}
+
+/// A crash in a module at 0x400000, with a frame-pointer record and a return address to be found by scanning. 16 bytes of
+/// the target's own come first; see `src/minimal_record/mod.rs` for the rest.
+fn minimal_record() -> Result<()> {
+    const MODULES: usize = 320;
+    const WORDS: usize = MODULES + 256 * 128;
+    let mut record = vec![0; WORDS + 6 * 8];
+    let mut put = |at: usize, bytes: &[u8]| record[at..at + bytes.len()].copy_from_slice(bytes);
+    let numbers = [(40, 1_u32), (44, 1), (48, 11), (52, 1), (96, 7), (100, 6), (104, 1)];
+    numbers.iter().for_each(|(at, number)| put(*at, &number.to_le_bytes()));
+    let addresses = [(56, 0x10_u64), (64, 0x40_1000), (72, 0x7000_0000), (80, 0x7000_0008), (88, 0x7000_0000)];
+    addresses.iter().for_each(|(at, address)| put(*at, &address.to_le_bytes()));
+    let module = [0x40_0000_u64, 0x41_0000, 0x40_1000, 0x40_2000];
+    module.iter().enumerate().for_each(|(i, address)| put(MODULES + 8 * i, &address.to_le_bytes()));
+    put(MODULES + 32, &[2, 4]);
+    put(MODULES + 40, &[0xce, 7]);
+    put(MODULES + 72, b"game");
+    let words = [0, 0x7000_0018, 0x40_1234, 0, 0x40_1567, 0_u64];
+    words.iter().enumerate().for_each(|(i, word)| put(WORDS + 8 * i, &word.to_le_bytes()));
+    seed("minimal_record", &record)
 }
 
 fn replies() -> Result<()> {

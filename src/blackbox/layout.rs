@@ -16,6 +16,9 @@ const VERSION_WORD: usize = 1;
 const MIRROR_WORD: usize = 2;
 const STATE_WORD: usize = 3;
 pub(super) const NEXT_BREADCRUMB_WORD: usize = 4;
+const EXCEPTION_GLOBALS_WORD: usize = 5;
+const REFUSED_MEMORY_WORD: usize = 6;
+const END_WORD: usize = 7;
 const FIRST_COUNTER: usize = 16;
 
 /// Each entry: a sequence word, a word of lengths and flags, a word for a number, then two texts.
@@ -23,8 +26,11 @@ pub(super) const ATTRIBUTES: Slots = Slots { start: HEADER_WORDS, count: 128, fi
 pub(super) const BREADCRUMBS: Slots = Slots { start: ATTRIBUTES.end(), count: 128, first: 4, second: 56 };
 pub(super) const SECRETS: Slots = Slots { start: BREADCRUMBS.end(), count: 64, first: 32, second: 0 };
 
+/// Watched threads.
+pub(super) const WATCHES: usize = SECRETS.end();
+
 /// The whole.
-pub(super) const WORDS: usize = SECRETS.end();
+pub(super) const WORDS: usize = WATCHES + super::watches::WORDS;
 
 /// How far the monitor is, as it wrote it itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +43,17 @@ pub(crate) enum MonitorState {
     RefusedThreads,
     /// The helper is of another version than the application's library, and gave up.
     OtherVersion,
+}
+
+/// What the application says of its own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nothing: it is not over.
+    Running,
+    /// It shuts Cenotaph down, or leaves by exit(3).
+    Clean,
+    /// The abort that follows has its report.
+    Reported,
 }
 
 /// Outcomes that are counted by the monitor for the application to read.
@@ -97,6 +114,23 @@ impl Header<'_> {
         }
     }
 
+    pub(super) fn end(&self) -> End {
+        match self.0[END_WORD].load(Ordering::Acquire) {
+            1 => End::Clean,
+            2 => End::Reported,
+            _ => End::Running,
+        }
+    }
+
+    pub(super) fn set_end(&self, end: End) {
+        let value = match end {
+            End::Running => 0,
+            End::Clean => 1,
+            End::Reported => 2,
+        };
+        self.0[END_WORD].store(value, Ordering::Release);
+    }
+
     pub(super) fn set_monitor_state(&self, state: MonitorState) {
         let value = match state {
             MonitorState::Starting => 0,
@@ -105,6 +139,18 @@ impl Header<'_> {
             MonitorState::OtherVersion => 3,
         };
         self.0[STATE_WORD].store(value, Ordering::Release);
+    }
+
+    /// Where things are in the application; 0: unknown.
+    pub(super) fn set_places(&self, exception_globals: Option<i64>, refused_memory: u64) {
+        let offset = exception_globals.unwrap_or(0).cast_unsigned();
+        self.0[EXCEPTION_GLOBALS_WORD].store(offset, Ordering::Release);
+        self.0[REFUSED_MEMORY_WORD].store(refused_memory, Ordering::Release);
+    }
+
+    pub(super) fn places(&self) -> (Option<i64>, Option<u64>) {
+        let word = |index: usize| Some(self.0[index].load(Ordering::Acquire)).filter(|&word| word != 0);
+        (word(EXCEPTION_GLOBALS_WORD).map(u64::cast_signed), word(REFUSED_MEMORY_WORD))
     }
 
     pub(super) fn counter(&self, counter: Counter) -> &AtomicU64 {

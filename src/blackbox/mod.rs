@@ -10,6 +10,7 @@ mod breadcrumbs;
 mod entry;
 mod layout;
 mod secrets;
+mod watches;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,8 @@ use crate::report::{Attribute, Breadcrumb, Level, ValueRef};
 use crate::sys::memory::SharedMemory;
 use layout::{Counter, Header};
 
-pub(crate) use layout::{Counter as Count, MonitorState};
+pub(crate) use layout::{Counter as Count, End, MonitorState};
+pub(crate) use watches::Watched;
 
 /// The application's or the monitor's view of the shared memory.
 #[derive(Debug)]
@@ -47,6 +49,9 @@ pub(crate) struct Snapshot {
 }
 
 impl Blackbox {
+    /// How it shows in `/proc/PID/maps` of a process that has it.
+    pub(crate) const MAPPED_NAME: &str = "/memfd:cenotaph-blackbox";
+
     pub(crate) fn create() -> Result<Self> {
         let memory = SharedMemory::create(c"cenotaph-blackbox", layout::WORDS)?;
         let blackbox = Self { memory, writing: AtomicBool::new(false) };
@@ -101,6 +106,25 @@ impl Blackbox {
         }
     }
 
+    /// Watches a thread from now on. The slot is for [`beat`](Self::beat) and [`unwatch`](Self::unwatch).
+    pub(crate) fn watch(&self, thread: u32, limit_ms: u64) -> Result<usize> {
+        let _lock = self.lock();
+        watches::add(self.memory.words(), thread, limit_ms)
+    }
+
+    pub(crate) fn unwatch(&self, slot: usize) {
+        watches::remove(self.memory.words(), slot);
+    }
+
+    /// The thread of the slot lives. A store.
+    pub(crate) fn beat(&self, slot: usize) {
+        watches::beat(self.memory.words(), slot);
+    }
+
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        watches::read(self.memory.words())
+    }
+
     pub(crate) fn mirror(&self) -> Mirror {
         self.header().mirror()
     }
@@ -109,12 +133,31 @@ impl Blackbox {
         self.header().set_mirror(mirror);
     }
 
+    pub(crate) fn end(&self) -> End {
+        self.header().end()
+    }
+
+    pub(crate) fn set_end(&self, end: End) {
+        self.header().set_end(end);
+    }
+
     pub(crate) fn monitor_state(&self) -> MonitorState {
         self.header().monitor_state()
     }
 
     pub(crate) fn set_monitor_state(&self, state: MonitorState) {
         self.header().set_monitor_state(state);
+    }
+
+    /// For the monitor: the offset of a thread's C++ exceptions from its control block, and the address of the note about
+    /// refused memory.
+    pub(crate) fn set_places(&self, exception_globals: Option<i64>, refused_memory: u64) {
+        self.header().set_places(exception_globals, refused_memory);
+    }
+
+    /// What the application said with [`set_places`](Self::set_places). It may be any number.
+    pub(crate) fn places(&self) -> (Option<i64>, Option<u64>) {
+        self.header().places()
     }
 
     pub(crate) fn count(&self, counter: Counter, more: u64) {

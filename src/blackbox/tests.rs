@@ -48,6 +48,7 @@ fn setting_takes_no_system_call() {
             ok &= blackbox.set_attribute("number", ValueRef::Integer(round)).is_ok();
             ok &= blackbox.add_breadcrumb(1, Level::Info, "net", &long).is_ok();
             ok &= blackbox.add_secret("a secret").is_ok();
+            blackbox.beat(1);
             blackbox.remove_attribute("number");
         }
         // SAFETY: _exit of this one thread; exit_group is not allowed any more.

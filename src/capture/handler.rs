@@ -8,9 +8,12 @@ use std::cell::UnsafeCell;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use crash_context::CrashContext;
+
 use super::signal_safe::{self, Errno, Waited};
-use super::{context, signals};
-use crate::protocol::{ANSWER, AnswerKind, SignalRequest, parse_answer};
+use super::{context, last_words, memory_server, relaunch, signals};
+use crate::minimal_record::{TEXT, Why};
+use crate::protocol::{ANSWER, AnswerKind, SignalRequest, parse_answer, reserve_ns};
 use crate::sys::process::monotonic_ns;
 
 /// What the handler needs to know; set before the handlers are installed.
@@ -26,6 +29,8 @@ pub(crate) struct Armament {
     pub(crate) until_spooled: bool,
     /// Whether a reported process may not leave a core file, which would hold what the report leaves out.
     pub(crate) no_core: bool,
+    /// What its minimal records say.
+    pub(crate) last_words: last_words::Constants,
 }
 
 /// The sequence number of the one crash that a process has.
@@ -68,6 +73,7 @@ pub(super) fn prepare(armament: Armament, wiped_on_fork: *mut AtomicU32) {
     NO_CORE.store(u32::from(armament.no_core), Ordering::Relaxed);
     DOOMED.store(NOBODY, Ordering::Relaxed);
     REPORTED.store(0, Ordering::Relaxed);
+    last_words::prepare(armament.last_words);
     // SAFETY: no handler is installed yet, so nobody else uses the request.
     unsafe { std::ptr::write_volatile(REQUEST.0.get(), SignalRequest::empty()) };
     ARMED.store(wiped_on_fork, Ordering::Release);
@@ -152,23 +158,83 @@ fn report_or_wait(info: *const libc::siginfo_t, context: *const libc::c_void) {
     }
 }
 
+/// How asking the monitor went.
+enum Asked {
+    /// There is a report, or somebody else makes it.
+    Reported,
+    /// Consent does not allow one, or a pmodule does not want it.
+    Refused,
+    /// There is none.
+    Unreported(Why),
+}
+
+/// Goes down the ladder: the monitor, which may need a copy of this process that tells its memory; a new monitor; a minimal
+/// record.
 fn report(request: &mut SignalRequest, deadline_ns: u64) {
+    let happened_ns = monotonic_ns();
+    request.begin(CRASH, happened_ns);
+    let reserve_ns = reserve_ns(DEADLINE_NS.load(Ordering::Relaxed));
+    let until_ns = deadline_ns.saturating_sub(reserve_ns);
+    let mut asked = ask_monitor(request, until_ns);
+    if let Asked::Unreported(Why::Gone | Why::Closed) = asked
+        && let Some(monitor) = relaunch::start()
+    {
+        MONITOR.store(monitor.pid, Ordering::Relaxed);
+        asked = ask(monitor.socket, request, until_ns);
+    }
+    if let Asked::Unreported(why) = asked {
+        last_words::write(&request.context, happened_ns, None, why);
+    }
+}
+
+fn ask_monitor(request: &SignalRequest, until_ns: u64) -> Asked {
     let socket = SOCKET.load(Ordering::Relaxed);
     let ours = (SOCKET_DEVICE.load(Ordering::Relaxed), SOCKET_INODE.load(Ordering::Relaxed));
     if signal_safe::identity(socket) != Some(ours) {
-        return;
+        return Asked::Unreported(Why::Closed);
     }
+    ask(socket, request, until_ns)
+}
+
+fn ask(socket: RawFd, request: &SignalRequest, until_ns: u64) -> Asked {
     allow_monitor();
-    request.begin(CRASH, monotonic_ns());
     if !signal_safe::send(socket, request.as_bytes()) {
-        return;
+        return Asked::Unreported(Why::Gone);
     }
+    let mut copied = false;
     let mut buffer = [0u8; ANSWER];
-    while let Waited::Answer(length) = signal_safe::receive(socket, &mut buffer, deadline_ns) {
+    loop {
+        let length = match signal_safe::receive(socket, &mut buffer, until_ns) {
+            Waited::Answer(length) => length,
+            Waited::Gone => return Asked::Unreported(Why::Gone),
+            Waited::Late => return Asked::Unreported(Why::Silent),
+        };
         let Some(answer) = parse_answer(&buffer[..length.min(ANSWER)]) else { continue };
-        let goes_on = UNTIL_SPOOLED.load(Ordering::Relaxed) != 0 && answer.kind == AnswerKind::Released;
-        if answer.sequence == CRASH && !goes_on {
-            return;
+        if answer.sequence != CRASH {
+            continue;
+        }
+        match answer.kind {
+            AnswerKind::Released if UNTIL_SPOOLED.load(Ordering::Relaxed) != 0 => {}
+            AnswerKind::Released | AnswerKind::Spooled => return Asked::Reported,
+            AnswerKind::Refused | AnswerKind::Vetoed => return Asked::Refused,
+            AnswerKind::OutOfReach if !copied => {
+                copied = true;
+                let Some(memory) = memory_server::start(until_ns) else {
+                    return Asked::Unreported(Why::Failed);
+                };
+                let sent = signal_safe::send_with(socket, request.as_bytes(), &[memory]);
+                signal_safe::close(memory);
+                if !sent {
+                    return Asked::Unreported(Why::Gone);
+                }
+            }
+            AnswerKind::Failed | AnswerKind::OutOfReach => return Asked::Unreported(Why::Failed),
+            AnswerKind::Flushed => {}
         }
     }
+}
+
+/// A minimal record of a panic for which no report could be made. Returns whether there is one.
+pub(crate) fn record_panic(context: &CrashContext, location: &[u8; TEXT], why: Why) -> bool {
+    last_words::write(context, monotonic_ns(), Some(location), why)
 }

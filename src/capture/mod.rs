@@ -1,15 +1,28 @@
 //! Noticing that something went wrong, inside the application.
 //!
-//! Handler-reachable code is in [`signal_safe`] and [`handler`] alone: no allocation, no lock, no user
+//! Handler-reachable code is in [`signal_safe`], [`handler`], [`last_words`], [`module_table`], [`relaunch`] and
+//! [`memory_server`]
+//! alone: no allocation, no lock, no user
 //! code, only the system calls listed there. Everything else here runs in ordinary context.
 
 mod alt_stack;
 pub(crate) mod context;
 mod handler;
+mod last_words;
+mod memory_server;
+mod module_scan;
+mod module_table;
 pub(crate) mod panic_hook;
+mod record_folder;
+mod relaunch;
+mod relaunch_kit;
 mod signal_safe;
 mod signals;
 
 pub(crate) use alt_stack::protect_thread;
-pub(crate) use handler::{Armament, allow_monitor, expect_abort, is_armed};
+pub(crate) use handler::{Armament, allow_monitor, expect_abort, is_armed, record_panic};
+pub(crate) use last_words::Constants;
+pub(crate) use module_scan::{hide as hide_modules, refresh as refresh_modules};
+pub(crate) use record_folder::{forbid_records, keep_records};
+pub(crate) use relaunch_kit::{Kit, equip, unequip};
 pub(crate) use signals::{arm, disarm};

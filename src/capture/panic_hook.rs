@@ -10,16 +10,32 @@ use crate::protocol::Cause;
 thread_local! {
     /// A panic inside our own hook must not start another report.
     static REPORTING: Cell<bool> = const { Cell::new(false) };
+    /// This thread's last panic has a report.
+    static REPORTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Puts a hook before the present one, once a process; `report` decides each time whether it has something to do.
-pub(crate) fn install(report: fn(Cause)) {
+/// What the runtime panics with once more where a panic may not go on, just before it aborts
+/// (`library/core/src/panicking.rs`: `panic_in_cleanup`, `panic_cannot_unwind`).
+const LAST_WORDS: [&str; 2] =
+    ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
+const RUNTIME: &str = "core/src/panicking.rs";
+
+/// Puts a hook before the present one, once a process. `report` decides each time whether it has something to do, and
+/// says whether there is a report now; `expect_abort` is called when the abort that follows is the end of a panic that has
+/// one.
+pub(crate) fn install(report: fn(Cause) -> bool, expect_abort: fn()) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |information| {
             if !REPORTING.replace(true) {
-                report(describe(information));
+                let message = information.payload_as_str();
+                let file = information.location().map_or("", |location| location.file());
+                if REPORTED.get() && is_last_word(message, file) {
+                    expect_abort();
+                } else {
+                    REPORTED.set(report(describe(information)));
+                }
                 REPORTING.set(false);
             }
             previous(information);
@@ -27,10 +43,29 @@ pub(crate) fn install(report: fn(Cause)) {
     });
 }
 
+fn is_last_word(message: Option<&str>, file: &str) -> bool {
+    file.ends_with(RUNTIME) && message.is_some_and(|message| LAST_WORDS.contains(&message))
+}
+
 fn describe(information: &PanicHookInfo<'_>) -> Cause {
     Cause::Panic {
         message: information.payload_as_str().unwrap_or("(no text)").to_owned(),
         location: information.location().map(ToString::to_string).unwrap_or_default(),
         thread: std::thread::current().name().unwrap_or("(unnamed)").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_runtimes_last_words() {
+        let runtime = "/rustc/abc/library/core/src/panicking.rs";
+        assert!(is_last_word(Some("panic in a function that cannot unwind"), runtime));
+        assert!(is_last_word(Some("panic in a destructor during cleanup"), runtime));
+        assert!(!is_last_word(Some("attempt to add with overflow"), runtime));
+        assert!(!is_last_word(Some("panic in a function that cannot unwind"), "src/main.rs"));
+        assert!(!is_last_word(None, runtime));
     }
 }

@@ -1,7 +1,10 @@
 //! The only helpers that a handler may call.
 //!
 //! System calls reachable from a handler, all of them: gettid, getpid, clock_gettime, prctl
-//! (PR_SET_PTRACER, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction, rt_tgsigqueueinfo, tgkill. None of the C functions
+//! (PR_SET_PTRACER, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction, rt_tgsigqueueinfo, tgkill; for
+//! a minimal record also openat, write, renameat, unlinkat, close, rt_sigprocmask; for a new monitor socketpair, setsockopt,
+//! sendmsg, clone, wait4 and, in the children, fcntl, open, dup2, dup3, close_range, alarm, execve, execveat, exit_group;
+//! for a copy that tells its memory also read. None of the C functions
 //! used allocates or locks; each is a thin wrapper in every libc that Rust supports. They may change `errno`,
 //! which [`Errno`] puts back.
 
@@ -69,30 +72,33 @@ pub(super) fn send(socket: RawFd, bytes: &[u8]) -> bool {
 pub(super) enum Waited {
     /// So many bytes are in the buffer.
     Answer(usize),
-    /// The peer is gone, or the deadline is over.
-    Nobody,
+    /// The peer is gone.
+    Gone,
+    /// The deadline is over.
+    Late,
 }
 
-/// Waits for one message until `deadline_ns` (monotonic).
+/// Waits for one message until `deadline_ns` (monotonic). One that is there already is taken even when it is late: who was
+/// held by a tracer has not seen the time pass.
 pub(super) fn receive(socket: RawFd, buffer: &mut [u8], deadline_ns: u64) -> Waited {
     loop {
         let left = deadline_ns.saturating_sub(crate::sys::process::monotonic_ns());
-        if left == 0 {
-            return Waited::Nobody;
-        }
         let timeout =
             libc::timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
         let mut polled = libc::pollfd { fd: socket, events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd, a timespec, no signal mask.
         let ready = unsafe { libc::ppoll(&raw mut polled, 1, &raw const timeout, std::ptr::null()) };
         if ready <= 0 {
-            // 0: the deadline, found again above. -1: a signal (all are masked, but be exact).
+            if left == 0 {
+                return Waited::Late;
+            }
+            // 0: the deadline, found again above. -1: a signal, or the end of being traced.
             continue;
         }
         // SAFETY: a writable buffer and its length.
         let length =
             unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
-        return if length > 0 { Waited::Answer(length as usize) } else { Waited::Nobody };
+        return if length > 0 { Waited::Answer(length as usize) } else { Waited::Gone };
     }
 }
 
@@ -143,4 +149,161 @@ pub(super) fn requeue(signal: libc::c_int, info: *const libc::siginfo_t) -> bool
 pub(super) fn raise(signal: libc::c_int) {
     // SAFETY: plain values.
     unsafe { libc::syscall(libc::SYS_tgkill, getpid(), gettid(), signal) };
+}
+
+/// Milliseconds since the Unix epoch.
+pub(super) fn unix_ms() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes the local; signal-safe (signal-safety(7)).
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
+    (now.tv_sec as u64).wrapping_mul(1000).wrapping_add(now.tv_nsec as u64 / 1_000_000)
+}
+
+/// Whether the 8 bytes at `address` (a multiple of 8) can be read. rt_sigprocmask(2) reads its new mask before it finds
+/// that there is no such way to change the old one; it is a call that no filter forbids, and it leaves nothing open.
+pub(super) fn is_readable(address: u64) -> bool {
+    const NO_SUCH_CHANGE: libc::c_int = !0;
+    // SAFETY: the kernel checks the address, and changes nothing.
+    unsafe {
+        let nowhere = std::ptr::null_mut::<u8>();
+        libc::syscall(libc::SYS_rt_sigprocmask, NO_SUCH_CHANGE, address, nowhere, 8_usize);
+        *libc::__errno_location() != libc::EFAULT
+    }
+}
+
+/// The word at `address`, for which [`is_readable`] has just been true of its page. Should another thread have unmapped
+/// it meanwhile, the fault is one inside the handler.
+pub(super) fn peek(address: u64) -> u64 {
+    // SAFETY: aligned and readable (the caller's promise); volatile, since other threads may write there.
+    unsafe { (address as *const u64).read_volatile() }
+}
+
+/// Makes a file for this user only in `directory`; its name ends with a zero byte.
+pub(super) fn create(directory: RawFd, name: &[u8]) -> Option<RawFd> {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: a NUL-terminated name. Not through libc's function, which threads may be cancelled in.
+    let fd = unsafe { libc::syscall(libc::SYS_openat, directory, name.as_ptr(), flags, 0o600) };
+    (fd >= 0).then_some(fd as RawFd)
+}
+
+/// Writes all of `bytes`.
+pub(super) fn write(file: RawFd, bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        // SAFETY: a buffer and its length.
+        let written = unsafe { libc::syscall(libc::SYS_write, file, rest.as_ptr(), rest.len()) };
+        match usize::try_from(written) {
+            Ok(0) => return false,
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            // SAFETY: this thread's errno.
+            Err(_) if unsafe { *libc::__errno_location() } == libc::EINTR => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Gives a file of `directory` another name; both end with a zero byte.
+pub(super) fn rename(directory: RawFd, from: &[u8], to: &[u8]) -> bool {
+    // SAFETY: NUL-terminated names.
+    unsafe { libc::syscall(libc::SYS_renameat, directory, from.as_ptr(), directory, to.as_ptr()) == 0 }
+}
+
+/// Removes a file of `directory`, if it is there; its name ends with a zero byte.
+pub(super) fn unlink(directory: RawFd, name: &[u8]) {
+    // SAFETY: a NUL-terminated name.
+    unsafe { libc::syscall(libc::SYS_unlinkat, directory, name.as_ptr(), 0) };
+}
+
+/// Closes a descriptor that the handler opened.
+pub(super) fn close(file: RawFd) {
+    // SAFETY: opened by the caller, who does not use it any more.
+    unsafe { libc::syscall(libc::SYS_close, file) };
+}
+
+/// A connected pair of SEQPACKET sockets, close-on-exec, both of which tell the sender's credentials.
+pub(super) fn socket_pair() -> Option<(RawFd, RawFd)> {
+    let mut fds: [RawFd; 2] = [-1; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: `fds` has room for the two descriptors.
+    if unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    let on: libc::c_int = 1;
+    for fd in fds {
+        // SAFETY: SO_PASSCRED reads an int. A socket that does not tell is found out by its receiver.
+        unsafe {
+            let length = size_of::<libc::c_int>() as libc::socklen_t;
+            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_PASSCRED, (&raw const on).cast(), length);
+        }
+    }
+    Some((fds[0], fds[1]))
+}
+
+/// Sends one message with descriptors, three at most.
+pub(super) fn send_with(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> bool {
+    const MOST: usize = 3;
+    let payload = size_of::<RawFd>() * fds.len().min(MOST);
+    let mut control = [0_u64; 8];
+    let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: an all-zero msghdr is valid. `control` is aligned for cmsghdr and longer than CMSG_SPACE of three
+    // descriptors, so that the first header and its data lie inside it; all pointers outlive the call.
+    unsafe {
+        let mut header: libc::msghdr = std::mem::zeroed();
+        header.msg_iov = &raw mut vector;
+        header.msg_iovlen = 1;
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = libc::CMSG_SPACE(payload as libc::c_uint) as _;
+        let first = libc::CMSG_FIRSTHDR(&raw const header);
+        (*first).cmsg_level = libc::SOL_SOCKET;
+        (*first).cmsg_type = libc::SCM_RIGHTS;
+        (*first).cmsg_len = libc::CMSG_LEN(payload as libc::c_uint) as _;
+        std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), libc::CMSG_DATA(first), payload);
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        libc::sendmsg(socket, &raw const header, flags) == bytes.len() as isize
+    }
+}
+
+/// Sends one message of `head` and the `length` bytes at `address`, which the kernel looks at itself. Waits for room.
+pub(super) fn send_two(socket: RawFd, head: &[u8], address: u64, length: usize) -> bool {
+    let mut vectors = [
+        libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: head.len() },
+        libc::iovec { iov_base: address as *mut libc::c_void, iov_len: length },
+    ];
+    // SAFETY: an all-zero msghdr is valid. The kernel checks the second range; it is only read.
+    unsafe {
+        let mut header: libc::msghdr = std::mem::zeroed();
+        header.msg_iov = vectors.as_mut_ptr();
+        header.msg_iovlen = vectors.len() as _;
+        libc::sendmsg(socket, &raw const header, libc::MSG_NOSIGNAL) == (head.len() + length) as isize
+    }
+}
+
+/// A copy of this process with this thread alone and memory of its own, which tells nobody when it ends (clone(2) without
+/// flags). 0 in the copy.
+pub(super) fn copy_process() -> Option<libc::pid_t> {
+    // SAFETY: no stack, no flags, no pointers: as fork(2), but without what the C library does around it. The copy makes
+    // system calls only.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) };
+    (pid >= 0).then_some(pid as libc::pid_t)
+}
+
+/// Ends a copy.
+pub(super) fn exit_now() -> ! {
+    // SAFETY: always allowed.
+    unsafe { libc::_exit(0) }
+}
+
+/// Opens a file for reading; its path ends with a zero byte. -1 if it cannot be had.
+pub(super) fn open(path: &[u8]) -> RawFd {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: a NUL-terminated path.
+    unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) as RawFd }
+}
+
+/// Reads what comes next; 0 at the end, or if it cannot be read.
+pub(super) fn read(file: RawFd, buffer: &mut [u8]) -> usize {
+    // SAFETY: a writable buffer and its length.
+    let read = unsafe { libc::syscall(libc::SYS_read, file, buffer.as_mut_ptr(), buffer.len()) };
+    usize::try_from(read).unwrap_or(0)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Client;
+use super::{Client, last_words};
 use crate::consent_record;
 use crate::error::Result;
 use crate::privacy::consent::{Basis, Consent};
@@ -41,6 +41,7 @@ impl ConsentHandle {
                 &self.0.config.spool.join(consent_record::IDENTITY_FILE),
             )
         });
+        last_words::follow_consent(&self.0.config, Mirror::Silent);
         self.tell_monitor();
         Ok(())
     }
@@ -66,6 +67,7 @@ impl ConsentHandle {
         let spool = &self.0.config.spool;
         // The mirror first: it is in force at the next gate, whatever the disk does.
         self.0.blackbox.set_mirror(Mirror::Refuses);
+        last_words::follow_consent(&self.0.config, Mirror::Refuses);
         let written = process::without_file_size_signal(|| consent_record::write(spool, said, None));
         self.tell_monitor();
         let purged = Spool::new(spool).purge();

@@ -2,27 +2,33 @@
 #![forbid(unsafe_code)]
 
 mod consent;
+mod last_words;
 mod request;
+mod watch;
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use consent::ConsentHandle;
+pub use last_words::note_loaded_modules;
 pub use request::capture;
+pub use watch::{Watch, watch_thread};
 
-use crate::blackbox::{Blackbox, Count, MonitorState};
+use crate::allocator;
+use crate::blackbox::{Blackbox, Count, End, MonitorState};
 use crate::capture::{self as handlers, Armament, panic_hook};
 use crate::config::{Config, ReleaseAt, ValidConfig};
 use crate::error::{Error, Result};
 use crate::monitor;
-use crate::privacy::Audience;
+use crate::privacy::{Audience, Mirror};
 use crate::private_file;
 use crate::report::{Level, ValueRef};
 use crate::sys::kept::Kept;
 use crate::sys::socket::{Received, Socket};
-use crate::sys::{process, trusted};
+use crate::sys::{cxx, process, trusted};
 
 /// The one client of this process.
 static CLIENT: RwLock<Option<Arc<Client>>> = RwLock::new(None);
@@ -109,7 +115,8 @@ pub enum Monitor {
 
 impl Config {
     /// Starts the monitor, then installs the handlers. Takes a millisecond or less; nothing here uses the network or
-    /// waits for the monitor, and no file is written.
+    /// waits for the monitor, and no file is written. Where consent allows storing, the folder is made into which a crash
+    /// that finds no monitor writes its minimal record.
     ///
     /// In a process that was started as a monitor this does not return: see [`monitor_entry`](crate::monitor_entry).
     ///
@@ -130,6 +137,8 @@ impl Config {
             }
             // Forked from the process that installed: what was copied serves the parent alone.
             handlers::disarm();
+            handlers::unequip();
+            handlers::forbid_records();
             slot.take();
         }
         check_spool(&config.spool)?;
@@ -137,24 +146,32 @@ impl Config {
         check_plugins(&config)?;
         getrandom::fill(&mut config.session)
             .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
+        config.program = std::env::current_exe().ok();
         if process::is_init() {
             // Nothing outlives us here, so a report has to be on disk before we end.
             config.release_at = ReleaseAt::Spooled;
         }
         let (blackbox, link) = process::without_file_size_signal(|| {
             let blackbox = Blackbox::create()?;
+            blackbox.set_places(cxx::exception_globals(), allocator::refused_memory());
             let link = monitor::launch(&config, &blackbox, entered.is_entered())?;
             Ok::<_, Error>((blackbox, link))
         })?;
+        last_words::note_modules(&config, &[]);
         handlers::arm(Armament {
             socket: link.crash.as_raw(),
             monitor: link.monitor,
             deadline_ns: config.deadline_ms.saturating_mul(1_000_000),
             until_spooled: config.release_at == ReleaseAt::Spooled,
             no_core: config.audience == Audience::ChildDirected && !config.keep_core,
+            last_words: last_words::constants(&config)?,
         })?;
+        handlers::equip(link.another, blackbox.as_fd().as_raw_fd());
+        last_words::follow_consent(&config, Mirror::Silent);
+        static AT_EXIT: Once = Once::new();
+        AT_EXIT.call_once(|| process::at_exit(say_good_bye));
         if config.panics {
-            panic_hook::install(request::report_panic);
+            panic_hook::install(request::report_panic, request::expect_abort);
         }
         *slot = Some(Arc::new(Client {
             config,
@@ -227,8 +244,21 @@ impl Drop for Guard {
             // A forked child drops its copy: the handlers and the monitor are its parent's.
             return;
         }
+        say_good_bye();
         handlers::disarm();
+        handlers::unequip();
+        handlers::forbid_records();
         CLIENT.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Whoever leaves in an orderly way says so, for the monitor to tell such an end from a sudden one.
+extern "C" fn say_good_bye() {
+    if handlers::is_armed()
+        && let Ok(slot) = CLIENT.try_read()
+        && let Some(client) = &*slot
+    {
+        client.blackbox.set_end(End::Clean);
     }
 }
 
@@ -297,7 +327,10 @@ pub fn add_breadcrumb(level: Level, category: &str, message: &str) -> Result<()>
 /// # Errors
 /// [`Error::Limit`], [`Error::NotInstalled`].
 pub fn register_secret(value: &str) -> Result<()> {
-    client()?.blackbox.add_secret(value)
+    let client = client()?;
+    client.blackbox.add_secret(value)?;
+    handlers::hide_modules(value);
+    Ok(())
 }
 
 /// Gives the calling thread an alternate signal stack if it has none, so that its stack overflow is reported too.

@@ -4,9 +4,11 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{Client, await_answer, client, monitor_gone};
-use crate::capture::{allow_monitor, context, expect_abort};
+use crate::blackbox::End;
+use crate::capture::{self as handlers, allow_monitor, context, record_panic};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
+use crate::minimal_record::{TEXT, Why, fixed};
 use crate::protocol::{self, AnswerKind, Cause};
 use crate::report::ReportId;
 use crate::sys::process::monotonic_ns;
@@ -33,15 +35,36 @@ pub fn capture(reason: &str) -> Result<ReportId> {
     std::hint::black_box(result)
 }
 
-/// For the panic hook. A report that cannot be made is counted by the monitor; a panic has its own course.
+/// For the panic hook: whether there is a report. One that cannot be made is counted by the monitor; a panic has its own course.
 #[inline(never)]
-pub(super) fn report_panic(cause: Cause) {
-    let Ok(client) = client() else { return };
+pub(super) fn report_panic(cause: Cause) -> bool {
+    let Ok(client) = client() else { return false };
     let context = context::here();
-    let reported = std::hint::black_box(request(&client, context, &cause));
-    if cfg!(panic = "abort") && reported.is_ok() {
+    let reported = std::hint::black_box(request(&client, context.clone(), &cause));
+    let why = match &reported {
+        Ok(_) | Err(Error::ConsentRefused(_)) => None,
+        Err(Error::Timeout(_)) => Some(Why::Silent),
+        Err(_) => Some(Why::Gone),
+    };
+    let recorded = why.is_some_and(|why| record_panic(&context, &place(&cause), why));
+    if cfg!(panic = "abort") && (reported.is_ok() || recorded) {
         expect_abort();
     }
+    reported.is_ok() || recorded
+}
+
+/// The calling thread's panic has its report, and ends the process now.
+pub(super) fn expect_abort() {
+    handlers::expect_abort();
+    if let Ok(client) = client() {
+        client.blackbox.set_end(End::Reported);
+    }
+}
+
+/// `file:line:column` of a panic without its folders, which are those of who built it.
+fn place(cause: &Cause) -> [u8; TEXT] {
+    let Cause::Panic { location, .. } = cause else { return [0; TEXT] };
+    fixed(location.rsplit(['/', '\\']).next().unwrap_or_default().as_bytes())
 }
 
 fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause) -> Result<ReportId> {
@@ -58,7 +81,7 @@ fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause)
         AnswerKind::Released | AnswerKind::Spooled => Ok(answer.report),
         AnswerKind::Refused => Err(Error::ConsentRefused("a report")),
         AnswerKind::Vetoed => Err(Error::Vetoed),
-        AnswerKind::Failed | AnswerKind::Flushed => {
+        AnswerKind::Failed | AnswerKind::OutOfReach | AnswerKind::Flushed => {
             Err(Error::MonitorUnavailable("it could not make the report; its log says why".into()))
         }
     }

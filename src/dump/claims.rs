@@ -12,6 +12,7 @@ pub(super) enum Claim {
     Directory,
     Stream,
     LinkMap,
+    Dictionary,
     Context,
     Memory,
     Text,

@@ -223,10 +223,9 @@ pub fn append(dump: Vec<u8>, layout: &Layout, memory: &[(u64, Vec<u8>)]) -> Resu
     out.extend_from_slice(&bytes);
     out.get_mut(old).ok_or_else(stale)?.fill(0);
 
-    let place = old_entry.or_else(|| layout.streams.iter().find(|stream| stream.kind == kind::UNUSED));
-    match place {
+    match old_entry {
         Some(stream) => overwrite(&mut out, stream.entry.start, entry)?,
-        None => move_directory(&mut out, layout, entry)?,
+        None => enter(&mut out, layout, entry)?,
     }
     Ok(out)
 }
@@ -238,8 +237,16 @@ fn descriptors(list: &[u8]) -> Vec<MINIDUMP_MEMORY_DESCRIPTOR> {
     entries.chunks_exact(entry).filter_map(|entry| entry.pread_with(0, LE).ok()).collect()
 }
 
+/// Enters a stream into the directory: in the place of an unused entry, or in a longer directory behind all else.
+pub(super) fn enter(out: &mut Vec<u8>, layout: &Layout, entry: MINIDUMP_DIRECTORY) -> Result<()> {
+    match layout.streams.iter().find(|stream| stream.kind == kind::UNUSED) {
+        Some(stream) => overwrite(out, stream.entry.start, entry),
+        None => move_directory(out, layout, entry),
+    }
+}
+
 /// `bytes` with room for `more`. If they must move, the old place is wiped: it holds what nobody has scrubbed.
-fn grown(mut bytes: Vec<u8>, more: usize) -> Vec<u8> {
+pub(super) fn grown(mut bytes: Vec<u8>, more: usize) -> Vec<u8> {
     if bytes.capacity() - bytes.len() >= more {
         return bytes;
     }

@@ -58,8 +58,11 @@ pub mod kind {
     /// What the writer could not read, as JSON.
     pub const MOZ_SOFT_ERRORS: u32 = 0x4d7a_0004;
 
+    /// Crashpad's annotations.
+    pub const CRASHPAD_INFO: u32 = 0x4350_0001;
+
     /// Every constant above but [`UNUSED`], ascending.
-    pub const KNOWN: [u32; 21] = [
+    pub const KNOWN: [u32; 22] = [
         THREAD_LIST,
         MODULE_LIST,
         MEMORY_LIST,
@@ -71,6 +74,7 @@ pub mod kind {
         MISC_INFO,
         MEMORY_INFO_LIST,
         THREAD_NAMES,
+        CRASHPAD_INFO,
         LINUX_CPU_INFO,
         LINUX_PROC_STATUS,
         LINUX_LSB_RELEASE,
@@ -104,6 +108,10 @@ pub struct Layout {
     pub thread_names: Vec<(u32, Range<usize>)>,
     /// Other UTF-16LE strings that known streams refer to (OS version, handle names): stream kind and text.
     pub strings: Vec<(u32, Range<usize>)>,
+    /// Names and values of Crashpad's annotations, UTF-8.
+    pub annotations: Vec<Range<usize>>,
+    /// The client id of Crashpad's stream, which names a device.
+    pub client_id: Option<Range<usize>>,
     /// `MemoryInfoListStream`: address ranges and `MemoryProtection` bits (winnt.h PAGE_*); empty if absent.
     pub mapped: Vec<(Range<u64>, u32)>,
     /// Everything that no parsed structure claims: gaps between streams, string terminators, records that this

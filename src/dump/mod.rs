@@ -4,6 +4,7 @@
 pub mod binaries;
 mod builder;
 mod claims;
+pub mod crashpad_info;
 pub mod fingerprint;
 pub mod indirect;
 pub mod layout;
@@ -12,6 +13,7 @@ pub mod memory;
 #[cfg(test)]
 mod oracle;
 mod parse;
+pub(crate) mod recorded;
 pub mod synthetic;
 pub mod unwind;
 pub mod writer;

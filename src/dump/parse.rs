@@ -4,11 +4,12 @@
 use std::ops::Range;
 
 use minidump_common::format::{
-    CvSignature, DSO_DEBUG_32, DSO_DEBUG_64, LINK_MAP_32, LINK_MAP_64, MINIDUMP_DIRECTORY,
-    MINIDUMP_EXCEPTION_STREAM, MINIDUMP_HANDLE_DATA_STREAM, MINIDUMP_HANDLE_DESCRIPTOR, MINIDUMP_HEADER,
-    MINIDUMP_LOCATION_DESCRIPTOR, MINIDUMP_MEMORY_DESCRIPTOR, MINIDUMP_MEMORY_DESCRIPTOR64,
+    CvSignature, DSO_DEBUG_32, DSO_DEBUG_64, LINK_MAP_32, LINK_MAP_64, MINIDUMP_CRASHPAD_INFO,
+    MINIDUMP_DIRECTORY, MINIDUMP_EXCEPTION_STREAM, MINIDUMP_HANDLE_DATA_STREAM, MINIDUMP_HANDLE_DESCRIPTOR,
+    MINIDUMP_HEADER, MINIDUMP_LOCATION_DESCRIPTOR, MINIDUMP_MEMORY_DESCRIPTOR, MINIDUMP_MEMORY_DESCRIPTOR64,
     MINIDUMP_MEMORY_INFO, MINIDUMP_MEMORY_INFO_LIST, MINIDUMP_MODULE, MINIDUMP_SIGNATURE,
-    MINIDUMP_SYSTEM_INFO, MINIDUMP_THREAD, MINIDUMP_THREAD_NAME, MINIDUMP_UNLOADED_MODULE, MINIDUMP_VERSION,
+    MINIDUMP_SIMPLE_STRING_DICTIONARY_ENTRY, MINIDUMP_SYSTEM_INFO, MINIDUMP_THREAD, MINIDUMP_THREAD_NAME,
+    MINIDUMP_UNLOADED_MODULE, MINIDUMP_VERSION,
 };
 use scroll::ctx::{SizeWith, TryFromCtx};
 use scroll::{Endian, LE, Pread};
@@ -86,6 +87,7 @@ impl<'a> Parser<'a> {
             kind::MEMORY_INFO_LIST => self.memory_info(&bytes),
             kind::THREAD_NAMES => self.thread_names(&bytes),
             kind::LINUX_DSO_DEBUG => self.dso_debug(&bytes),
+            kind::CRASHPAD_INFO => self.crashpad_info(&bytes),
             // Text or plain numbers: the stream's bytes are all there is.
             _ => Ok(()),
         }
@@ -265,6 +267,33 @@ impl<'a> Parser<'a> {
             for start in self.link_maps::<LINK_MAP_32>(debug.map, debug.dso_count)? {
                 let map: LINK_MAP_32 = self.read(start)?;
                 self.optional_string(kind::LINUX_DSO_DEBUG, map.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Report id, client id, annotations. What belongs to modules is not followed: it counts as a gap.
+    fn crashpad_info(&mut self, stream: &Range<usize>) -> Result<()> {
+        let info: MINIDUMP_CRASHPAD_INFO = self.sole(stream)?;
+        // Version and report id before it.
+        self.layout.client_id = Some(self.range(stream.start as u64 + 20, 16)?);
+        let dictionary = self.claim(&info.simple_annotations, Claim::Dictionary)?;
+        if dictionary.is_empty() {
+            return Ok(());
+        }
+        let count: u32 = self.read(dictionary.start)?;
+        let entries =
+            self.entries::<MINIDUMP_SIMPLE_STRING_DICTIONARY_ENTRY>(&dictionary, 4, count.into())?;
+        for start in entries {
+            let entry: MINIDUMP_SIMPLE_STRING_DICTIONARY_ENTRY = self.read(start)?;
+            for rva in [entry.key, entry.value] {
+                let prefix = self.range(rva.into(), 4)?;
+                let length: u32 = self.read(prefix.start)?;
+                let text = self.range(prefix.end as u64, length.into())?;
+                self.claims.add(prefix.start..text.end, Claim::Text);
+                if !text.is_empty() {
+                    self.layout.annotations.push(text);
+                }
             }
         }
         Ok(())

@@ -28,7 +28,8 @@ use crate::report::{Frame, Module, Reason, StackTrace, Thread};
 /// [`Error::Limit`] if the dump would not fit 32-bit offsets, [`Error::Malformed`] if the modules leave no addresses
 /// free for the stacks.
 pub fn write(trace: &StackTrace, reason: &Reason, time_ms: u64) -> Result<Vec<u8>> {
-    let mut out = Builder::new(6);
+    // One entry more, for Crashpad's stream.
+    let mut out = Builder::new(7);
     let system = out.string("Linux")?;
     let system = out.structure(system_info(system.rva))?;
     out.stream(kind::SYSTEM_INFO, system);
@@ -38,7 +39,7 @@ pub fn write(trace: &StackTrace, reason: &Reason, time_ms: u64) -> Result<Vec<u8
     let mut crashed = None;
     for thread in &trace.threads {
         let context = match thread.frames.first() {
-            Some(frame) => out.structure(context(frame.instruction, stack_at))?,
+            Some(frame) => out.structure(context(frame.instruction, stack_at, stack_at))?,
             None => MINIDUMP_LOCATION_DESCRIPTOR::default(),
         };
         let memory = out.bytes(&stack(&thread.frames, stack_at))?;
@@ -70,9 +71,7 @@ pub fn write(trace: &StackTrace, reason: &Reason, time_ms: u64) -> Result<Vec<u8
     let modules = out.list::<MINIDUMP_MODULE>(modules)?;
     out.stream(kind::MODULE_LIST, modules);
     if let Some((thread_id, thread_context)) = crashed {
-        let exception_record = exception(reason);
-        let stream = MINIDUMP_EXCEPTION_STREAM { thread_id, __align: 0, exception_record, thread_context };
-        let exception = out.structure(stream)?;
+        let exception = out.structure(exception_stream(thread_id, reason, thread_context))?;
         out.stream(kind::EXCEPTION, exception);
     }
     let stacks = out.list(stacks)?;
@@ -117,17 +116,19 @@ fn free_addresses(trace: &StackTrace) -> Result<u64> {
     }
 }
 
-fn context(instruction: u64, stack: u64) -> CONTEXT_AMD64 {
+/// Registers of which only three are known.
+pub(super) fn context(instruction: u64, stack: u64, frame: u64) -> CONTEXT_AMD64 {
     CONTEXT_AMD64 {
         context_flags: ContextFlagsAmd64::CONTEXT_AMD64_FULL.bits(),
         rip: instruction,
         rsp: stack,
-        rbp: stack,
+        rbp: frame,
         ..CONTEXT_AMD64::default()
     }
 }
 
-fn module(out: &mut Builder, module: &Module) -> Result<MINIDUMP_MODULE> {
+/// An entry of the module list.
+pub(super) fn module(out: &mut Builder, module: &Module) -> Result<MINIDUMP_MODULE> {
     let id = hex(&module.build_id).filter(|id| !id.is_empty());
     let cv_record = match id {
         Some(id) => out.bytes(&[&(CvSignature::Elf as u32).to_le_bytes(), &id[..]].concat())?,
@@ -147,6 +148,15 @@ fn hex(text: &str) -> Option<Vec<u8>> {
     Some(digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
 }
 
+/// The exception stream for a thread whose context is written.
+pub(super) fn exception_stream(
+    thread_id: u32,
+    reason: &Reason,
+    thread_context: MINIDUMP_LOCATION_DESCRIPTOR,
+) -> MINIDUMP_EXCEPTION_STREAM {
+    MINIDUMP_EXCEPTION_STREAM { thread_id, __align: 0, exception_record: exception(reason), thread_context }
+}
+
 fn exception(reason: &Reason) -> MINIDUMP_EXCEPTION {
     match reason {
         // Signal, si_code and si_addr, as Breakpad has them on Linux.
@@ -156,14 +166,20 @@ fn exception(reason: &Reason) -> MINIDUMP_EXCEPTION {
             exception_address: address.unwrap_or(0),
             ..MINIDUMP_EXCEPTION::default()
         },
-        Reason::Panic { .. } | Reason::Requested { .. } => MINIDUMP_EXCEPTION {
+        Reason::UncleanExit { signal: Some(signal), .. } => {
+            MINIDUMP_EXCEPTION { exception_code: signal.cast_unsigned(), ..MINIDUMP_EXCEPTION::default() }
+        }
+        Reason::Panic { .. }
+        | Reason::Requested { .. }
+        | Reason::Hang { .. }
+        | Reason::UncleanExit { signal: None, .. } => MINIDUMP_EXCEPTION {
             exception_code: ExceptionCodeLinux::DUMP_REQUESTED as u32,
             ..MINIDUMP_EXCEPTION::default()
         },
     }
 }
 
-fn system_info(os_version: u32) -> MINIDUMP_SYSTEM_INFO {
+pub(super) fn system_info(os_version: u32) -> MINIDUMP_SYSTEM_INFO {
     MINIDUMP_SYSTEM_INFO {
         processor_architecture: ProcessorArchitecture::PROCESSOR_ARCHITECTURE_AMD64 as u16,
         processor_level: 0,

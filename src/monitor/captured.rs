@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 use super::inspection::{self, Inspected};
+use super::outcome::{monitors_share, time_to_read};
 use super::pmodules::Pmodules;
 use super::stages::{STEPPED_DOWN, ask};
 use crate::blackbox::{Blackbox, Snapshot};
@@ -21,21 +22,25 @@ use crate::dump::{
     linux_writer::{self, Limits, Taken},
 };
 use crate::error::{Error, Result};
+use crate::origin;
 use crate::pmodule::runner::{self, Ran, Session};
 use crate::pmodule::{Veto, plan};
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{CaptureRequest, Cause};
 use crate::report::{Detail, Reason, ReportId, StackTrace};
+use crate::sys::socket::Socket;
 use crate::sys::{memory, process, procfs, remote};
 use crate::target::{self, Target, UnwindTables};
 
 /// Who takes the dump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Writer {
     /// Our own, over a [`Target`]; `minidump-writer` should it fail.
     Ours,
     /// `minidump-writer` at once.
     Fallback,
+    /// Our own, over what a copy of the process tells at the other end of this socket.
+    Told(Socket),
 }
 
 /// A process's memory and notes, copied; it may die now.
@@ -57,6 +62,9 @@ pub(super) struct Meta {
     pub(super) thread: u32,
     pub(super) instruction: u64,
     pub(super) reason: Reason,
+    /// What an aborting process says.
+    #[serde(default)]
+    pub(super) found: origin::Found,
     pub(super) snapshot: Snapshot,
     pub(super) arguments: Option<Range<u64>>,
     /// For the scrubber, as [`Policy`](crate::scrub::Policy) has them.
@@ -68,6 +76,9 @@ pub(super) struct Meta {
     /// The frames, if they were wanted while the process stood still.
     #[serde(default)]
     pub(super) trace: Option<StackTrace>,
+    /// Texts in memory that pmodules want blanked: their copies go too.
+    #[serde(default)]
+    pub(super) blanked: Vec<String>,
     pub(super) notes: Vec<String>,
     pub(super) stages_ms: BTreeMap<String, f64>,
     pub(super) stages_bytes: BTreeMap<String, u64>,
@@ -75,10 +86,12 @@ pub(super) struct Meta {
 
 /// What became of a process that waits.
 pub(super) enum Capture {
-    /// Everything needed was copied.
-    Taken(Captured),
+    /// Everything needed was copied. The process, if it stands still even now.
+    Taken(Box<Captured>, Option<Box<Target>>),
     /// Consent does not allow it; nothing was looked at.
     Refused,
+    /// Its memory may not be read.
+    OutOfReach(Error),
     /// A pmodule does not want a report.
     Vetoed { pmodule: String, reason: String },
 }
@@ -99,20 +112,48 @@ pub(super) fn capture(
     if ask(Stage::Dump, config, blackbox) != Verdict::Proceed {
         return Ok(Capture::Refused);
     }
-    let thread = procfs::thread_id(pid, request.context.tid)
-        .ok_or_else(|| Error::malformed("message", "a thread that its process does not have"))?;
+    let told = matches!(writer, Writer::Told(_));
+    if pid == 0 && !told {
+        return Ok(Capture::OutOfReach(Error::malformed("message", "a process of another pid namespace")));
+    }
+    let thread = procfs::thread_id(pid, request.context.tid).or(told.then_some(request.context.tid));
+    let thread =
+        thread.ok_or_else(|| Error::malformed("message", "a thread that its process does not have"))?;
     let mut context = request.context.clone();
     (context.pid, context.tid) = (pid, thread);
     let reason = reason(&request.cause, &context.siginfo);
     let instruction = context.context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64;
+    // What ends anyway may stand still until it is let go. Not with pmodules, for which this process forks later.
+    let dies = matches!(request.cause, Cause::Signal) && pmodules.registered.is_empty();
     // Before the process is looked at only if somebody wants to see it then.
     let early = session.inspects().then(|| blackbox.snapshot());
-    let until = runner::latest(request.monotonic_ns, Duration::from_millis(config.deadline_ms));
-    let taken = take(pid, thread, context, writer, config, |target, limits| match &early {
-        Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
-        None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
+    let share = monitors_share(Duration::from_millis(config.deadline_ms));
+    let until = runner::latest(request.monotonic_ns, time_to_read(0, share).unwrap_or_default());
+    let aborted = matches!(reason, Reason::Signal { number: libc::SIGABRT, .. });
+    let context = (!matches!(request.cause, Cause::Hang { .. })).then_some(context);
+    let mut found = origin::Found::default();
+    let taken = take(pid, thread, context, writer, config, |mut target, limits| {
+        if aborted {
+            found = origin(&target, blackbox);
+        }
+        match &early {
+            Some(snapshot) => inspection::inspect(target, limits, session, &reason, snapshot, until),
+            None if dies => {
+                let taken = linux_writer::write_standing(&mut target, limits)?;
+                Ok(Inspected { taken, standing: Some(Box::new(target)), ..Inspected::default() })
+            }
+            None => Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() }),
+        }
     });
-    let Inspected { taken, ran, trace } = taken.unwrap_or_else(|error| {
+    // The application has more to tell than the one frame that is known here: by a copy of it, or by its own record.
+    let taken = match (taken, &request.cause) {
+        (Err(error @ Error::System { call: OUT_OF_REACH, .. }), Cause::Signal) => {
+            return Ok(Capture::OutOfReach(error));
+        }
+        (Err(error), Cause::Signal | Cause::Panic { .. }) => return Err(error),
+        (taken, _) => taken,
+    };
+    let Inspected { taken, ran, trace, blanked, standing } = taken.unwrap_or_else(|error| {
         let notes = vec![format!("{STEPPED_DOWN} to stack-trace: no dump: {error}")];
         Inspected { taken: Taken { notes, ..Taken::default() }, ..Inspected::default() }
     });
@@ -137,18 +178,20 @@ pub(super) fn capture(
         thread: thread.unsigned_abs(),
         instruction,
         reason,
+        found,
         snapshot,
         arguments: strings.as_ref().map(|s| s.addresses.clone()).or_else(|| procfs::arguments(pid)),
         argument_strings: text(strings.as_ref().map(|strings| &strings.arguments)),
         environment_strings: text(strings.as_ref().map(|strings| &strings.environment)),
         ran,
         trace,
+        blanked,
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
     };
     meta.stage("dump");
-    Ok(Capture::Taken(Captured { meta, dump, tables }))
+    Ok(Capture::Taken(Box::new(Captured { meta, dump, tables }), standing))
 }
 
 /// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by
@@ -156,7 +199,7 @@ pub(super) fn capture(
 fn take(
     pid: libc::pid_t,
     tid: libc::pid_t,
-    context: CrashContext,
+    context: Option<CrashContext>,
     writer: Writer,
     config: &ValidConfig,
     ours: impl FnOnce(Target, Limits) -> Result<Inspected>,
@@ -164,16 +207,25 @@ fn take(
     // Only a dump with memory in it has use for what stacks point to.
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
-    let request = target::Request::new(pid, tid, Some(context.clone()));
+    let request = target::Request::new(pid, tid, context.clone());
+    let stack = context
+        .as_ref()
+        .map_or(0, |context| context.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64);
     let ours = match writer {
-        Writer::Ours => Target::stop(request).and_then(|target| ours(target, limits)),
+        Writer::Ours => match Target::stop(request) {
+            // What may not be read cannot be read by another writer either, which would try for long.
+            Ok(target) if is_out_of_reach(&target, stack) => return Err(out_of_reach()),
+            stopped => stopped.and_then(|target| ours(target, limits)),
+        },
+        // What cannot be told that way cannot be had at all.
+        Writer::Told(socket) => return Target::told(request, socket).and_then(|target| ours(target, limits)),
         Writer::Fallback => Err(Error::malformed("target", "a worker died over it")),
     };
     match ours {
         Ok(inspected) => Ok(inspected),
         Err(error) => {
             let notes = vec![format!("the dump is one of minidump-writer: {error}")];
-            let dump = dump::writer::write(dump::writer::Request::new(pid, tid, Some(context)))?;
+            let dump = dump::writer::write(dump::writer::Request::new(pid, tid, context))?;
             let mappings = procfs::mappings(pid).into_iter().filter(|m| m.readable && !m.device);
             let readable: Vec<Range<u64>> = mappings.map(|mapping| mapping.range).collect();
             let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
@@ -184,7 +236,25 @@ fn take(
     }
 }
 
-fn text(bytes: Option<&Vec<u8>>) -> String {
+/// What an aborting process says, with what it told in advance.
+fn origin(target: &Target, blackbox: &Blackbox) -> origin::Found {
+    let (exception_globals, refused_memory) = blackbox.places();
+    origin::read(target, origin::Hints { exception_globals, refused_memory })
+}
+
+/// Whether nothing of its memory can be read: neither a binary's head nor the stack, which may have overflowed.
+fn is_out_of_reach(target: &Target, stack: u64) -> bool {
+    target.modules.is_empty() && target.memory().read(stack & !7, 8).is_empty()
+}
+
+/// How it is told from other failures.
+const OUT_OF_REACH: &str = "ptrace(2) and process_vm_readv";
+
+fn out_of_reach() -> Error {
+    Error::System { call: OUT_OF_REACH, source: std::io::Error::from_raw_os_error(libc::EPERM) }
+}
+
+pub(super) fn text(bytes: Option<&Vec<u8>>) -> String {
     bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default()
 }
 
@@ -207,6 +277,31 @@ impl Meta {
 }
 
 impl Captured {
+    /// Of a process that is no more: what it noted, and no frames.
+    pub(super) fn of_the_dead(reason: Reason, blackbox: &Blackbox) -> Result<Self> {
+        let meta = Meta {
+            id: ReportId::random()?,
+            sequence: 0,
+            time_ms: process::unix_ms(),
+            monotonic_ns: process::monotonic_ns(),
+            thread: 0,
+            instruction: 0,
+            reason,
+            found: origin::Found::default(),
+            snapshot: blackbox.snapshot(),
+            arguments: None,
+            argument_strings: String::new(),
+            environment_strings: String::new(),
+            ran: Vec::new(),
+            trace: Some(StackTrace::default()),
+            blanked: Vec::new(),
+            notes: Vec::new(),
+            stages_ms: BTreeMap::new(),
+            stages_bytes: BTreeMap::new(),
+        };
+        Ok(Self { meta, dump: Vec::new(), tables: Vec::new() })
+    }
+
     /// A copy in anonymous memory, for another process to go on with.
     pub(super) fn bundle(&self) -> Result<OwnedFd> {
         let meta = serde_json::to_vec(&self.meta).map_err(|e| Error::malformed("bundle", e.to_string()))?;
@@ -247,6 +342,7 @@ fn reason(cause: &Cause, signal: &libc::signalfd_siginfo) -> Reason {
             Reason::Panic { message, location, thread }
         }
         Cause::Requested(reason) => Reason::Requested { reason: reason.clone() },
+        Cause::Hang { limit_ms } => Reason::Hang { limit_ms: *limit_ms },
     }
 }
 
@@ -258,3 +354,104 @@ fn tap(dump: &[u8]) {
 
 #[cfg(not(feature = "raw-tap"))]
 fn tap(_: &[u8]) {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::dump::Layout;
+
+    /// Both writers, each as the worker calls it, over a process that waits: the fallback's path is taken in no other way
+    /// unless a worker dies.
+    #[test]
+    fn both_writers() {
+        let config = Config::new("game", "1").validate().unwrap();
+        let mut child =
+            Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // When the line has come back it waits for the next one.
+        child.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        let pid = child.id().cast_signed();
+        let registers = {
+            let target = Target::stop(target::Request::new(pid, pid, None)).unwrap();
+            target.crashed().unwrap().registers.clone().unwrap()
+        };
+        let mut context = CrashContext::from_bytes(&vec![0; size_of::<CrashContext>()]).unwrap();
+        let words = &mut context.context.uc_mcontext.gregs;
+        words[libc::REG_RIP as usize] = registers.rip.cast_signed();
+        words[libc::REG_RSP as usize] = registers.rsp.cast_signed();
+        (context.siginfo.ssi_signo, context.siginfo.ssi_addr) = (11, 0x1230);
+        (context.pid, context.tid) = (pid, pid);
+
+        for writer in [Writer::Ours, Writer::Fallback] {
+            let fallback = matches!(writer, Writer::Fallback);
+            let ours = |target, limits| {
+                Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() })
+            };
+            let taken = take(pid, pid, Some(context.clone()), writer, &config, ours).unwrap().taken;
+            let Taken { dump, start_up: strings, tables, notes } = taken;
+            assert_eq!(notes.iter().any(|note| note.contains("minidump-writer")), fallback, "{notes:?}");
+            // The fallback leaves the strings of the start in the dump, for the scrubber to find there.
+            assert_eq!((strings.is_none(), tables.len()), (fallback, 0));
+            let layout = Layout::parse(&dump).unwrap();
+            let exception = layout.exception.as_ref().unwrap();
+            assert_eq!((exception.code, exception.address, exception.thread_id), (11, 0x1230, pid as u32));
+            let stack = &layout.threads[0].stack;
+            assert!(stack.addresses().contains(&registers.rsp));
+            assert!(layout.memory.len() > 2, "what the stack points to is in it");
+            let captured = Captured { dump: dump.clone(), tables: tables.clone(), meta: meta() };
+            let copy = crate::sys::memory::read_memfd(
+                std::os::fd::AsFd::as_fd(&captured.bundle().unwrap()),
+                1 << 30,
+            );
+            let copy = Captured::from_bundle(&copy.unwrap()).unwrap();
+            assert!(copy.dump == dump && copy.tables == tables && copy.meta.id == captured.meta.id);
+        }
+        // It lives.
+        child.stdin.as_mut().unwrap().write_all(b"y\n").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+    }
+
+    fn meta() -> Meta {
+        Meta {
+            id: ReportId([7; 16]),
+            sequence: 1,
+            time_ms: 2,
+            monotonic_ns: 3,
+            thread: 4,
+            instruction: 5,
+            reason: Reason::Requested { reason: String::new() },
+            snapshot: Snapshot::default(),
+            arguments: None,
+            argument_strings: String::new(),
+            environment_strings: String::new(),
+            found: origin::Found::default(),
+            ran: Vec::new(),
+            trace: None,
+            blanked: Vec::new(),
+            notes: Vec::new(),
+            stages_ms: BTreeMap::new(),
+            stages_bytes: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn bundles_that_are_cut_short() {
+        let table = UnwindTables { module: 1, bias: 2, index: (3, vec![4; 5]), frames: (6, vec![7; 8]) };
+        let whole = Captured { dump: vec![9; 10], tables: vec![table.clone()], meta: meta() };
+        let bytes =
+            crate::sys::memory::read_memfd(std::os::fd::AsFd::as_fd(&whole.bundle().unwrap()), 1 << 20)
+                .unwrap();
+        let back = Captured::from_bundle(&bytes).unwrap();
+        assert_eq!((&back.dump[..], &back.tables[..]), (&[9; 10][..], &[table][..]));
+        // All but the dump has a length.
+        for length in 0..bytes.len() - 10 {
+            assert!(Captured::from_bundle(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+}

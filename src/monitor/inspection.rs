@@ -1,18 +1,20 @@
 //! A dump with pmodules: they look while the process stands still, and change what goes into it.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
 use std::time::Instant;
 
 use zeroize::Zeroize;
 
+use super::stages;
 use crate::blackbox::Snapshot;
-use crate::dump::binaries::{FileBinaries, MemoryBinaries};
 use crate::dump::linux_writer::{Limits, Taken, Taking};
 use crate::dump::{self, Layout};
 use crate::error::Result;
 use crate::pmodule::runner::{Ran, Scene, Session};
 use crate::pmodule::{RegionEvent, plan};
 use crate::report::{Reason, StackTrace};
+use crate::scrub;
 use crate::target::{Target, UnwindTables};
 
 /// A dump, and what pmodules had to say.
@@ -22,7 +24,14 @@ pub(super) struct Inspected {
     pub(super) ran: Vec<Ran>,
     /// The frames, if they are known already.
     pub(super) trace: Option<StackTrace>,
+    /// Texts in memory that is to be blanked.
+    pub(super) blanked: Vec<String>,
+    /// The process, if it stands still even now.
+    pub(super) standing: Option<Box<Target>>,
 }
+
+/// Bytes that pmodules blank whose texts are sought elsewhere, at most.
+const MOST_BLANKED: u64 = 1 << 20;
 
 /// Stops at nothing but a failure to make the dump itself. The pmodules of `session` have until `until`. The process goes
 /// on when this returns.
@@ -54,6 +63,7 @@ pub(super) fn inspect(
     drop(scene);
     let edits = plan::dump_edits(&ran);
     taking.add(&mut target, &edits.add, &edits.keep);
+    let blanked = blanked(&mut target, &ran);
     target.release();
 
     let changed = edits != plan::DumpEdits::default();
@@ -68,13 +78,31 @@ pub(super) fn inspect(
         dump.zeroize();
         dump = taking.dump(&target)?;
     }
-    Ok(Inspected { taken: taking.finish(dump, &mut target), ran, trace })
+    Ok(Inspected { taken: taking.finish(dump, &mut target), ran, trace, blanked, standing: None })
+}
+
+/// The texts in what pmodules want blanked. The dump need not have that memory to have copies of what is in it.
+fn blanked(target: &mut Target, ran: &[Ran]) -> Vec<String> {
+    let mut room = MOST_BLANKED;
+    let mut whole = true;
+    let mut ranges: Vec<Range<u64>> = plan::plan(ran).memory.into_iter().map(|(_, range)| range).collect();
+    for range in &mut ranges {
+        let length = range.end.saturating_sub(range.start).min(room);
+        whole &= range.start.saturating_add(length) >= range.end;
+        *range = range.start..range.start.saturating_add(length);
+        room -= length;
+    }
+    let mut pieces = target.memory().read_ranges(&ranges);
+    let (texts, all) = scrub::texts_of(pieces.iter().map(Vec::as_slice));
+    pieces.iter_mut().for_each(Zeroize::zeroize);
+    if !(whole && all) {
+        target.notes.push(scrub::NOT_ALL_SOUGHT.to_owned());
+    }
+    texts
 }
 
 fn unwind(dump: &[u8], tables: &[UnwindTables]) -> Result<StackTrace> {
-    let layout = Layout::parse(dump)?;
-    let files = FileBinaries::new();
-    dump::unwind::stack_trace(dump, &layout, &MemoryBinaries::new(tables, &files))
+    stages::frames(dump, &Layout::parse(dump)?, tables)
 }
 
 fn region(piece: dump::linux_writer::Piece<'_>) -> RegionEvent<'_> {

@@ -11,6 +11,7 @@ use crate::sys::socket::{Message, Received, Socket};
 
 const CAPTURE: u8 = 1;
 const RESUME: u8 = 2;
+const LEFTOVER: u8 = 3;
 const READ: u8 = 1;
 const DONE: u8 = 2;
 
@@ -25,6 +26,8 @@ pub(super) enum Job {
         /// For answering the application directly.
         client: OwnedFd,
         blackbox: OwnedFd,
+        /// The other end is a copy of the process, which tells its memory.
+        memory: Option<OwnedFd>,
     },
     /// Go on with memory that another worker has read.
     Resume {
@@ -34,6 +37,8 @@ pub(super) enum Job {
         /// If the application still waits.
         client: Option<OwnedFd>,
     },
+    /// Make a report of one minimal record that an earlier process left.
+    Leftover { blackbox: OwnedFd },
 }
 
 /// What a worker reports.
@@ -53,10 +58,12 @@ pub(super) fn send_capture(
     request: &[u8],
     client: BorrowedFd<'_>,
     blackbox: BorrowedFd<'_>,
+    memory: Option<BorrowedFd<'_>>,
 ) -> std::io::Result<()> {
+    let fds: Vec<BorrowedFd<'_>> = [client, blackbox].into_iter().chain(memory).collect();
     let bytes =
         [&[CAPTURE, u8::try_from(deaths).unwrap_or(u8::MAX)], pid.to_ne_bytes().as_slice(), request].concat();
-    worker.send(&bytes, &[client, blackbox])
+    worker.send(&bytes, &fds)
 }
 
 pub(super) fn send_resume(
@@ -68,6 +75,10 @@ pub(super) fn send_resume(
 ) -> std::io::Result<()> {
     let fds: Vec<BorrowedFd<'_>> = [bundle, blackbox].into_iter().chain(client).collect();
     worker.send(&[RESUME, effort as u8], &fds)
+}
+
+pub(super) fn send_leftover(worker: &Socket, blackbox: BorrowedFd<'_>) -> std::io::Result<()> {
+    worker.send(&[LEFTOVER], &[blackbox])
 }
 
 /// Waits for a job; `None` when the supervisor is gone.
@@ -94,12 +105,14 @@ fn parse(message: Message) -> Result<Job> {
                 request: request.to_vec(),
                 client: next()?,
                 blackbox: next()?,
+                memory: next().ok(),
             })
         }
         (&RESUME, &[effort]) => {
             let effort = Effort::from_byte(effort);
             Ok(Job::Resume { effort, bundle: next()?, blackbox: next()?, client: next().ok() })
         }
+        (&LEFTOVER, []) => Ok(Job::Leftover { blackbox: next()? }),
         _ => Err(malformed()),
     }
 }

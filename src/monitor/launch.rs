@@ -5,7 +5,7 @@
 //! that leaked into some other program's environment makes no monitor of it.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::program::{Program, c_string};
 use crate::blackbox::Blackbox;
+use crate::capture::Kit;
 use crate::config::ValidConfig;
 use crate::error::{Error, Result};
 use crate::protocol::{self, NONCE};
+use crate::sys::kept;
 use crate::sys::memory::memfd_with;
 use crate::sys::socket::Socket;
-use crate::sys::spawn;
+use crate::sys::spawn::{self, Executable, Prepared};
 
 /// The role variable: `monitor:<nonce>` or `uploader:<nonce>`.
 pub(super) const ROLE_VARIABLE: &str = "CENOTAPH_ROLE";
@@ -50,6 +52,8 @@ pub(crate) struct Link {
     pub(crate) control: Socket,
     /// The monitor's process id.
     pub(crate) monitor: libc::pid_t,
+    /// Another monitor, to be started should this one be gone when it is needed.
+    pub(crate) another: Kit,
 }
 
 /// Starts the monitor. It becomes ready on its own; messages sent before are waiting for it.
@@ -62,7 +66,33 @@ pub(crate) fn launch(config: &ValidConfig, blackbox: &Blackbox, entered: bool) -
     let (crash, their_crash) = Socket::pair()?;
     let fds = [their_crash.as_fd(), blackbox.as_fd()];
     let monitor = start(Role::Monitor, &program, &Settings::of(config), &control, &their_control, &fds)?;
-    Ok(Link { crash, control, monitor })
+    let another = prepare(&program, &Settings::of(config))?;
+    Ok(Link { crash, control, monitor, another })
+}
+
+/// Makes everything ready for a monitor that a dying process starts with system calls alone.
+fn prepare(program: &Program, settings: &Settings) -> Result<Kit> {
+    let nonce = nonce()?;
+    let hello = protocol::hello(&nonce);
+    let hello =
+        hello.as_slice().try_into().map_err(|_| Error::malformed("message", "a hello of another length"))?;
+    let environment = environment(Role::Monitor, &hex(&nonce));
+    let settings = kept::out_of_the_way(settings.memfd()?);
+    let file = program.file_out_of_the_way();
+    let executable = file.as_ref().map_or(program.executable(), |file| Executable::File(file.as_fd()));
+    let prepared = Prepared::new(executable, &program.argv, &environment, tap());
+    Ok(Kit { prepared, hello, settings, file })
+}
+
+fn nonce() -> Result<[u8; NONCE]> {
+    let mut nonce = [0; NONCE];
+    getrandom::fill(&mut nonce)
+        .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
+    Ok(nonce)
+}
+
+fn hex(nonce: &[u8; NONCE]) -> String {
+    nonce.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// What a started program is told.
@@ -79,6 +109,12 @@ pub(super) struct Settings {
 impl Settings {
     fn of(config: &ValidConfig) -> Self {
         Self { protocol: protocol::PROTOCOL, config: config.clone(), learnt: serde_json::Value::Null }
+    }
+
+    fn memfd(&self) -> Result<OwnedFd> {
+        let json = serde_json::to_vec(self)
+            .map_err(|e| Error::InvalidConfig { field: "install", reason: e.to_string() })?;
+        memfd_with(c"cenotaph-config", &[&json])
     }
 
     /// Reads what the launcher wrote.
@@ -152,20 +188,15 @@ fn start(
     theirs: &Socket,
     fds: &[BorrowedFd<'_>],
 ) -> Result<libc::pid_t> {
-    let mut nonce = [0; NONCE];
-    getrandom::fill(&mut nonce)
-        .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
-    let settings = serde_json::to_vec(settings)
-        .map_err(|e| Error::InvalidConfig { field: "install", reason: e.to_string() })?;
-    let settings = memfd_with(c"cenotaph-config", &[&settings])?;
+    let nonce = nonce()?;
+    let settings = settings.memfd()?;
     let all: Vec<BorrowedFd<'_>> = std::iter::once(settings.as_fd()).chain(fds.iter().copied()).collect();
     // Sent before the program exists: the message waits in the socket.
     ours.send(&protocol::hello(&nonce), &all).map_err(|source| Error::System { call: "sendmsg", source })?;
-    let hex: String = nonce.iter().map(|b| format!("{b:02x}")).collect();
     spawn::spawn_detached(
         program.executable(),
         &program.argv,
-        &environment(role, &hex),
+        &environment(role, &hex(&nonce)),
         theirs.as_fd(),
         tap(),
     )

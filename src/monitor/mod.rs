@@ -5,16 +5,20 @@
 //! (started anew, detached) is the only one that uses the network.
 #![forbid(unsafe_code)]
 
+mod application;
 mod captured;
 mod delivery;
+mod hang;
 mod inspection;
 mod job;
 mod launch;
+mod leftover;
 mod log;
 mod outcome;
 mod pmodules;
 mod program;
 mod rehearsal;
+mod replay;
 mod role;
 mod stages;
 mod supervisor;
@@ -24,5 +28,6 @@ mod wishes;
 mod worker;
 
 pub(crate) use launch::launch;
+pub use replay::{Replay, Replayed, replay};
 pub(crate) use role::become_role;
 pub use role::{monitor_entry, monitor_entry_with};

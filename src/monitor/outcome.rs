@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol;
 use crate::report::{Detail, ReportId};
 
 /// What a worker says at its end.
@@ -27,6 +29,13 @@ pub(super) enum Outcome {
     },
     /// Consent does not allow a report.
     RefusedByConsent,
+    /// There was nothing to make a report of.
+    Nothing,
+    /// The application's memory may not be read; it was asked to tell it.
+    OutOfReach {
+        /// The kernel's answer.
+        reason: String,
+    },
     /// A pmodule did not want it.
     Vetoed {
         /// Its name.
@@ -85,9 +94,48 @@ pub(super) fn after_death(deaths: u32, read: bool, application_waits: bool) -> N
     }
 }
 
+/// How long an application that waits for `deadline` waits for its monitor: it keeps the rest for a record of its own.
+pub(super) fn monitors_share(deadline: Duration) -> Duration {
+    let ns = u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(ns - protocol::reserve_ns(ns))
+}
+
+/// How long a worker may take to read the memory of an application that waits, when `left` is what is left of the monitor's
+/// share. One that hangs while attached freezes the application, so each but the last leaves some of the time to the next.
+/// `None` if it is too late for another.
+pub(super) fn time_to_read(deaths: u32, left: Duration) -> Option<Duration> {
+    /// Less is not worth holding a dying process for.
+    const LEAST: Duration = Duration::from_millis(20);
+    let time = match deaths {
+        0 => left * 2 / 3,
+        1 => left / 2,
+        _ => left,
+    };
+    (time >= LEAST || (deaths == 0 && !left.is_zero())).then_some(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_worker_leaves_time_for_the_next() {
+        let ms = Duration::from_millis;
+        assert_eq!([500, 1000, 10_000].map(|t| monitors_share(ms(t))), [400, 800, 9000].map(ms));
+        let cases = [
+            (0, 9000, Some(6000)),
+            (1, 3000, Some(1500)),
+            (2, 1500, Some(1500)),
+            (0, 3, Some(2)),
+            (1, 30, None),
+            (2, 30, Some(30)),
+            (2, 19, None),
+            (0, 0, None),
+        ];
+        for (deaths, left, expected) in cases {
+            assert_eq!(time_to_read(deaths, ms(left)), expected.map(ms), "{deaths} {left}");
+        }
+    }
 
     #[test]
     fn retries_then_steps_down_then_gives_up() {

@@ -47,7 +47,8 @@ impl Pmodules {
 /// One that could not be loaded may be one that redacts.
 fn not_loaded(path: &Path, why: String) -> Ran {
     let name = path.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
-    Ran::missing(&name, true, Why::ours(why))
+    // A path may name the person.
+    Ran::missing(&name, true, Why { text: why, own_words: true })
 }
 
 #[cfg(feature = "pmodule-plugins")]

@@ -3,14 +3,14 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::sys::spawn::Executable;
-use crate::sys::{process, trusted};
+use crate::sys::{kept, process, trusted};
 
 /// What is executed, and with which arguments.
 #[derive(Debug)]
@@ -88,6 +88,14 @@ impl Program {
         }
         // Nothing of the application's command line: it may hold what no other program should see.
         Ok(Self { file: Kind::Helper(file), argv: c_string(path.as_os_str()).into_iter().collect() })
+    }
+
+    /// A helper's file at a number where the application does not find it.
+    pub(super) fn file_out_of_the_way(&self) -> Option<OwnedFd> {
+        match &self.file {
+            Kind::Own(_) => None,
+            Kind::Helper(file) => file.try_clone().ok().map(|file| kept::out_of_the_way(file.into())),
+        }
     }
 
     pub(super) fn executable(&self) -> Executable<'_> {

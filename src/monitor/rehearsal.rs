@@ -13,6 +13,7 @@ use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::dump::linux_writer::{self, Limits};
 use crate::error::{Error, Result};
+use crate::origin;
 use crate::privacy::Stage;
 use crate::privacy::identity::Identity;
 use crate::report::{Reason, ReportId};
@@ -54,12 +55,14 @@ fn capture(config: &ValidConfig, blackbox: &Blackbox) -> Result<Captured> {
         thread: pid.unsigned_abs(),
         instruction: 0,
         reason: Reason::Requested { reason: String::new() },
+        found: origin::Found::default(),
         snapshot: blackbox.snapshot(),
         arguments: None,
         argument_strings: String::new(),
         environment_strings: String::new(),
         ran: Vec::new(),
         trace: None,
+        blanked: Vec::new(),
         notes: taken.notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

@@ -112,6 +112,8 @@ pub(crate) fn become_role(pmodules: Vec<Registered>) -> Entered {
 pub(super) struct Start {
     /// Towards the launcher.
     pub(super) control: Socket,
+    /// The launcher's process id, 0 if it is in a pid namespace that we cannot see into.
+    pub(super) launcher: libc::pid_t,
     /// From the handler; only monitors have one.
     pub(super) crash: Option<Socket>,
     pub(super) blackbox: Blackbox,
@@ -150,6 +152,7 @@ fn greet(nonce: [u8; NONCE], pmodules: Vec<Registered>) -> Result<Start, NoRole>
     }
     // From here on the number is ours for certain, and its copy is enough.
     spawn::close_inherited();
+    let launcher = message.pid;
     let mut fds = message.fds.into_iter();
     let mut next = || fds.next().ok_or_else(|| Error::malformed("message", "too few descriptors"));
     let settings = read_memfd(std::os::fd::AsFd::as_fd(&next()?), MAX_SETTINGS)?;
@@ -163,7 +166,7 @@ fn greet(nonce: [u8; NONCE], pmodules: Vec<Registered>) -> Result<Start, NoRole>
         Ok(settings) => settings,
         Err(other) => return Err(give_up(&other, blackbox.ok().as_ref())),
     };
-    Ok(Start { control, crash, blackbox: blackbox?, config, pmodules, learnt })
+    Ok(Start { control, launcher, crash, blackbox: blackbox?, config, pmodules, learnt })
 }
 
 /// Says where the application and its maker can see it that this program is of another version.

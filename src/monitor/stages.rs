@@ -15,16 +15,17 @@ use crate::consent_record;
 use crate::dump::binaries::{FileBinaries, MemoryBinaries};
 use crate::dump::{self, Layout};
 use crate::error::{Error, Result};
-use crate::pmodule::plan;
 use crate::pmodule::runner::Session;
+use crate::pmodule::{self, plan};
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
-use crate::report::{Detail, Fingerprint, Frame, Report, StackTrace, Thread, Trust};
+use crate::report::{Detail, Fingerprint, Frame, Reason, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
 use crate::spool::quota::Limits;
 use crate::spool::{Part, PartKind, container};
 use crate::sys::process;
+use crate::target::UnwindTables;
 
 /// Unwind sections that the rehearsal has read: the worker is the application's program, with most of its libraries.
 static BINARIES: Mutex<Option<FileBinaries>> = Mutex::new(None);
@@ -53,21 +54,78 @@ pub(super) fn complete(
     if ask(Stage::Spool, config, blackbox) == Verdict::Drop {
         return Ok(Outcome::RefusedByConsent);
     }
-    captured.meta.bytes("dump", captured.dump.len());
-    let mut scrubbed = unwound_and_scrubbed(&mut captured, effort, &mut session, config);
-    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
-    match wishes::verdict(&mut session, report, &mut captured.meta, policy, receipt) {
-        Ruling::Go => {}
-        Ruling::StepDown(remark) => scrubbed.step_down(&mut captured, remark),
-        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
-    }
+    let finished = finish(&mut captured, effort, &mut session, config);
     drop(session);
+    match finished {
+        Finished::Report(report, receipt) => store(captured, &report, &receipt, blackbox, config),
+        Finished::Vetoed { pmodule, reason } => Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+}
+
+/// A report as it may leave; its dump, if its detail has one, is the captured one, scrubbed.
+pub(super) enum Finished {
+    /// With the receipt about all of it.
+    Report(Box<Report>, Receipt),
+    /// A pmodule does not want it.
+    Vetoed { pmodule: String, reason: String },
+}
+
+/// Unwinds, scrubs and asks for verdicts: what comes before a report is sealed.
+pub(super) fn finish(
+    captured: &mut Captured,
+    effort: Effort,
+    session: &mut Session<'_>,
+    config: &ValidConfig,
+) -> Finished {
+    captured.meta.bytes("dump", captured.dump.len());
+    let mut scrubbed = unwound_and_scrubbed(captured, effort, session, config);
+    let Scrubbed { report, receipt, policy, .. } = &mut scrubbed;
+    match wishes::verdict(session, report, &mut captured.meta, policy, receipt) {
+        Ruling::Go => {}
+        Ruling::StepDown(remark) => scrubbed.step_down(captured, remark),
+        Ruling::Veto { pmodule, reason } => return Finished::Vetoed { pmodule, reason },
+    }
     let Scrubbed { mut report, receipt, .. } = scrubbed;
+    captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
+        if let Err(error) = annotate(&mut captured.dump, &report) {
+            report.notes.push(format!("attributes are not in the dump: {error}"));
+        }
     }
     report.stages_ms = captured.meta.stages_ms.clone();
     report.stages_bytes = captured.meta.stages_bytes.clone();
+    Finished::Report(Box::new(report), receipt)
+}
+
+/// Scrubs, seals and commits a report of which there is no more than `trace`. `adjust` may say otherwise than the
+/// configuration what application it was.
+///
+/// # Errors
+/// If the report could not be stored.
+pub(super) fn complete_trace(
+    mut captured: Captured,
+    trace: StackTrace,
+    adjust: impl FnOnce(&mut Report),
+    mut session: Session<'_>,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Result<Outcome> {
+    let mut receipt = Receipt::default();
+    let policy = policy(&captured.meta, Detail::StackTrace, config);
+    let mut report = report(&captured.meta, Detail::StackTrace, config);
+    report.fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &trace);
+    report.stack_trace = trace;
+    adjust(&mut report);
+    scrub::report(&mut report, &policy, &mut receipt);
+    let mut remarks = wishes::failures(&captured.meta.ran, &policy, &mut receipt);
+    match wishes::verdict(&mut session, &mut report, &mut captured.meta, &policy, &mut receipt) {
+        Ruling::Go => {}
+        // There is nothing to leave out.
+        Ruling::StepDown(remark) => remarks.push(remark),
+        Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
+    }
+    remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
     store(captured, &report, &receipt, blackbox, config)
 }
 
@@ -77,9 +135,8 @@ pub(super) fn rehearse(
     config: &ValidConfig,
     is_wanted: impl Fn() -> bool,
 ) -> Result<()> {
-    let mut nobody = Session::new(&[], config.pmodule_limits, &[]);
-    let Scrubbed { report, receipt, .. } =
-        unwound_and_scrubbed(&mut captured, Effort::Full, &mut nobody, config);
+    let mut session = Session::new(&[], pmodule::Limits::default(), &[]);
+    let scrubbed = unwound_and_scrubbed(&mut captured, Effort::Full, &mut session, config);
     let mut binaries = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
     if binaries.as_ref().is_some_and(|binaries| binaries.bytes() > MOST_KEPT) {
         *binaries = None;
@@ -88,6 +145,7 @@ pub(super) fn rehearse(
     if is_wanted() {
         return Ok(());
     }
+    let Scrubbed { report, receipt, .. } = scrubbed;
     let mut parts = parts(&report, &receipt)?;
     parts.push(Part { kind: PartKind::Minidump, bytes: std::mem::take(&mut captured.dump) });
     let sealed = container::seal(report.id, report.time_ms, &parts, &LocalKey::random()?);
@@ -129,40 +187,29 @@ fn unwound_and_scrubbed(
         Effort::StackTrace | Effort::Full => Layout::parse(&captured.dump),
     };
     let plan = plan::plan(&captured.meta.ran);
-    let detail = plan.detail.map_or(config.detail, |allowed| allowed.min(config.detail));
-    if detail < config.detail {
+    // A process that is no more has no memory.
+    let gone = matches!(captured.meta.reason, Reason::UncleanExit { .. });
+    let most = if gone { Detail::StackTrace } else { config.detail };
+    let detail = plan.detail.map_or(most, |allowed| allowed.min(most));
+    if detail < most {
         captured.meta.notes.push(format!("a pmodule lowered the detail to {detail}"));
     }
     let mut policy = policy(&captured.meta, detail, config);
     let meta = &mut captured.meta;
-    wishes::add_to_policy(&mut policy, &plan, &captured.dump, layout.as_ref().ok(), &mut meta.notes);
+    wishes::add_to_policy(&mut policy, &plan, &meta.blanked);
     let mut report = report(&captured.meta, detail, config);
     wishes::add_to_report(&mut report, &plan);
     let (mut receipt, mut words) = (Receipt::default(), Receipt::default());
+    let mut about_dump = 0;
     let remarks = wishes::failures(&captured.meta.ran, &policy, &mut words);
     let closed = wishes::stepped_down(&captured.meta.ran, &policy, &mut words);
-    let wanted = closed.is_none() && detail > Detail::StackTrace;
 
-    let known = captured.meta.trace.take();
-    let (trace, engine) = match layout {
-        Ok(layout) => {
-            let mut scrub = |dump: &mut [u8]| {
-                let scrub = || scrub_dump(dump, &layout, &policy, effort, &report, session, &mut receipt);
-                wanted.then(scrub).transpose()
-            };
-            match known {
-                Some(trace) => {
-                    let scrubbed = scrub(&mut captured.dump);
-                    captured.meta.stage("scrub");
-                    (Ok(trace), scrubbed)
-                }
-                None => beside(captured, &layout, scrub),
-            }
-        }
-        Err(error) => {
-            let trace = known.ok_or_else(|| error.to_string());
-            (trace, if wanted { Err(error.into()) } else { Ok(None) })
-        }
+    let scrubs = closed.is_none() && detail > Detail::StackTrace && effort == Effort::Full;
+    let (trace, begun) = match &layout {
+        Ok(layout) => beside(captured, layout, |dump| {
+            scrubs.then(|| scrub_memory(dump, layout, &policy, &report, &mut receipt))
+        }),
+        Err(error) => (captured.meta.trace.take().ok_or_else(|| error.to_string()), None),
     };
     report.stack_trace = trace.unwrap_or_else(|error| {
         let note = format!("frames could not be unwound: {error}");
@@ -170,12 +217,28 @@ fn unwound_and_scrubbed(
         report.notes.push(note);
         registers_only(&captured.meta)
     });
+    report.origin = captured.meta.found.settle(&report.reason, &report.stack_trace);
     let fingerprint = dump::fingerprint::fingerprint(captured.meta.reason.name(), &report.stack_trace);
     report.fingerprint = dump::fingerprint::refined(fingerprint, &plan.fingerprint);
 
-    let mut about_dump = receipt.entries.len();
-    match closed.map_or(engine, Err) {
-        Ok(Some(engine)) => engine.report(&mut report, &mut receipt),
+    let finish = |dump: &mut [u8], report: &mut Report| -> Result<(), Remark> {
+        let (layout, Some(engine)) = (layout?, begun) else {
+            return Err(Error::malformed("minidump", "workers died over it").into());
+        };
+        let engine = engine?;
+        // These fork, so the other thread must have ended.
+        wishes::scrub_hooks(session, dump, &layout, &policy, &mut receipt)?;
+        about_dump = receipt.entries.len();
+        engine.report(report, &mut receipt);
+        Ok(())
+    };
+    let result = match (closed, detail) {
+        (Some(remark), _) => Err(remark),
+        (None, Detail::StackTrace) => Ok(false),
+        (None, Detail::Pointers | Detail::Minidump) => finish(&mut captured.dump, &mut report).map(|()| true),
+    };
+    match result {
+        Ok(true) => {}
         other => {
             // Nothing of what was begun is used: neither the bytes nor the receipt about them.
             captured.dump.zeroize();
@@ -193,55 +256,66 @@ fn unwound_and_scrubbed(
     Scrubbed { report, receipt, about_dump, policy }
 }
 
-/// Looks for the frames of all threads in a copy of the dump, on a thread of its own, while `scrub` works on the dump.
+/// Looks for the frames of all threads in a copy of the dump, on a thread of its own, while `scrub` works on the dump. That
+/// thread has ended when this returns.
 fn beside<T>(
     captured: &mut Captured,
     layout: &Layout,
     scrub: impl FnOnce(&mut [u8]) -> T,
 ) -> (std::result::Result<StackTrace, String>, T) {
+    if let Some(known) = captured.meta.trace.take() {
+        captured.meta.stage("unwind");
+        return (Ok(known), scrub(&mut captured.dump));
+    }
     let unscrubbed = Zeroizing::new(captured.dump.clone());
     let tables = &captured.tables;
     let unwind = || {
-        let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
-        let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
-        let trace = dump::unwind::stack_trace(&unscrubbed, layout, &binaries);
+        let trace = frames(&unscrubbed, layout, tables);
         (trace.map_err(|error| error.to_string()), process::monotonic_ns())
     };
-    let dump = &mut captured.dump;
-    let ((trace, unwound_ns), scrubbed, scrubbed_ns) = std::thread::scope(|scope| {
+    let (trace, ended_ns, scrubbed) = std::thread::scope(|scope| {
         let unwinding = std::thread::Builder::new().name("cenotaph".to_owned()).spawn_scoped(scope, unwind);
-        let (scrubbed, scrubbed_ns) = (scrub(dump), process::monotonic_ns());
-        let unwound = match unwinding {
+        let scrubbed = scrub(&mut captured.dump);
+        let (trace, ended_ns) = match unwinding {
             // A panic counts as if it had been here: the process ends by it, and another worker does less.
             Ok(unwinding) => unwinding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             // No thread to be had.
             Err(_) => unwind(),
         };
-        (unwound, scrubbed, scrubbed_ns)
+        (trace, ended_ns, scrubbed)
     });
-    captured.meta.stage_at("scrub", scrubbed_ns);
-    captured.meta.stage_at("unwind", unwound_ns);
+    captured.meta.stage_at("unwind", ended_ns);
     (trace, scrubbed)
 }
 
-/// Scrubs the dump in place, by the policy and then by what pmodules say; what was learnt from it is in the engine.
-fn scrub_dump(
+/// The frames of all threads.
+pub(super) fn frames(dump: &[u8], layout: &Layout, tables: &[UnwindTables]) -> Result<StackTrace> {
+    let mut files = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let binaries = MemoryBinaries::new(tables, files.get_or_insert_default());
+    dump::unwind::stack_trace(dump, layout, &binaries)
+}
+
+/// Scrubs the dump in place; what was learnt from it is in the engine.
+fn scrub_memory(
     dump: &mut [u8],
     layout: &Layout,
     policy: &scrub::Policy,
-    effort: Effort,
     report: &Report,
-    session: &mut Session<'_>,
     receipt: &mut Receipt,
-) -> Result<scrub::Engine, Remark> {
-    if effort < Effort::Full {
-        return Err(Error::malformed("minidump", "workers died over it").into());
-    }
+) -> Result<scrub::Engine> {
     let mut engine = scrub::Engine::new(policy)?;
     engine.learn(report);
     engine.dump(dump, layout, receipt)?;
-    wishes::scrub_hooks(session, dump, layout, policy, receipt)?;
     Ok(engine)
+}
+
+/// Puts the report's attributes, which are scrubbed, into a dump that is, where Crashpad's readers look.
+fn annotate(dump: &mut Vec<u8>, report: &Report) -> Result<()> {
+    let layout = Layout::parse(dump)?;
+    let attributes: Vec<_> =
+        report.attributes.iter().map(|attribute| (&attribute.key[..], attribute.value.to_string())).collect();
+    let annotations: Vec<_> = attributes.iter().map(|(key, value)| (*key, &value[..])).collect();
+    dump::crashpad_info::append(dump, &layout, report.id.0, &annotations)
 }
 
 /// Seals the parts and commits them, if consent still allows it.
@@ -323,7 +397,7 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
     }
 }
 
-/// Without the frames.
+/// Without the frames, and what follows from them.
 fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
     let mut breadcrumbs = meta.snapshot.breadcrumbs.clone();
     if config.audience == Audience::ChildDirected {
@@ -336,6 +410,7 @@ fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
         application: config.application.clone(),
         version: config.version.clone(),
         environment: config.environment.clone(),
+        origin: meta.found.presumed(),
         reason: meta.reason.clone(),
         detail,
         attributes: meta.snapshot.attributes.clone(),
@@ -345,6 +420,7 @@ fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
         device_id: device_id(meta, config),
         annotations: Vec::new(),
         classifiers: Vec::new(),
+        repeats: Vec::new(),
         notes: meta.notes.clone(),
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
@@ -368,13 +444,12 @@ fn device_id(meta: &Meta, config: &ValidConfig) -> Option<String> {
 fn parts(report: &Report, receipt: &Receipt) -> Result<Vec<Part>> {
     let json =
         |value: serde_json::Result<Vec<u8>>| value.map_err(|e| Error::malformed("report", e.to_string()));
+    let mut stack_trace = dump::synthetic::write(&report.stack_trace, &report.reason, report.time_ms)?;
+    annotate(&mut stack_trace, report)?;
     Ok(vec![
         Part { kind: PartKind::Report, bytes: json(serde_json::to_vec(report))? },
         Part { kind: PartKind::Receipt, bytes: json(serde_json::to_vec(receipt))? },
-        Part {
-            kind: PartKind::StackTrace,
-            bytes: dump::synthetic::write(&report.stack_trace, &report.reason, report.time_ms)?,
-        },
+        Part { kind: PartKind::StackTrace, bytes: stack_trace },
     ])
 }
 

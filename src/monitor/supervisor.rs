@@ -5,23 +5,33 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::application::{Application, Ended};
+use super::captured::Captured;
 use super::delivery::Delivery;
+use super::hang::{Hangs, Hung};
 use super::job::{self, Progress};
 use super::log::Log;
-use super::outcome::{Effort, Next, Outcome, after_death};
+use super::outcome::{Effort, Next, Outcome, after_death, monitors_share, time_to_read};
 use super::pmodules::Pmodules;
 use super::role::Start;
+use super::stages;
 use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
 use crate::config::ValidConfig;
-use crate::error::Result;
-use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
-use crate::report::ReportId;
-use crate::sys::process;
+use crate::error::{Error, Result};
+use crate::privacy::{Stage, Verdict};
+use crate::protocol::{self, Answer, AnswerKind, Cause, ClientMessage, MAX_MESSAGE, SignalRequest};
+use crate::report::{Reason, ReportId};
+use crate::spool::records;
 use crate::sys::socket::{self, Received, Socket};
+use crate::sys::{process, procfs};
+use crate::target;
 
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
+
+/// Messages of an application that has ended, at most: it waits for the answer to most of them.
+const MOST_WAITING: u32 = 64;
 
 /// The application: gone when both sockets are at their end.
 struct Client {
@@ -43,8 +53,12 @@ struct Case {
     client: OwnedFd,
     /// The application's memory, once a worker has read it.
     bundle: Option<OwnedFd>,
+    /// The other end is a copy of the application, which tells its memory.
+    memory: Option<OwnedFd>,
     /// Workers that died over it.
     deaths: u32,
+    /// When the application stops waiting and writes its own record.
+    waits_until: Instant,
 }
 
 /// A worker with a case in its hands.
@@ -54,15 +68,24 @@ struct Busy {
     deadline: Instant,
 }
 
+/// A worker over the minimal records that earlier processes left.
+struct Leftover {
+    worker: Handle,
+    deadline: Instant,
+}
+
 struct Supervisor {
     config: ValidConfig,
     log: Log,
     blackbox: Blackbox,
     client: Client,
+    application: Application,
     pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
+    leftover: Option<Leftover>,
     delivery: Delivery,
+    hangs: Hangs,
     flushes: Vec<u64>,
 }
 
@@ -73,7 +96,9 @@ enum Source {
     Control,
     Idle,
     Busy(usize),
+    Leftover,
     Uploader,
+    Application,
 }
 
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
@@ -84,18 +109,25 @@ pub(super) fn run(start: Start) -> i32 {
         let why = absent.result.as_ref().err().map_or("", |why| &why.text);
         log.event("supervisor", "pmodule-absent", format!("{}: {why}", absent.pmodule));
     }
+    if let Err(error) = target::known_modules::share() {
+        log.event("supervisor", "no-module-table", error);
+    }
     let mut supervisor = Supervisor {
         delivery: Delivery::new(&start.config, log.clone()),
         log,
-        idle: Handle::start(&start.config, &start.blackbox, &pmodules, true).ok(),
+        idle: Handle::start(&start.config, &pmodules, &start.blackbox, true).ok(),
         pmodules,
         busy: Vec::new(),
+        leftover: None,
         flushes: Vec::new(),
+        hangs: Hangs::default(),
+        application: Application::new(start.launcher),
         client: Client { crash: start.crash, control: Some(start.control) },
         blackbox: start.blackbox,
         config: start.config,
     };
     supervisor.blackbox.set_monitor_state(MonitorState::Ready);
+    supervisor.look_for_leftovers();
     supervisor.delivery.start_if_due(&supervisor.blackbox);
     match supervisor.serve() {
         Ok(()) => 0,
@@ -121,6 +153,7 @@ impl Supervisor {
                 }
             }
             self.kill_overdue();
+            self.look_for_hangs();
             self.delivery.start_if_due(&self.blackbox);
             self.answer_flushes();
         }
@@ -129,7 +162,9 @@ impl Supervisor {
 
     fn is_finished(&self) -> bool {
         !self.client.is_there()
+            && !self.application.is_awaited()
             && self.busy.is_empty()
+            && self.leftover.is_none()
             && self.delivery.may_end(Duration::from_millis(self.config.linger_ms))
     }
 
@@ -138,12 +173,17 @@ impl Supervisor {
         let control = self.client.control.as_ref().map(|s| (s.as_raw(), Source::Control));
         let idle = self.idle.as_ref().map(|w| (w.socket.as_raw(), Source::Idle));
         let uploader = self.delivery.socket().map(|s| (s.as_raw(), Source::Uploader));
+        let leftover = self.leftover.as_ref().map(|l| (l.worker.socket.as_raw(), Source::Leftover));
         let busy = self.busy.iter().enumerate().map(|(i, b)| (b.worker.socket.as_raw(), Source::Busy(i)));
-        crash
+        let application = self.application.as_raw().map(|fd| (fd, Source::Application));
+        // The application's end first, so that it is handled last: it may have said something before.
+        application
             .into_iter()
+            .chain(crash)
             .chain(control)
             .chain(idle)
             .chain(uploader)
+            .chain(leftover)
             .chain(busy)
             .map(|(fd, source)| (libc::pollfd { fd, events: libc::POLLIN, revents: 0 }, source))
             .unzip()
@@ -152,7 +192,8 @@ impl Supervisor {
     /// `None`: nothing but a message can change anything, so sleep until one comes.
     fn next_deadline(&self) -> Option<Instant> {
         let workers = self.busy.iter().map(|b| b.deadline);
-        workers.chain(self.delivery.next_time()).min()
+        let leftover = self.leftover.iter().map(|l| l.deadline);
+        workers.chain(leftover).chain(self.delivery.next_time()).chain(self.hangs.next_time()).min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -163,7 +204,9 @@ impl Supervisor {
             // could go round and round where processes die at once.
             Source::Idle => self.idle = None,
             Source::Busy(index) => self.handle_worker(index),
+            Source::Leftover => self.handle_leftover(),
             Source::Uploader => self.delivery.handle_message(),
+            Source::Application => self.handle_end(),
         }
     }
 
@@ -178,16 +221,26 @@ impl Supervisor {
                 if slot.take().is_some() {
                     self.delivery.application_gone();
                 }
+                if !self.client.is_there() {
+                    self.application.disconnected(&self.blackbox);
+                }
                 return;
             }
             Ok(Received::Malformed(why)) => return self.end_client(why),
             Err(error) => return self.end_client(error),
         };
         match protocol::parse(&message.bytes) {
-            Ok(ClientMessage::Capture(_)) => self.begin(message.pid, message.bytes, crash),
+            Ok(ClientMessage::Capture(request)) => {
+                let waits_until = self.waits_until(request.monotonic_ns);
+                let memory = message.fds.into_iter().next();
+                self.begin(message.pid, message.bytes, memory, crash, waits_until);
+            }
             Ok(ClientMessage::Flush { sequence }) => {
                 self.flushes.push(sequence);
                 self.delivery.start(&self.blackbox);
+            }
+            Ok(ClientMessage::WatchesChanged) => {
+                self.hangs.look(self.blackbox.watched(), Instant::now(), || true);
             }
             Ok(ClientMessage::ConsentChanged) => self.delivery.consent_changed(&self.blackbox),
             Ok(ClientMessage::Hello(_)) => self.end_client("a second hello"),
@@ -198,36 +251,86 @@ impl Supervisor {
     /// A malformed message ends that client's connection and nothing else.
     fn end_client(&mut self, why: impl std::fmt::Display) {
         self.log.event("supervisor", "client-ended", why);
+        self.application.forget();
         self.client.crash = None;
         self.client.control = None;
         self.delivery.application_gone();
     }
 
-    fn begin(&mut self, pid: libc::pid_t, request: Vec<u8>, crash: bool) {
+    /// For an application that asked at `monotonic_ns`, by its own account: not in the future, whatever that says.
+    fn waits_until(&self, monotonic_ns: u64) -> Instant {
+        let deadline = Duration::from_millis(self.config.deadline_ms);
+        let passed = Duration::from_nanos(process::monotonic_ns().saturating_sub(monotonic_ns));
+        Instant::now() + monitors_share(deadline).saturating_sub(passed)
+    }
+
+    fn begin(
+        &mut self,
+        pid: libc::pid_t,
+        request: Vec<u8>,
+        memory: Option<OwnedFd>,
+        crash: bool,
+        waits_until: Instant,
+    ) {
         let slot = if crash { &self.client.crash } else { &self.client.control };
         let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
-        if pid == 0 {
-            self.log.event(
-                "supervisor",
-                "failed",
-                "the application is in a pid namespace that we cannot see into",
-            );
-            return;
+        self.application.crashed |= crash;
+        let case = Case { pid, request, client, bundle: None, memory, deaths: 0, waits_until };
+        self.give(case, Effort::Full);
+    }
+
+    /// The application's process has ended.
+    fn handle_end(&mut self) {
+        for crash in [true, false] {
+            // What it said before, as far as it can have been waiting.
+            for _ in 0..MOST_WAITING {
+                let slot = if crash { &self.client.crash } else { &self.client.control };
+                if slot.as_ref().is_some_and(|socket| socket.is_readable(Duration::ZERO)) {
+                    self.handle_client(crash);
+                }
+            }
         }
-        self.give(Case { pid, request, client, bundle: None, deaths: 0 }, Effort::Full);
+        let ended = self.application.ended(&self.blackbox);
+        // Forked children may hold copies of its sockets, but they are no clients.
+        (self.client.crash, self.client.control) = (None, None);
+        self.delivery.application_gone();
+        if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
+            let reason = Reason::UncleanExit { signal, evidence, oom_kills };
+            self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
+            self.epitaph(reason);
+        }
+    }
+
+    /// Has a report made of a process that is no more, from its notes.
+    fn epitaph(&mut self, reason: Reason) {
+        if stages::ask(Stage::Dump, &self.config, &self.blackbox) != Verdict::Proceed {
+            return self.blackbox.count(Count::RefusedByConsent, 1);
+        }
+        let bundle = Captured::of_the_dead(reason, &self.blackbox).and_then(|captured| captured.bundle());
+        match bundle.and_then(|bundle| Ok((bundle, nobody()?))) {
+            Ok((bundle, client)) => {
+                let (request, bundle, waits_until) = (Vec::new(), Some(bundle), Instant::now());
+                let case = Case { pid: 0, request, client, bundle, memory: None, deaths: 0, waits_until };
+                self.give(case, Effort::Full);
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&self, why: impl std::fmt::Display) {
+        self.blackbox.count(Count::Failed, 1);
+        self.log.event("supervisor", "failed", why);
     }
 
     /// Hands a crash to the idle worker, or to a new one.
     fn give(&mut self, case: Case, effort: Effort) {
-        let ready = self.idle.take();
-        let worker = match ready
-            .map_or_else(|| Handle::start(&self.config, &self.blackbox, &self.pmodules, false), Ok)
-        {
+        let left = case.waits_until.saturating_duration_since(Instant::now());
+        let time = if case.bundle.is_some() { Some(COMPLETE_TIME) } else { time_to_read(case.deaths, left) };
+        let Some(time) = time else { return self.give_up(case, "the application does not wait any longer") };
+        let start = || Handle::start(&self.config, &self.pmodules, &self.blackbox, false);
+        let worker = match self.idle.take().map_or_else(start, Ok) {
             Ok(worker) => worker,
-            Err(error) => {
-                self.blackbox.count(Count::Failed, 1);
-                return self.log.event("supervisor", "failed", error);
-            }
+            Err(error) => return self.give_up(case, &error.to_string()),
         };
         let sent = match &case.bundle {
             None => job::send_capture(
@@ -237,6 +340,7 @@ impl Supervisor {
                 &case.request,
                 case.client.as_fd(),
                 self.blackbox.as_fd(),
+                case.memory.as_ref().map(AsFd::as_fd),
             ),
             Some(bundle) => job::send_resume(
                 &worker.socket,
@@ -245,11 +349,6 @@ impl Supervisor {
                 self.blackbox.as_fd(),
                 Some(case.client.as_fd()),
             ),
-        };
-        let time = if case.bundle.is_none() {
-            Duration::from_millis(self.config.deadline_ms)
-        } else {
-            COMPLETE_TIME
         };
         // A worker that could not be told will be found dead, and replaced, by the next poll.
         if let Err(error) = sent {
@@ -270,7 +369,7 @@ impl Supervisor {
             Progress::Done(outcome) => {
                 drop(self.busy.swap_remove(index));
                 if self.idle.is_none() && self.client.is_there() {
-                    self.idle = Handle::start(&self.config, &self.blackbox, &self.pmodules, true).ok();
+                    self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, true).ok();
                 }
                 count(&self.blackbox, &outcome);
                 if matches!(outcome, Outcome::Spooled { .. }) {
@@ -281,11 +380,43 @@ impl Supervisor {
         }
     }
 
+    /// Each record gets a worker of its own: one that kills its worker costs no other.
+    fn look_for_leftovers(&mut self) {
+        if !records::is_any(&self.config.spool) {
+            return;
+        }
+        let Ok(worker) = Handle::start(&self.config, &self.pmodules, &self.blackbox, false) else { return };
+        // One that could not be told is found dead by the next poll.
+        let _ = job::send_leftover(&worker.socket, self.blackbox.as_fd());
+        self.leftover = Some(Leftover { worker, deadline: Instant::now() + COMPLETE_TIME });
+    }
+
+    fn handle_leftover(&mut self) {
+        let Some(leftover) = self.leftover.take() else { return };
+        match job::progress(&leftover.worker.socket) {
+            Progress::Done(Outcome::Nothing) => {}
+            Progress::Done(outcome) => {
+                count(&self.blackbox, &outcome);
+                if matches!(outcome, Outcome::Spooled { .. }) {
+                    self.delivery.start(&self.blackbox);
+                }
+                drop(leftover);
+                self.look_for_leftovers();
+            }
+            // A record is taken twice at most, so this comes to an end.
+            Progress::Read(_) | Progress::Died => {
+                self.log.event("supervisor", "worker-lost", "over a minimal record");
+                drop(leftover);
+                self.look_for_leftovers();
+            }
+        }
+    }
+
     fn replace(&mut self, index: usize) {
         let Busy { worker, mut case, .. } = self.busy.swap_remove(index);
         // Ends it if it only hangs: nothing else frees a target that it is attached to.
         drop(worker);
-        if case.bundle.is_none() {
+        if case.bundle.is_none() && case.memory.is_none() && case.pid > 0 {
             // It may have died between the dump writer's SIGSTOP and SIGCONT.
             process::continue_stopped(case.pid);
         }
@@ -301,27 +432,66 @@ impl Supervisor {
                 );
                 self.give(case, effort);
             }
-            Next::GiveUp => {
-                self.blackbox.count(Count::Failed, 1);
-                self.log.event("supervisor", "failed", format!("{deaths} workers died over one crash"));
-                if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
-                    (protocol::parse(&case.request), Socket::from_fd(case.client))
-                {
-                    let report = ReportId([0; 16]);
-                    let answer = Answer { kind: AnswerKind::Failed, sequence: request.sequence, report };
-                    let _ = client.send(&protocol::answer(answer), &[]);
-                }
-            }
+            Next::GiveUp => self.give_up(case, &format!("{deaths} workers died over one crash")),
+        }
+    }
+
+    /// The application is told: it has a record to write.
+    fn give_up(&mut self, case: Case, why: &str) {
+        self.blackbox.count(Count::Failed, 1);
+        self.log.event("supervisor", "failed", why);
+        if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
+            (protocol::parse(&case.request), Socket::from_fd(case.client))
+        {
+            let report = ReportId([0; 16]);
+            let answer = Answer { kind: AnswerKind::Failed, sequence: request.sequence, report };
+            let _ = client.send(&protocol::answer(answer), &[]);
         }
     }
 
     fn kill_overdue(&mut self) {
         let now = Instant::now();
+        if self.leftover.as_ref().is_some_and(|leftover| leftover.deadline <= now) {
+            self.log.event("supervisor", "worker-overdue", "ended at its deadline over a minimal record");
+            self.leftover = None;
+        }
         for index in (0..self.busy.len()).rev() {
             if self.busy[index].deadline <= now {
                 self.log.event("supervisor", "worker-overdue", "ended at its deadline");
                 self.replace(index);
             }
+        }
+    }
+
+    fn look_for_hangs(&mut self) {
+        let now = Instant::now();
+        if self.hangs.next_time().is_none_or(|next| next > now) {
+            return;
+        }
+        let pid = self.application.pid();
+        for hung in self.hangs.look(self.blackbox.watched(), now, || procfs::is_stopped(pid)) {
+            let Hung { thread, limit_ms } = hung;
+            self.log.event("supervisor", "hang", format!("a watched thread was silent for {limit_ms} ms"));
+            self.look_at(thread, &Cause::Hang { limit_ms });
+        }
+    }
+
+    /// Has a report made that nobody has asked for, and that nobody waits for.
+    fn look_at(&mut self, thread: u32, cause: &Cause) {
+        let mut context = SignalRequest::empty_context();
+        context.tid = thread.cast_signed();
+        let request = protocol::capture_request(0, process::monotonic_ns(), context, cause);
+        match nobody() {
+            Ok(client) => {
+                let pid = self.application.pid();
+                let waits_until = self.waits_until(process::monotonic_ns());
+                let (bundle, memory) = (None, None);
+                self.give(
+                    Case { pid, request, client, bundle, memory, deaths: 0, waits_until },
+                    Effort::Full,
+                );
+            }
+            Err(error) => self.failed(error),
         }
     }
 
@@ -338,6 +508,12 @@ impl Supervisor {
     }
 }
 
+/// In the place of an application that waits: its other end is closed.
+fn nobody() -> Result<OwnedFd> {
+    let (client, _) = Socket::pair()?;
+    client.as_fd().try_clone_to_owned().map_err(|source| Error::System { call: "dup", source })
+}
+
 /// Counts an outcome where the application can see it.
 pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
     match outcome {
@@ -349,6 +525,7 @@ pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
             }
         }
         Outcome::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
+        Outcome::Nothing | Outcome::OutOfReach { .. } => {}
         Outcome::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),
         Outcome::Failed { .. } => blackbox.count(Count::Failed, 1),
     }

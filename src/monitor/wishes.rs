@@ -59,14 +59,8 @@ pub(super) fn add_to_report(report: &mut Report, plan: &Plan) {
     plan::set_attributes(&mut report.attributes, plan.attributes.clone());
 }
 
-/// What is to be blanked, and the values whose copies are to go with it.
-pub(super) fn add_to_policy(
-    policy: &mut Policy,
-    plan: &Plan,
-    dump: &[u8],
-    layout: Option<&Layout>,
-    notes: &mut Vec<String>,
-) {
+/// What is to be blanked, and the values whose copies are to go with it: `blanked` are texts in that memory.
+pub(super) fn add_to_policy(policy: &mut Policy, plan: &Plan, blanked: &[String]) {
     let memory = plan.memory.iter().map(|(pmodule, range)| (pmodule, Wish::Memory(range.clone())));
     let registers = plan.registers.iter().map(|(pmodule, thread, register)| {
         (pmodule, Wish::Register { thread: thread.unsigned_abs(), register: register.clone() })
@@ -78,14 +72,7 @@ pub(super) fn add_to_policy(
             _ => policy.wishes.push((rule, vec![wish])),
         }
     }
-    if let Some(layout) = layout {
-        let all: Vec<Wish> = policy.wishes.iter().flat_map(|(_, wishes)| wishes).cloned().collect();
-        let (values, complete) = scrub::texts_in(dump, layout, &all);
-        policy.known.extend(values);
-        if !complete {
-            notes.push("not all copies of memory that pmodules blanked were sought: too many texts".into());
-        }
-    }
+    policy.known.extend_from_slice(blanked);
     let values = plan::start_up_values(plan, &policy.argument_strings, &policy.environment_strings);
     policy.known.extend(values.iter().flat_map(|value| parts(value)));
     policy.known.sort();
@@ -244,11 +231,11 @@ mod tests {
             ..Plan::default()
         };
         let mut policy = Policy { environment_strings: "TOKEN=abc\0".into(), ..Policy::default() };
-        add_to_policy(&mut policy, &plan, &[], None, &mut Vec::new());
+        add_to_policy(&mut policy, &plan, &["field".to_owned()]);
         let rules: Vec<_> =
             policy.wishes.iter().map(|(rule, wishes)| (rule.as_str(), wishes.len())).collect();
         assert_eq!(rules, [("pmodule:a", 2), ("pmodule:b", 2)]);
-        assert_eq!(policy.known, ["abc"]);
+        assert_eq!(policy.known, ["abc", "field"]);
     }
 
     #[test]

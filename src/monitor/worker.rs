@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::captured::{self, Capture, Captured, Writer};
 use super::job::{self, Job};
+use super::leftover;
 use super::log::Log;
 use super::outcome::{Effort, Outcome};
 use super::pmodules::Pmodules;
@@ -18,9 +19,11 @@ use crate::error::Result;
 use crate::pmodule::runner::{Ran, Session};
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage};
 use crate::report::ReportId;
+use crate::spool::records;
 use crate::sys::memory::read_memfd;
 use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
+use crate::target;
 
 /// Larger bundles are not ours: a dump may have 1 GiB of stacks, no more.
 const MAX_BUNDLE: u64 = 1 << 30;
@@ -39,8 +42,8 @@ impl Handle {
     /// Forks a worker that waits for its job; `ahead` of it, so that it has time to rehearse.
     pub(super) fn start(
         config: &ValidConfig,
-        blackbox: &Blackbox,
         pmodules: &Pmodules,
+        blackbox: &Blackbox,
         ahead: bool,
     ) -> Result<Self> {
         let (ours, theirs) = Socket::pair()?;
@@ -49,7 +52,7 @@ impl Handle {
             Forked::Child => {
                 // Holding any other descriptor would hide the supervisor's death, and others' ends, from someone.
                 process::close_all_but(theirs.as_raw());
-                let code = run(&theirs, config, blackbox, pmodules, ahead);
+                let code = run(&theirs, config, pmodules, blackbox, ahead);
                 process::exit_now(code)
             }
         }
@@ -67,8 +70,8 @@ impl Drop for Handle {
 fn run(
     supervisor: &Socket,
     config: &ValidConfig,
-    blackbox: &Blackbox,
     pmodules: &Pmodules,
+    blackbox: &Blackbox,
     ahead: bool,
 ) -> i32 {
     // What can be read before anybody waits for it.
@@ -81,6 +84,11 @@ fn run(
     let log = Log::new(config.log.clone());
     let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log);
     log.line("worker", &outcome);
+    // For the next dump. The application has its answers; a supervisor that has its own ends this worker.
+    match target::known_modules::learn() {
+        0 => {}
+        learnt => log.event("worker", "modules-learnt", learnt),
+    }
     if !job::send_done(supervisor, &outcome) {
         // The supervisor died meanwhile: what it would do now falls to us.
         if let Some(blackbox) = &blackbox {
@@ -103,14 +111,19 @@ fn perform(
 ) -> (Outcome, Option<Blackbox>) {
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
-        Job::Capture { pid, request, deaths, client, blackbox } => {
+        Job::Capture { pid, request, deaths, client, blackbox, memory } => {
             let client = Socket::from_fd(client);
             let blackbox = Blackbox::from_fd(blackbox);
             let (Ok(client), Ok(blackbox)) = (client, blackbox) else {
                 return (failed(&"the job's descriptors are unusable"), None);
             };
             // What our own writer died over it would die over again.
-            let writer = if deaths == 0 { Writer::Ours } else { Writer::Fallback };
+            let memory = memory.and_then(|fd| Socket::from_fd(fd).ok());
+            let writer = match (memory, deaths) {
+                (Some(memory), _) => Writer::Told(memory),
+                (None, 0) => Writer::Ours,
+                (None, _) => Writer::Fallback,
+            };
             let outcome =
                 capture(pid, &request, writer, &client, &blackbox, supervisor, config, pmodules, log);
             (outcome, Some(blackbox))
@@ -131,6 +144,13 @@ fn perform(
             };
             (outcome, Some(blackbox))
         }
+        Job::Leftover { blackbox } => match Blackbox::from_fd(blackbox) {
+            Ok(blackbox) => {
+                let session = session(pmodules, &[]);
+                (leftover::report(session, pmodules, &blackbox, config), Some(blackbox))
+            }
+            Err(error) => (failed(&error), None),
+        },
     }
 }
 
@@ -153,11 +173,15 @@ fn capture(
     let sequence = request.sequence;
     let mut session = session(pmodules, &[]);
     let captured = captured::capture(&request, pid, writer, blackbox, pmodules, &mut session, config);
-    let captured = match captured {
-        Ok(Capture::Taken(captured)) => captured,
+    let (captured, standing) = match captured {
+        Ok(Capture::Taken(captured, standing)) => (*captured, standing),
         Ok(Capture::Refused) => {
             answer(client, AnswerKind::Refused, sequence, ReportId([0; 16]));
             return Outcome::RefusedByConsent;
+        }
+        Ok(Capture::OutOfReach(error)) => {
+            answer(client, AnswerKind::OutOfReach, sequence, ReportId([0; 16]));
+            return Outcome::OutOfReach { reason: error.to_string() };
         }
         Ok(Capture::Vetoed { pmodule, reason }) => {
             answer(client, AnswerKind::Vetoed, sequence, ReportId([0; 16]));
@@ -173,8 +197,11 @@ fn capture(
         log.event("worker", "bundle-failed", error);
     }
     answer(client, AnswerKind::Released, sequence, captured.meta.id);
-    // The answer may have woken it on this very processor, which is ours until the scheduler looks again.
-    std::thread::yield_now();
+    match standing {
+        Some(target) => target.release_crashed_first(),
+        // It may have woken on this very processor, which is ours until the scheduler looks again.
+        None => std::thread::yield_now(),
+    }
     complete(captured, Effort::Full, session, Some(client), blackbox, config)
 }
 
@@ -186,7 +213,7 @@ fn complete(
     blackbox: &Blackbox,
     config: &ValidConfig,
 ) -> Outcome {
-    let (sequence, id) = (captured.meta.sequence, captured.meta.id);
+    let (sequence, id, happened_ns) = (captured.meta.sequence, captured.meta.id, captured.meta.monotonic_ns);
     let outcome = stages::complete(captured, effort, session, blackbox, config)
         .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
     if let Some(client) = client {
@@ -194,9 +221,13 @@ fn complete(
             Outcome::Spooled { .. } => AnswerKind::Spooled,
             Outcome::RefusedByConsent => AnswerKind::Refused,
             Outcome::Vetoed { .. } => AnswerKind::Vetoed,
-            Outcome::Failed { .. } => AnswerKind::Failed,
+            Outcome::Nothing | Outcome::OutOfReach { .. } | Outcome::Failed { .. } => AnswerKind::Failed,
         };
         answer(client, kind, sequence, id);
+    }
+    if matches!(outcome, Outcome::Spooled { .. }) {
+        // It may have given up waiting.
+        records::remove(&config.spool, happened_ns);
     }
     outcome
 }

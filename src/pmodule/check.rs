@@ -86,7 +86,7 @@ mod tests {
 
     fn map(range: Range<u64>, readable: bool, name: &str) -> Mapping {
         let (writable, executable, private, offset) = (readable, false, true, 0);
-        Mapping { range, readable, writable, executable, private, offset, name: name.to_owned() }
+        Mapping { range, readable, writable, executable, private, offset, file: None, name: name.to_owned() }
     }
 
     #[test]

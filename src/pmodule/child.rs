@@ -1,24 +1,23 @@
 //! A pmodule's own process: forked from the tracer, confined, it plays the events and answers.
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::message::{self, Answer, Answered, LONGEST_ANSWER, PIECE, Phase};
 use super::runner::Scene;
-use super::{Blanks, Description, DumpView, Edits, Event, Failure, FrameEvent, Noted, Pmodule, Registered};
+use super::{
+    Blanks, Description, DumpView, Edits, Event, Failure, FrameEvent, FrameFilter, Noted, Pmodule, Registered,
+};
 use crate::dump::Layout;
 use crate::report::Report;
 use crate::sys::confine::{self, Means};
-use crate::sys::memory::read_memfd;
 use crate::sys::process::exit_now;
 use crate::sys::socket::{Received, Socket};
 use crate::target::{Memory, Target};
-
-/// Longer dumps and reports are not ours.
-const LONGEST_SUBJECT: u64 = 1 << 30;
 
 /// What it looks at first.
 pub(super) struct Sight<'a> {
@@ -115,9 +114,18 @@ fn frames(
         for (number, frame) in thread.frames.iter().enumerate() {
             let module = frame.module.and_then(|module| trace.modules.get(module));
             let module = module.map(|module| module.name.as_str());
-            let symbol: Option<&str> = None;
-            let taken = |filter: &super::FrameFilter| filter.takes(module, symbol, thread.crashed);
-            if description.frames.is_empty() || description.frames.iter().any(taken) {
+            let may_take = |filter: &FrameFilter| {
+                let filter = FrameFilter { symbol: None, ..filter.clone() };
+                filter.takes(module, None, thread.crashed)
+            };
+            if !description.frames.is_empty() && !description.frames.iter().any(may_take) {
+                continue;
+            }
+            // Only now: the first question about a module reads its whole symbol table.
+            let symbol = target.symbolize(frame.instruction).map(|(symbol, _)| symbol.name);
+            let symbol = symbol.as_deref();
+            let takes = |filter: &FrameFilter| filter.takes(module, symbol, thread.crashed);
+            if description.frames.is_empty() || description.frames.iter().any(takes) {
                 let event = FrameEvent {
                     thread: thread.id.cast_signed(),
                     crashed: thread.crashed,
@@ -149,16 +157,18 @@ fn verdict(instance: &mut dyn Pmodule, report: &[u8]) -> Result<Option<super::Ve
 fn next(tracer: &Socket) -> Option<(Phase, Result<Vec<u8>, Failure>)> {
     const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
     let Ok(Received::Message(message)) = tracer.receive(16, FOR_EVER) else { return None };
-    let phase = Phase::parse(&message.bytes)?;
-    let subject = message.fds.first()?;
-    Some((phase, read_memfd(subject.as_fd(), LONGEST_SUBJECT).map_err(|error| Failure(error.to_string()))))
+    let (phase, length) = Phase::parse(&message.bytes)?;
+    // Asking for its size is not allowed any more.
+    let file = File::from(message.fds.into_iter().next()?);
+    let mut subject = vec![0; length];
+    let read = file.read_exact_at(&mut subject, 0);
+    Some((phase, read.map(|()| subject).map_err(|error| Failure(error.to_string()))))
 }
 
 fn answer(tracer: &Socket, unconfined: bool, result: Answered) {
     let json = serde_json::to_vec(&Answer { unconfined, result }).unwrap_or_default();
     if json.len() > LONGEST_ANSWER {
-        let result = Answered::Failed(format!("its answer has more than {LONGEST_ANSWER} bytes"));
-        return answer(tracer, unconfined, result);
+        return answer(tracer, unconfined, Answered::TooLong);
     }
     for piece in message::pieces(&json) {
         if tracer.send_waiting(&piece).is_err() {

@@ -14,6 +14,8 @@ pub const MOST_EDITS: usize = 4096;
 pub const LONGEST_TEXT: usize = 16 << 10;
 /// Bytes of an attribute's key, a classifier, a fingerprint component, the name of a variable or register.
 pub const LONGEST_NAME: usize = 256;
+/// Attributes that one pmodule may set, and classifiers that it may give.
+pub const MOST_WORDS: usize = 128;
 /// Bytes of memory that one pmodule may add.
 pub const MOST_ADDED: u64 = 4 << 20;
 
@@ -141,6 +143,11 @@ impl Edits {
                 return Err(format!("more than {MOST_ADDED} bytes of memory to add").into());
             }
         }
+        let same = |other: &&Edit| std::mem::discriminant(*other) == std::mem::discriminant(&edit);
+        let is_word = matches!(edit, Edit::Attribute { .. } | Edit::Classifier(_));
+        if is_word && self.0.iter().filter(same).count() >= MOST_WORDS {
+            return Err(format!("more than {MOST_WORDS} attributes, or classifiers").into());
+        }
         self.0.push(edit);
         Ok(())
     }
@@ -198,7 +205,14 @@ impl Edit {
             }
             Self::Attribute { key, value } => {
                 name("an attribute's key", key)?;
-                if let AttributeValue::String(text) = value { long("an attribute", text) } else { Ok(()) }
+                match value {
+                    AttributeValue::String(text) => long("an attribute", text),
+                    // JSON has no word for it.
+                    AttributeValue::Float(number) if !number.is_finite() => {
+                        Err("an attribute that is not a finite number".into())
+                    }
+                    _ => Ok(()),
+                }
             }
             Self::Classifier(text) | Self::FingerprintComponent(text) => name("a classifier", text),
             Self::BlankEnvironment(text) => name("a variable's name", text),
@@ -278,6 +292,8 @@ mod tests {
             Edit::Annotate { level: AnnotationLevel::Comment, text: "x".repeat(LONGEST_TEXT + 1) },
             Edit::Annotate { level: AnnotationLevel::Json, text: "{".to_owned() },
             Edit::Attribute { key: String::new(), value: AttributeValue::Bool(true) },
+            Edit::Attribute { key: "x".to_owned(), value: f64::NAN.into() },
+            Edit::Attribute { key: "x".to_owned(), value: f64::INFINITY.into() },
             Edit::Classifier("x".repeat(LONGEST_NAME + 1)),
             Edit::AddMemory(8..8),
             Edit::AddMemory(0..MOST_ADDED + 1),
@@ -292,7 +308,13 @@ mod tests {
         assert!(edits.is_empty());
         edits.push(Edit::AddMemory(0..MOST_ADDED)).unwrap();
         assert!(edits.push(Edit::AddMemory(0..1)).is_err(), "no room is left");
-        for _ in 1..MOST_EDITS {
+        for _ in 0..MOST_WORDS {
+            edits.attribute("x", 1.into()).unwrap();
+            edits.push(Edit::Classifier("x".into())).unwrap();
+        }
+        assert!(edits.attribute("x", 1.into()).is_err());
+        assert!(edits.push(Edit::Classifier("x".into())).is_err());
+        for _ in 1 + 2 * MOST_WORDS..MOST_EDITS {
             edits.comment("x").unwrap();
         }
         assert!(edits.comment("x").is_err());

@@ -56,7 +56,7 @@ pub(super) fn read(address: u64, length: usize) -> Vec<u8> {
     [&[READ], &address.to_le_bytes()[..], &(length as u64).to_le_bytes()].concat()
 }
 
-/// To a pmodule's process that waits: the next event, whose subject lies in the descriptor beside it.
+/// To a pmodule's process that waits: the next event, whose subject lies in the descriptor beside its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
@@ -67,10 +67,17 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub(super) fn parse(message: &[u8]) -> Option<Self> {
-        match message {
-            [1] => Some(Self::Scrub),
-            [2] => Some(Self::Verdict),
+    /// Its message, with the subject's length.
+    pub(super) fn message(self, length: usize) -> Vec<u8> {
+        [&[self as u8], &(length as u64).to_le_bytes()[..]].concat()
+    }
+
+    pub(super) fn parse(message: &[u8]) -> Option<(Self, usize)> {
+        let (kind, length) = message.split_first()?;
+        let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
+        match kind {
+            1 => Some((Self::Scrub, length)),
+            2 => Some((Self::Verdict, length)),
             _ => None,
         }
     }
@@ -94,6 +101,8 @@ pub(super) enum Answered {
     Failed(String),
     /// At `file:line`.
     Panicked(String),
+    /// It has more than [`LONGEST_ANSWER`] bytes.
+    TooLong,
 }
 
 #[cfg(test)]
@@ -122,8 +131,9 @@ mod tests {
         for nonsense in [&b""[..], b"\0", b"nonsense", &[READ], &[READ, 1, 2, 3, 4, 5, 6, 7, 8, 9]] {
             assert_eq!(Said::parse(nonsense), None, "{nonsense:?}");
         }
-        assert_eq!(Phase::parse(&[Phase::Scrub as u8]), Some(Phase::Scrub));
-        assert_eq!(Phase::parse(&[Phase::Verdict as u8]), Some(Phase::Verdict));
+        for phase in [Phase::Scrub, Phase::Verdict] {
+            assert_eq!(Phase::parse(&phase.message(9)), Some((phase, 9)));
+        }
         assert_eq!(Phase::parse(&[1, 2]), None);
     }
 }

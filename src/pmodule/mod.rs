@@ -39,7 +39,7 @@
 //! | [`attributes`](Pmodule::attributes) | once | attributes and breadcrumbs, with what earlier pmodules set |
 //! | [`detach`](Pmodule::detach) | last before the process goes on | the [`Target`] |
 //! | [`scrub`](Pmodule::scrub) | on the finished, scrubbed dump | the [`DumpView`]; may only blank |
-//! | [`verdict`](Pmodule::verdict) | on the finished report | the report as it would leave; may lower its level or veto it |
+//! | [`verdict`](Pmodule::verdict) | on the finished report | the report as it would leave; may veto it |
 //!
 //! Every crash meets an instance as it was configured: nothing carries over from an earlier one. If the worker dies between
 //! `detach` and `scrub`, the report is resumed and `scrub` and `verdict` are called on a fresh instance that saw no earlier event.
@@ -53,6 +53,7 @@ mod child;
 mod describe;
 mod edit;
 mod event;
+pub mod measure;
 mod message;
 pub mod plan;
 #[cfg(feature = "pmodule-plugins")]
@@ -65,7 +66,7 @@ mod watch;
 pub use check::REGISTERS;
 pub use describe::{Description, Event, FrameFilter};
 pub use edit::{
-    Blank, Blanks, Edit, Edits, Failure, LONGEST_NAME, LONGEST_TEXT, MOST_ADDED, MOST_EDITS, Veto,
+    Blank, Blanks, Edit, Edits, Failure, LONGEST_NAME, LONGEST_TEXT, MOST_ADDED, MOST_EDITS, MOST_WORDS, Veto,
 };
 pub use event::{DumpView, FrameEvent, Noted, RegionEvent};
 pub use registered::{Limits, Registered};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{self, Facts};
 use super::child::{self, Sight};
-use super::message::{Answered, Phase};
+use super::message::{Answered, LONGEST_ANSWER, Phase};
 use super::watch::Watched;
 use super::{Blanks, Edit, Edits, Event, Limits, RegionEvent, Registered, Veto, plan};
 use crate::error::{Error, Result};
@@ -22,6 +22,10 @@ use crate::sys::memory::memfd_with;
 use crate::sys::process::{self, Forked};
 use crate::sys::socket::Socket;
 use crate::target::{Memory, Target};
+
+/// All pmodules together have so long for a finished dump, and again for a finished report, whatever their limits: a
+/// quarter of what a worker has for all of it.
+const LONGEST_PHASE: Duration = Duration::from_secs(30);
 
 /// What pmodules see besides the target.
 #[derive(Debug)]
@@ -122,10 +126,8 @@ impl<'a> Session<'a> {
     /// Has all that want to look at `target`, in their order (`registered` is sorted), until `until` at the latest.
     /// Attributes that one sets are seen by those behind it.
     pub fn inspect(&mut self, target: &mut Target, scene: &mut Scene<'_>, until: Instant) -> Vec<Ran> {
-        let before = confine::descriptors();
         let mut memory = target.memory_by_pread();
-        let files: Vec<RawFd> =
-            confine::descriptors().into_iter().filter(|fd| !before.contains(fd)).collect();
+        let files: Vec<RawFd> = memory.as_ref().map_or_else(Vec::new, |memory| memory.descriptors());
         let until = until.min(Instant::now() + self.limits.all);
         let mut all = Vec::new();
         for (number, registered) in self.registered.iter().enumerate() {
@@ -220,11 +222,12 @@ impl<'a> Session<'a> {
     ) -> Vec<Heard<T>> {
         let mut all = Vec::new();
         let mut file = None;
+        let until = Instant::now() + LONGEST_PHASE;
         for (number, registered) in self.registered.iter().enumerate() {
             if !registered.description.wants(event) || self.failed[number] {
                 continue;
             }
-            let result = self.ask(number, phase, subject, &mut file).and_then(&take);
+            let result = self.ask(number, phase, subject, &mut file, until).and_then(&take);
             if result.is_err() {
                 self.give_up(number);
             }
@@ -241,7 +244,9 @@ impl<'a> Session<'a> {
         phase: Phase,
         subject: &[&[u8]],
         file: &mut Option<std::os::fd::OwnedFd>,
+        until: Instant,
     ) -> Result<Answered, Why> {
+        let limit = self.limits.scrub.min(until.saturating_duration_since(Instant::now()));
         if file.is_none() {
             *file = Some(memfd_with(c"cenotaph-pmodule", subject).map_err(Why::system)?);
         }
@@ -255,7 +260,7 @@ impl<'a> Session<'a> {
             }
         };
         watched.tell(phase, file.as_fd(), subject.iter().map(|part| part.len()).sum())?;
-        watched.answer(self.limits.scrub, None).map(|(answered, _)| answered)
+        watched.answer(limit, None).map(|(answered, _)| answered)
     }
 
     fn give_up(&mut self, number: usize) {
@@ -316,7 +321,13 @@ fn edits(answered: Answered) -> Result<Edits, Why> {
 fn unfit(answered: Answered) -> Why {
     match answered {
         Answered::Failed(words) => Why::own(&words),
-        Answered::Panicked(place) => Why::ours(format!("panicked at {}", Why::own(&place).text)),
+        Answered::Panicked(place) => {
+            // An absolute path names whoever built it.
+            let place =
+                if place.starts_with('/') { place.rsplit('/').next().unwrap_or_default() } else { &place };
+            Why::ours(format!("panicked at {}", Why::own(place).text))
+        }
+        Answered::TooLong => Why::ours(format!("its answer has more than {LONGEST_ANSWER} bytes")),
         Answered::Edits(_) | Answered::Blanks(_) | Answered::Verdict(_) => Why::ours("answered nonsense"),
     }
 }

@@ -31,7 +31,9 @@ impl Watched {
     pub(super) fn tell(&self, phase: Phase, subject: BorrowedFd<'_>, length: usize) -> Result<(), Why> {
         // The copy that it makes, and room for what is made of that, are no use of its own.
         confine::allow_more_memory(self.pid, (length as u64).saturating_mul(2).saturating_add(1 << 20));
-        self.socket.send(&[phase as u8], &[subject]).map_err(|_| Why::ours("its process had ended before"))
+        self.socket
+            .send(&phase.message(length), &[subject])
+            .map_err(|_| Why::ours("its process had ended before"))
     }
 
     /// Waits for the answer, and reads `memory` for it meanwhile. Whatever comes instead ends the process.

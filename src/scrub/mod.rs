@@ -136,10 +136,15 @@ pub fn blank(
     }
 }
 
-/// The texts in memory that is to be blanked: add them to [`Policy::known`] so that their copies go too. Fields of up
-/// to 4 KiB count from 4 characters on, else from 6. There are 256 at most; the second value tells whether those are all.
-pub fn texts_in(dump: &[u8], layout: &Layout, wishes: &[Wish]) -> (Vec<String>, bool) {
-    wishes::texts(dump, layout, wishes)
+/// What a report notes if not all copies of blanked memory were sought.
+pub const NOT_ALL_SOUGHT: &str =
+    "not all copies of memory that pmodules blanked were sought: it is too much, or holds too many texts";
+
+/// The texts in memory that is to be blanked: add them to [`Policy::known`] so that their copies go too. A dump may have
+/// those and not the memory itself: a field that nothing points to. Pieces of up to 4 KiB count from 4 characters on, else
+/// from 6. There are 256 texts at most; the second value tells whether those are all.
+pub fn texts_of<'a>(memory: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, bool) {
+    wishes::texts(memory)
 }
 
 /// Scrubs a text that is to go into a report. If `policy` is beyond its limits nothing is left of it.

@@ -31,20 +31,21 @@ enum Stream {
 /// The streams that may stay, by `MINIDUMP_STREAM_TYPE` (minidumpapiset.h; Breakpad's minidump_format.h; Mozilla's
 /// extensions in minidump-common). Every other kind is dropped: what is not understood cannot be scrubbed.
 const STREAMS: &[(u32, Stream)] = &[
-    (3, Stream::Structure),         // ThreadListStream
-    (4, Stream::Structure),         // ModuleListStream
-    (5, Stream::Structure),         // MemoryListStream
-    (6, Stream::Structure),         // ExceptionStream
-    (7, Stream::Structure),         // SystemInfoStream
-    (9, Stream::Structure),         // Memory64ListStream
-    (12, Stream::Structure),        // HandleDataStream
-    (14, Stream::Structure),        // UnloadedModuleListStream
-    (15, Stream::Text),             // MiscInfoStream
-    (16, Stream::Structure),        // MemoryInfoListStream
-    (24, Stream::Structure),        // ThreadNamesStream
-    (0x4767_0003, Stream::CpuInfo), // LinuxCpuInfo
-    (0x4767_0004, Stream::Text),    // LinuxProcStatus
-    (0x4767_0005, Stream::Text),    // LinuxLsbRelease
+    (3, Stream::Structure),           // ThreadListStream
+    (4, Stream::Structure),           // ModuleListStream
+    (5, Stream::Structure),           // MemoryListStream
+    (6, Stream::Structure),           // ExceptionStream
+    (7, Stream::Structure),           // SystemInfoStream
+    (9, Stream::Structure),           // Memory64ListStream
+    (12, Stream::Structure),          // HandleDataStream
+    (14, Stream::Structure),          // UnloadedModuleListStream
+    (15, Stream::Text),               // MiscInfoStream
+    (16, Stream::Structure),          // MemoryInfoListStream
+    (24, Stream::Structure),          // ThreadNamesStream
+    (0x4350_0001, Stream::Structure), // CrashpadInfo
+    (0x4767_0003, Stream::CpuInfo),   // LinuxCpuInfo
+    (0x4767_0004, Stream::Text),      // LinuxProcStatus
+    (0x4767_0005, Stream::Text),      // LinuxLsbRelease
     (COMMAND_LINE, Stream::Blank),
     (ENVIRONMENT, Stream::Blank),
     (0x4767_0008, Stream::Structure), // LinuxAuxv
@@ -271,7 +272,7 @@ fn serial(editor: &mut Editor<'_>, bytes: Range<usize>) {
     }
 }
 
-/// Strings in UTF-16LE, and file names in CodeView records.
+/// Strings in UTF-16LE, annotations, and file names in CodeView records.
 fn strings(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
     for (_, name) in &layout.thread_names {
         thread_name(editor, name, known);
@@ -279,6 +280,13 @@ fn strings(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
     for (_, string) in &layout.strings {
         let findings = finder::in_utf16(&editor.bytes()[string.clone()], known);
         blank(editor, string.start, findings, Place::TextStream, None);
+    }
+    for text in &layout.annotations {
+        let findings = finder::in_memory(&editor.bytes()[text.clone()], Edges::Whole, known);
+        blank(editor, text.start, findings, Place::TextStream, None);
+    }
+    if let Some(id) = &layout.client_id {
+        editor.zero(id.clone(), Place::TextStream, "client-id");
     }
     for module in &layout.modules {
         let name = &editor.bytes()[module.name.clone()];

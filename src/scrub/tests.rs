@@ -259,7 +259,7 @@ fn streams_are_kept_blanked_or_dropped_by_their_kind() {
         (0x4767_0003, b"model\t: x\nSerial\t\t: 00000000deadbeef\nHardware\t: y\n"),
         (0x4767_0004, b"Name:\twilhelmina\nPid:\t12\n"),
         (0x4767_0009, b"5555 r-xp /home/gwendolyn/bin/game\n"),
-        (0x4350_0001, b"annotation: who knows"),
+        (0x4350_00ff, b"annotation: who knows"),
         (0x4767_0008, b"\x01\0\0\0alice@example.com"),
     ];
     let mut bytes = vec![0; 12 * parts.len()];
@@ -291,6 +291,30 @@ fn streams_are_kept_blanked_or_dropped_by_their_kind() {
     {
         assert!(rules.contains(&rule), "{rule}");
     }
+}
+
+#[test]
+fn annotations_are_scrubbed_and_the_client_id_goes() {
+    use minidump::{Minidump, MinidumpCrashpadInfo};
+    let trace = crate::report::StackTrace::default();
+    let reason = crate::report::Reason::Requested { reason: String::new() };
+    let mut dump = crate::dump::synthetic::write(&trace, &reason, 0).unwrap();
+    let layout = Layout::parse(&dump).unwrap();
+    let annotations =
+        [("level", "castle"), ("mail", "to alice@example.com"), ("of wilhelmina", "\u{e9} wilhelmina")];
+    crate::dump::crashpad_info::append(&mut dump, &layout, [7; 16], &annotations).unwrap();
+    let layout = Layout::parse(&dump).unwrap();
+    // A device's name, as Crashpad's own handler writes it.
+    dump[layout.client_id.clone().unwrap()].copy_from_slice(b"0123456789abcdef");
+    let (after, receipt) = scrubbed(&dump, &layout, &engine());
+    let oracle = Minidump::read(&after[..]).unwrap();
+    let info = oracle.get_stream::<MinidumpCrashpadInfo>().unwrap();
+    let found: Vec<_> = info.simple_annotations.iter().map(|(key, value)| (&key[..], &value[..])).collect();
+    let expected =
+        [("level", "castle"), ("mail", "to *****************"), ("of **********", "\u{e9} **********")];
+    assert_eq!(found, expected);
+    assert_eq!(info.raw.client_id.to_string(), "00000000-0000-0000-0000-000000000000");
+    assert!(receipt.entries.iter().any(|entry| entry.rule == "client-id"));
 }
 
 #[test]

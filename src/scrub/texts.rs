@@ -11,7 +11,7 @@ use super::places::THREAD_NAME;
 use super::receipt::{Entry, Place, Receipt};
 use super::rules;
 use crate::error::Error;
-use crate::report::{AnnotationLevel, AttributeValue, Reason, Report};
+use crate::report::{AnnotationLevel, AttributeValue, Origin, Reason, Report};
 
 /// Scrubs attributes (keys by rules alone: they are the developer's words, but one may have been made of a value), breadcrumbs, the reason, thread names, and what pmodules said.
 pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
@@ -62,7 +62,10 @@ pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt
             scrub_text(thread, known, echoes, Place::ThreadName, receipt);
         }
         Reason::Requested { reason } => scrub_text(reason, known, echoes, Place::Reason, receipt),
-        Reason::Signal { .. } => {}
+        Reason::Signal { .. } | Reason::Hang { .. } | Reason::UncleanExit { .. } => {}
+    }
+    if let Some(text) = report.origin.as_mut().and_then(Origin::text_mut) {
+        scrub_text(text, known, echoes, Place::Reason, receipt);
     }
     for annotation in &mut report.annotations {
         match annotation.level {
@@ -94,10 +97,11 @@ pub(super) fn learn(report: &Report, known: &Known, echoes: &mut Echoes) {
     let reason = match &report.reason {
         Reason::Panic { message, .. } => Some(message),
         Reason::Requested { reason } => Some(reason),
-        Reason::Signal { .. } => None,
+        Reason::Signal { .. } | Reason::Hang { .. } | Reason::UncleanExit { .. } => None,
     };
     let annotations = report.annotations.iter().map(|annotation| &annotation.text);
-    for text in attributes.chain(breadcrumbs).chain(reason).chain(annotations) {
+    let texts = attributes.chain(breadcrumbs).chain(reason).chain(annotations).map(String::as_str);
+    for text in texts.chain(report.origin.as_ref().and_then(Origin::text)) {
         let findings = finder::in_utf8(text, known, &Echoes::default());
         finder::learn(echoes, text.as_bytes(), &findings);
     }
@@ -116,7 +120,10 @@ pub(super) fn empty(report: &mut Report, why: &Error) {
             [message, location, thread].into_iter().for_each(String::clear);
         }
         Reason::Requested { reason } => reason.clear(),
-        Reason::Signal { .. } => {}
+        Reason::Signal { .. } | Reason::Hang { .. } | Reason::UncleanExit { .. } => {}
+    }
+    if let Some(text) = report.origin.as_mut().and_then(Origin::text_mut) {
+        text.clear();
     }
     report.annotations.clear();
     report.classifiers.clear();
@@ -240,6 +247,8 @@ mod tests {
             device_id: None,
             annotations: Vec::new(),
             classifiers: Vec::new(),
+            origin: None,
+            repeats: Vec::new(),
             notes: vec!["alice@example.com".into()],
             stages_ms: Default::default(),
             stages_bytes: Default::default(),

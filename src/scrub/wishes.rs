@@ -73,17 +73,11 @@ pub(super) fn apply(editor: &mut Editor<'_>, layout: &Layout, rule: &str, wishes
     absent
 }
 
-/// The texts in the memory that `wishes` name, as far as the dump has it: values whose copies must go too. At most 256; the
-/// second value tells whether those are all.
-pub(super) fn texts(dump: &[u8], layout: &Layout, wishes: &[Wish]) -> (Vec<String>, bool) {
-    let memory = wishes.iter().filter_map(|wish| match wish {
-        Wish::Memory(range) => Some(range.clone()),
-        Wish::Register { .. } | Wish::Stack(_) => None,
-    });
+/// The texts in memory: values whose copies must go too. At most 256; the second value tells whether those are all.
+pub(super) fn texts<'a>(memory: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, bool) {
     let mut found = Vec::new();
     let mut scratch = Vec::new();
-    for (_, range) in overlaps(layout, &merged(memory.collect())) {
-        let bytes = dump.get(range).unwrap_or_default();
+    for bytes in memory {
         runs::scan(bytes, &mut scratch, |_, text| push(&mut found, text));
         if bytes.len() as u64 <= FIELD {
             bytes.split(|&byte| byte == 0).for_each(|text| push(&mut found, text));
@@ -233,7 +227,7 @@ mod tests {
         dump[3000..3007].copy_from_slice(b"hunter2");
         dump[3010..3016].copy_from_slice(b"ab\0sw\xff");
         dump[3016..3032].copy_from_slice(b"w\0i\0d\0e\0 \0o\0n\0e\0");
-        let (mut texts, all) = texts(&dump, &layout(), &[Wish::Memory(0x2000..0x2020), Wish::Stack(7)]);
+        let (mut texts, all) = texts([&dump[3000..3016], &dump[3016..3032]].into_iter());
         texts.sort();
         assert_eq!((texts, all), (vec!["hunter2".to_owned(), "wide one".to_owned()], true));
     }

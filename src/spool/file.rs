@@ -6,6 +6,7 @@
 //! DIR/pending/NAME.ceno    committed, waiting     DIR/pending/.ID.tmp   being written
 //! DIR/sending/NAME.ceno    held (flock) by the uploader that sends it
 //! DIR/rejected/NAME.ceno   a server refused it for good; kept until the quota takes it
+//! DIR/last-words/          what dying processes wrote themselves, see `records.rs`
 //! ```
 //!
 //! All directories are 0700, all files 0600. A report changes its state by one rename, so that it is always in exactly one
@@ -269,17 +270,18 @@ impl Spool {
         self.recover_locked()
     }
 
-    /// Deletes every report in every state, those being sent and half-written ones too. Returns how many reports
-    /// there were. Claims on them stay valid to hold, and end without effect.
+    /// Deletes every report in every state, those being sent, half-written ones and minimal records too. Returns how many
+    /// reports there were. Claims on them stay valid to hold, and end without effect.
     ///
     /// # Errors
     /// If something could not be deleted; everything else is.
     pub fn purge(&self) -> Result<usize> {
+        let records = super::records::purge(&self.dir);
         if !self.exists() {
-            return Ok(0);
+            return records;
         }
         let _lock = self.take_lock()?;
-        let (mut count, mut failure) = (0, None);
+        let (mut count, mut failure) = records.map_or_else(|e| (0, Some(e)), |count| (count, None));
         for state in State::ALL {
             let dir = self.state_dir(state);
             for entry in read_dir(&dir)? {

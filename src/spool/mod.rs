@@ -9,6 +9,7 @@ pub mod file;
 pub mod key;
 mod name;
 pub mod quota;
+pub(crate) mod records;
 mod seal;
 mod unfinished;
 

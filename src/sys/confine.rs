@@ -68,17 +68,6 @@ pub(crate) fn complaints() -> io::Result<(io::PipeReader, io::PipeWriter)> {
     Ok((reader, writer))
 }
 
-/// The numbers of all open descriptors of this process.
-pub(crate) fn descriptors() -> Vec<RawFd> {
-    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let mut numbers: Vec<RawFd> =
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    // The directory's own is closed by now.
-    // SAFETY: asks only.
-    numbers.retain(|&number| unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0);
-    numbers
-}
-
 fn close_all_but(keep: &[RawFd]) {
     // A pmodule that is a shared object is loaded from one.
     let mut keep: Vec<RawFd> =
@@ -211,14 +200,5 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), count);
-    }
-
-    #[test]
-    fn descriptors_are_those_that_are_open() {
-        let (reader, writer) = io::pipe().unwrap();
-        let open = descriptors();
-        for number in [reader.as_raw_fd(), writer.as_raw_fd()] {
-            assert!(open.contains(&number), "{open:?}");
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! then has our number is somebody else's: it must not be written to, and not be closed.
 
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A descriptor, and what it referred to when it was ours for certain.
 #[derive(Debug)]
@@ -37,6 +37,24 @@ impl<T: AsFd> Drop for Kept<T> {
             // SAFETY: dropped here once, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.inner) };
         }
+    }
+}
+
+/// The same descriptor at a high number, where programs that count on the next low one do not find it. As it was, if there
+/// is no room up there.
+pub(crate) fn out_of_the_way(fd: OwnedFd) -> OwnedFd {
+    /// select(2) takes descriptors below 1024, which is also the usual limit.
+    const HIGHEST: libc::rlim_t = 1024;
+    const ROOM: libc::rlim_t = 64;
+    // SAFETY: getrlimit fills the local; F_DUPFD_CLOEXEC makes a new descriptor, which nobody else knows.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return fd;
+        }
+        let lowest = limit.rlim_cur.min(HIGHEST).saturating_sub(ROOM);
+        let copy = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest as libc::c_int);
+        if copy < 0 { fd } else { OwnedFd::from_raw_fd(copy) }
     }
 }
 

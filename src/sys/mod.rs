@@ -1,7 +1,11 @@
 //! Thin wrappers around system calls, each with its contract. The only other places with `unsafe` are
 //! `capture` (the handler) and the C interface.
 
+pub(crate) mod cgroup;
 pub(crate) mod confine;
+pub(crate) mod cxx;
+pub(crate) mod detach;
+pub(crate) mod exit;
 pub(crate) mod kept;
 #[cfg(feature = "pmodule-plugins")]
 pub(crate) mod library;

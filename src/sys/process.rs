@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -17,6 +18,12 @@ pub(crate) enum Forked {
 
 /// fork(2) in a process that has a single thread, so that the child may do anything.
 pub(crate) fn fork() -> Result<Forked> {
+    // A thread that was joined is listed for a moment longer.
+    const MOMENT: Duration = Duration::from_millis(100);
+    let end = Instant::now() + MOMENT;
+    while super::procfs::own_threads() != 1 && Instant::now() < end {
+        std::thread::yield_now();
+    }
     if super::procfs::own_threads() != 1 {
         return Err(Error::MonitorUnavailable(
             "the monitor has more than one thread and may not fork".into(),
@@ -92,6 +99,19 @@ pub(crate) fn wait_end(pid: libc::pid_t) -> Ended {
         Ok(_) if libc::WIFEXITED(status) => Ended::Exit(libc::WEXITSTATUS(status)),
         _ => Ended::Unknown,
     }
+}
+
+/// The calling thread's id in this pid namespace.
+pub(crate) fn gettid() -> libc::pid_t {
+    // SAFETY: always allowed.
+    unsafe { libc::gettid() }
+}
+
+/// Has `function` called when this process leaves by exit(3) or returns from main. What cannot be registered is not
+/// called.
+pub(crate) fn at_exit(function: extern "C" fn()) {
+    // SAFETY: a function that may be called at any later time.
+    unsafe { libc::atexit(function) };
 }
 
 /// Removes a variable from the environment, if nobody else can be reading it.
@@ -175,6 +195,15 @@ pub(crate) fn harden() {
 pub(crate) fn is_privileged() -> bool {
     // SAFETY: always allowed.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The most memory that this process has had in use, in bytes (getrusage(2)).
+pub(crate) fn most_memory() -> u64 {
+    // SAFETY: integers only, so all-zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: a place for the result.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    u64::try_from(usage.ru_maxrss).unwrap_or(0).saturating_mul(1024)
 }
 
 /// Monotonic nanoseconds; the same clock in all processes of one machine.
@@ -290,6 +319,19 @@ pub(crate) fn close_all_but(keep: RawFd) {
             unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
         }
         first = fd.saturating_add(1);
+    }
+}
+
+/// Closes files with one call for each row of numbers that follow each other.
+pub(crate) fn close_together(files: Vec<std::fs::File>) {
+    use std::os::fd::IntoRawFd;
+    let mut fds: Vec<i32> = files.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    fds.sort_unstable();
+    for row in fds.chunk_by(|a, b| b - a == 1) {
+        if let [first, ..] = row {
+            // SAFETY: closes descriptors that were ours alone, each once.
+            unsafe { libc::syscall(libc::SYS_close_range, *first, first + row.len() as i32 - 1, 0) };
+        }
     }
 }
 

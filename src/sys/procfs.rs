@@ -69,6 +69,25 @@ fn innermost_pid(status: &str) -> Option<libc::pid_t> {
     line.split_ascii_whitespace().last()?.parse().ok()
 }
 
+/// The files that this process has mapped as code.
+pub(crate) fn own_binaries() -> Vec<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    let text = std::fs::read("/proc/self/maps").unwrap_or_default();
+    let executable = text.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.splitn(6, |&byte| byte == b' ');
+        let (permissions, path) = (fields.nth(1)?, fields.nth(3)?.trim_ascii_start());
+        (permissions.get(2) == Some(&b'x') && path.starts_with(b"/")).then_some(path)
+    });
+    executable.map(|path| std::path::PathBuf::from(std::ffi::OsStr::from_bytes(path))).collect()
+}
+
+/// Whether a process stands still by job control or under a tracer (state `T` or `t` of `/proc/PID/stat`).
+pub(crate) fn is_stopped(pid: libc::pid_t) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rfind(')').and_then(|end| stat.get(end + 1..)?.trim_start().chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
 /// How many threads this process has.
 pub(crate) fn own_threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
@@ -89,6 +108,22 @@ mod tests {
     }
 
     #[test]
+    fn tells_who_stands_still() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as libc::pid_t;
+        assert!(!is_stopped(pid) && !is_stopped(libc::pid_t::MAX));
+
+        std::process::Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !is_stopped(pid) {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
     fn reads_mappings() {
         let cases = [
             ("7f00-7f01 r--p 00000000 08:01 42                         /usr/lib/a b.so", true, false),
@@ -105,6 +140,13 @@ mod tests {
         }
         assert_eq!(parse_mapping("nonsense"), None);
         assert!(!mappings(std::process::id() as libc::pid_t).is_empty());
+    }
+
+    #[test]
+    fn lists_its_own_binaries() {
+        let found = own_binaries();
+        assert!(found.contains(&std::env::current_exe().unwrap()), "{found:?}");
+        assert!(found.iter().any(|path| path.ends_with("libc.so.6")), "{found:?}");
     }
 
     #[test]

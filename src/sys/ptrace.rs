@@ -58,6 +58,18 @@ pub(crate) fn wait(tid: libc::pid_t) -> Waited {
     }
 }
 
+/// Waits until a traced thread that is dying has ended, and takes notice of it. Any thread of the tracer's process may.
+pub(crate) fn wait_for_end(tid: libc::pid_t) {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a place for the status; a thread id and a flag (waitpid(2)).
+        let result = super::retry(|| unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) });
+        if result.is_err() || !libc::WIFSTOPPED(status) {
+            return;
+        }
+    }
+}
+
 /// Fills `buffer` with a set of registers of a stopped thread; returns how many bytes the kernel has of it.
 ///
 /// # Errors

@@ -1,23 +1,13 @@
-//! Starting a program that is nobody's child: the application's `waitpid(-1)` never sees it, no `atfork`
-//! handler runs, and no page table is copied, however large the application is.
-//!
-//! Two nested `clone(CLONE_VM | CLONE_VFORK)` (clone(2)): the outer child starts the inner one and exits, so
-//! that the inner one belongs to init (or the nearest subreaper) by the time it runs.
+//! Starting a program that is nobody's child: preparing what [`detach`] then does with system calls alone.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use super::detach::{self, Plan};
+pub(crate) use super::detach::{CHILD_SOCKET, CHILD_TAP};
 use crate::error::{Error, Result};
 
-/// The descriptor number at which the program finds its socket.
-pub(crate) const CHILD_SOCKET: RawFd = 3;
-/// The descriptor number at which a test build finds its raw tap.
-pub(crate) const CHILD_TAP: RawFd = 4;
-/// The program must stop this alarm within so many seconds, or SIGALRM ends it.
-const START_SECONDS: libc::c_uint = 2;
-
 const STACK_SIZE: usize = 64 * 1024;
-const DEV_NULL: &CStr = c"/dev/null";
 
 /// What is executed.
 #[derive(Debug, Clone, Copy)]
@@ -28,17 +18,56 @@ pub(crate) enum Executable<'a> {
     File(BorrowedFd<'a>),
 }
 
-struct Plan {
-    program: *const c_char,
-    /// In the place of `program`, unless it is -1.
-    file: RawFd,
-    argv: *const *const c_char,
-    envp: *const *const c_char,
-    socket: RawFd,
-    tap: RawFd,
-    inner_stack: *mut c_void,
-    pid: libc::pid_t,
-    errno: c_int,
+/// A program with everything that starting it takes, in memory of its own.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    plan: Plan,
+    _strings: [Vec<CString>; 3],
+    _pointers: [Vec<*const c_char>; 2],
+    _stacks: Vec<u128>,
+}
+
+impl Prepared {
+    /// A file given by its descriptor must stay open.
+    pub(crate) fn new(
+        executable: Executable<'_>,
+        argv: &[CString],
+        envp: &[CString],
+        tap: Option<RawFd>,
+    ) -> Box<Self> {
+        let pointers = |strings: &[CString]| -> Vec<*const c_char> {
+            strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
+        };
+        let (path, file) = match executable {
+            Executable::Path(path) => (path, -1),
+            Executable::File(file) => (c"", file.as_raw_fd()),
+        };
+        // Moving the vectors does not move what they hold.
+        let strings = [argv.to_vec(), envp.to_vec(), vec![path.to_owned()]];
+        let pointers = [pointers(&strings[0]), pointers(&strings[1])];
+        let mut stacks = vec![0u128; 2 * STACK_SIZE / 16];
+        // Stacks grow down: each child gets the end of its half.
+        let base: *mut u8 = stacks.as_mut_ptr().cast();
+        let (outer, inner) = (base.wrapping_add(2 * STACK_SIZE), base.wrapping_add(STACK_SIZE));
+        let plan = Plan {
+            program: strings[2][0].as_ptr(),
+            file,
+            argv: pointers[0].as_ptr(),
+            envp: pointers[1].as_ptr(),
+            tap: tap.unwrap_or(-1),
+            outer_stack: outer.cast(),
+            inner_stack: inner.cast(),
+            socket: -1,
+            pid: 0,
+            errno: 0,
+        };
+        Box::new(Self { plan, _strings: strings, _pointers: pointers, _stacks: stacks })
+    }
+
+    /// For a handler; the memory is never freed.
+    pub(crate) fn leak(self: Box<Self>) -> *mut Plan {
+        &raw mut Box::leak(self).plan
+    }
 }
 
 /// Starts `executable` detached, with `socket` at [`CHILD_SOCKET`], /dev/null as standard streams, every other
@@ -53,46 +82,11 @@ pub(crate) fn spawn_detached(
     socket: BorrowedFd<'_>,
     tap: Option<RawFd>,
 ) -> Result<libc::pid_t> {
-    let pointers = |strings: &[CString]| -> Vec<*const c_char> {
-        strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
-    };
-    let (argv, envp) = (pointers(argv), pointers(envp));
-    let mut stacks = vec![0u128; 2 * STACK_SIZE / 16];
-    // Stacks grow down: each child gets the end of its half.
-    let base: *mut u8 = stacks.as_mut_ptr().cast();
-    let (outer_stack, inner_stack) = (base.wrapping_add(2 * STACK_SIZE), base.wrapping_add(STACK_SIZE));
-    let mut plan = Plan {
-        program: if let Executable::Path(path) = executable { path.as_ptr() } else { c"".as_ptr() },
-        file: if let Executable::File(file) = executable { file.as_raw_fd() } else { -1 },
-        argv: argv.as_ptr(),
-        envp: envp.as_ptr(),
-        socket: socket.as_raw_fd(),
-        tap: tap.unwrap_or(-1),
-        inner_stack: inner_stack.cast(),
-        pid: 0,
-        errno: 0,
-    };
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK;
-    let blocked = block_all_signals();
-    // SAFETY: the child runs `outer` on its own stack while this thread is suspended (CLONE_VFORK), with all
-    // signals blocked, so nothing else touches `plan`. Exit signal 0: the application sees no SIGCHLD.
-    let outer_pid =
-        unsafe { libc::clone(outer, outer_stack.cast(), flags, (&raw mut plan).cast::<c_void>()) };
-    let clone_failed = (outer_pid < 0).then(|| Error::last_os("clone"));
-    if outer_pid > 0 {
-        let mut status = 0;
-        // SAFETY: waits for exactly the child made above; __WALL because its exit signal is not SIGCHLD.
-        let _ = super::retry(|| unsafe { libc::waitpid(outer_pid, &raw mut status, libc::__WALL) });
-    }
-    restore_signals(&blocked);
-    if let Some(error) = clone_failed {
-        return Err(error);
-    }
-    if plan.errno != 0 || plan.pid <= 0 {
-        let source = std::io::Error::from_raw_os_error(plan.errno);
-        return Err(Error::System { call: "execve", source });
-    }
-    Ok(plan.pid)
+    let mut prepared = Prepared::new(executable, argv, envp, tap);
+    detach::start(&mut prepared.plan, socket.as_raw_fd()).map_err(|errno| {
+        let source = std::io::Error::from_raw_os_error(errno);
+        Error::System { call: "execve", source }
+    })
 }
 
 /// In the started program: a copy of the socket at [`CHILD_SOCKET`].
@@ -113,86 +107,6 @@ pub(crate) fn copy_inherited() -> Result<OwnedFd> {
 pub(crate) fn close_inherited() {
     // SAFETY: the launcher opened the number for this program alone; nothing in it holds it as an owner.
     unsafe { libc::close(CHILD_SOCKET) };
-}
-
-extern "C" fn outer(argument: *mut c_void) -> c_int {
-    let plan: *mut Plan = argument.cast();
-    // SAFETY: `plan` is the caller's, who is suspended; the inner child gets its own stack.
-    unsafe {
-        let pid = libc::clone(inner, (*plan).inner_stack, libc::CLONE_VM | libc::CLONE_VFORK, argument);
-        (*plan).pid = pid;
-        if pid < 0 {
-            (*plan).errno = *libc::__errno_location();
-        }
-        libc::_exit(0)
-    }
-}
-
-/// Only system calls from here: this runs in the caller's memory.
-extern "C" fn inner(argument: *mut c_void) -> c_int {
-    let plan: *mut Plan = argument.cast();
-    // SAFETY: `plan` and the strings it points to belong to the suspended caller. The descriptor table is a copy
-    // (no CLONE_FILES), as are the signal dispositions (no CLONE_SIGHAND).
-    unsafe {
-        // Out of the way of the low numbers first: an application may run with its standard streams closed.
-        let socket = libc::fcntl((*plan).socket, libc::F_DUPFD, 16);
-        let tap = if (*plan).tap >= 0 { libc::fcntl((*plan).tap, libc::F_DUPFD, 16) } else { -1 };
-        let file = if (*plan).file >= 0 { libc::fcntl((*plan).file, libc::F_DUPFD, 16) } else { -1 };
-        let null = libc::fcntl(libc::open(DEV_NULL.as_ptr(), libc::O_RDWR), libc::F_DUPFD, 16);
-        for stream in 0..3 {
-            libc::dup2(null, stream);
-        }
-        libc::dup2(socket, CHILD_SOCKET);
-        let mut first_free = CHILD_SOCKET + 1;
-        if tap >= 0 {
-            libc::dup2(tap, CHILD_TAP);
-            first_free = CHILD_TAP + 1;
-        }
-        if file >= 0 {
-            // Closed by the exec itself: the program has no use for its own file.
-            libc::dup3(file, first_free, libc::O_CLOEXEC);
-            first_free += 1;
-        }
-        libc::syscall(libc::SYS_close_range, first_free, libc::c_uint::MAX, 0);
-        let mut default: libc::sigaction = std::mem::zeroed();
-        default.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=64 {
-            libc::sigaction(signal, &raw const default, std::ptr::null_mut());
-        }
-        libc::alarm(START_SECONDS);
-        restore_signals(&std::mem::zeroed());
-        if file >= 0 {
-            let flags = libc::AT_EMPTY_PATH;
-            libc::syscall(
-                libc::SYS_execveat,
-                first_free - 1,
-                c"".as_ptr(),
-                (*plan).argv,
-                (*plan).envp,
-                flags,
-            );
-        } else {
-            libc::execve((*plan).program, (*plan).argv, (*plan).envp);
-        }
-        (*plan).errno = *libc::__errno_location();
-        libc::_exit(127)
-    }
-}
-
-fn block_all_signals() -> libc::sigset_t {
-    // SAFETY: both sets are local; sigfillset initialises the one that is read.
-    unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        let mut before: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        before
-    }
-}
-
-fn restore_signals(set: &libc::sigset_t) {
-    // SAFETY: reads an initialised set; an all-zero set is the empty one on Linux.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set, std::ptr::null_mut()) };
 }
 
 #[cfg(test)]

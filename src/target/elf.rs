@@ -46,6 +46,21 @@ pub(super) struct Head {
     pub(super) end: u64,
 }
 
+impl Head {
+    /// With `by` added to all addresses.
+    pub(super) fn moved(self, by: u64) -> Self {
+        let address = |address: u64| address.wrapping_add(by);
+        let range = |range: Range<u64>| address(range.start)..address(range.end);
+        Self {
+            notes: self.notes.into_iter().map(|(note, align)| (range(note), align)).collect(),
+            dynamic: self.dynamic.map(range),
+            unwind: self.unwind.map(|(index, end)| (range(index), address(end))),
+            bias: address(self.bias),
+            end: address(self.end),
+        }
+    }
+}
+
 /// Reads the beginning of the module at `addresses`. `None` if that is no 64-bit little-endian ELF binary.
 pub(super) fn head(page: &[u8], addresses: &Range<u64>) -> Option<Head> {
     let endian = LittleEndian;

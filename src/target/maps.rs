@@ -18,9 +18,20 @@ pub struct Mapping {
     pub private: bool,
     /// Offset in the file, in bytes.
     pub offset: u64,
+    /// The file that is mapped, if any.
+    pub file: Option<FileId>,
     /// Path, or a name in brackets; empty for anonymous memory. What is no UTF-8 became U+FFFD, and the kernel writes a line
     /// break as `\012`.
     pub name: String,
+}
+
+/// A file as the kernel knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    /// As stat(2) has it. Some file systems (btrfs, overlays) tell another number here than there.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
 }
 
 impl Mapping {
@@ -55,7 +66,10 @@ fn mapping(line: &str) -> Option<Mapping> {
     let range = u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?;
     let &[read, write, execute, private] = fields.next()?.as_bytes().first_chunk()?;
     let offset = u64::from_str_radix(fields.next()?, 16).ok()?;
-    let (_device, _inode) = (fields.next()?, fields.next()?);
+    let (device, inode) = (fields.next()?, fields.next()?.parse().ok()?);
+    let device = device.split_once(':').and_then(|(major, minor)| {
+        Some(libc::makedev(u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?))
+    });
     let name = fields.next().unwrap_or_default().trim_start().to_owned();
     (!range.is_empty()).then_some(Mapping {
         range,
@@ -64,6 +78,7 @@ fn mapping(line: &str) -> Option<Mapping> {
         executable: execute == b'x',
         private: private == b'p',
         offset,
+        file: device.filter(|_| inode != 0).map(|device| FileId { device, inode }),
         name,
     })
 }
@@ -105,6 +120,7 @@ pub(super) mod tests {
             executable: true,
             private: true,
             offset: 0x3000,
+            file: Some(FileId { device: libc::makedev(8, 1), inode: 42 }),
             name: "/usr/lib/a b.so (deleted)".into(),
         };
         assert_eq!(maps[0], expected);

@@ -4,6 +4,7 @@
 use std::cell::OnceCell;
 use std::fs::File;
 use std::ops::Range;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use crate::sys::remote::{self, Piece};
@@ -18,6 +19,11 @@ pub trait Memory {
     /// works in a forked child that may do nothing else. `None` if there is none, or opening it was refused.
     fn by_pread(&self) -> Option<Box<dyn Memory>> {
         None
+    }
+
+    /// The descriptors that a reader of [`by_pread`](Self::by_pread) reads from: a forked child keeps them open.
+    fn descriptors(&self) -> Vec<RawFd> {
+        Vec::new()
     }
 
     /// As many bytes from `address` on as can be read, `length` at most.
@@ -104,6 +110,16 @@ fn array<const N: usize>(memory: &(impl Memory + ?Sized), address: u64) -> Optio
     memory.read(address, N).try_into().ok()
 }
 
+/// No memory.
+#[derive(Debug)]
+pub(super) struct Nowhere;
+
+impl Memory for Nowhere {
+    fn read_ranges(&self, ranges: &[Range<u64>]) -> Vec<Vec<u8>> {
+        vec![Vec::new(); ranges.len()]
+    }
+}
+
 /// The memory of a live process.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -155,6 +171,10 @@ impl Memory for MemFile {
 
     fn by_pread(&self) -> Option<Box<dyn Memory>> {
         Some(Box::new(Self(self.0.try_clone().ok()?)))
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        vec![self.0.as_raw_fd()]
     }
 }
 

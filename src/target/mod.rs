@@ -10,15 +10,18 @@
 mod binary_file;
 mod core_file;
 mod elf;
+pub mod known_modules;
 mod link_map;
 mod maps;
 mod memory;
 mod modules;
+mod names;
 mod registers;
 mod rehearsal;
 mod sections;
 mod stop;
 mod symbols;
+mod told;
 mod unwind_tables;
 
 use std::fs::File;
@@ -30,7 +33,7 @@ use crash_context::CrashContext;
 
 pub use binary_file::{noted_id, open_regular};
 pub use link_map::{LinkMap, Linked};
-pub use maps::{Mapping, find};
+pub use maps::{FileId, Mapping, find};
 #[allow(unused_imports, reason = "for what runs in a process of its own")]
 pub(crate) use memory::MemFile;
 pub use memory::Memory;
@@ -198,6 +201,11 @@ impl Target {
         std::mem::forget(self.stopped.take());
     }
 
+    /// Puts something between this and its memory.
+    pub(crate) fn wrap_memory(&mut self, wrap: impl FnOnce(Box<dyn Memory>) -> Box<dyn Memory>) {
+        self.memory = wrap(std::mem::replace(&mut self.memory, Box::new(memory::Nowhere)));
+    }
+
     /// The first value of `key` in the auxiliary vector (getauxval(3)).
     pub fn auxv(&self, key: u64) -> Option<u64> {
         auxv(&self.auxv, key)
@@ -211,6 +219,17 @@ impl Target {
     /// Lets all threads go on. What was read stays.
     pub fn release(&mut self) {
         self.stopped = None;
+    }
+
+    /// Lets the thread that crashed go on, and then the others. For a process that ends by that, so that nothing waits for
+    /// the others to be let go; in one that does not end they go on a moment later. May leave a thread behind that waits for
+    /// the process's end: the caller may not fork any more.
+    pub fn release_crashed_first(mut self) {
+        let Some(mut stopped) = self.stopped.take() else { return };
+        stopped.release_one(self.tid);
+        // It may have woken on this very processor, which is ours until the scheduler looks again.
+        std::thread::yield_now();
+        stopped.release_dying();
     }
 }
 
@@ -230,8 +249,9 @@ fn auxv(bytes: &[u8], key: u64) -> Option<u64> {
 /// Names and registers of all threads.
 fn threads(stopped: &Stopped, request: &Request, notes: &mut Vec<String>) -> Vec<Thread> {
     let mut lost = 0;
+    let tids: Vec<_> = stopped.tracees.iter().map(|tracee| tracee.tid).collect();
     let mut threads: Vec<Thread> = Vec::with_capacity(stopped.tracees.len());
-    for tracee in &stopped.tracees {
+    for (tracee, name) in stopped.tracees.iter().zip(names::read(request.pid, &tids)) {
         let crash = request.context.as_ref().filter(|_| tracee.tid == request.tid);
         let (mut registers, mut signal) = (None, None);
         if let State::Stopped { signal: taking } = tracee.state {
@@ -243,21 +263,12 @@ fn threads(stopped: &Stopped, request: &Request, notes: &mut Vec<String>) -> Vec
         if let Some(context) = crash {
             registers = Some(Registers::from_crash(context));
         }
-        let name = name(request.pid, tracee.tid);
         threads.push(Thread { id: tracee.tid, name, registers, signal, control_block });
     }
     if lost > 0 {
         notes.push(format!("the registers of {lost} threads could not be read"));
     }
     threads
-}
-
-/// The kernel's name of a thread, by one read.
-fn name(pid: i32, tid: i32) -> Option<String> {
-    let mut buffer = [0; 64];
-    let mut file = File::open(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
-    let length = file.read(&mut buffer).ok()?;
-    Some(String::from_utf8_lossy(buffer.get(..length)?).trim_end().to_owned())
 }
 
 /// Room for the first bytes of a file of `/proc`: `maps` has some 50 KiB with a hundred libraries.

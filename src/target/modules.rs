@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::elf::{self, Head};
-use super::maps::Mapping;
+use super::known_modules;
+use super::maps::{FileId, Mapping};
 use super::memory::Memory;
 
 /// How the vdso is called: Breakpad's name for it, since the kernel's is no path.
@@ -32,6 +33,8 @@ pub struct Module {
     pub deleted: bool,
     /// What its header said.
     pub(super) head: Head,
+    /// DT_SONAME.
+    pub(super) own_name: Option<String>,
 }
 
 /// The modules among `maps`, the program itself first. `entry` and `vdso` are AT_ENTRY and AT_SYSINFO_EHDR.
@@ -49,30 +52,50 @@ pub(super) fn read(
     }
     groups.retain(Group::may_be_module);
     groups.truncate(MOST);
+    let mut modules: Vec<Option<Module>> = groups.iter().map(Group::known).collect();
+    let unknown = groups.into_iter().zip(0..).filter(|(_, i)| modules.get(*i).is_some_and(Option::is_none));
+    for (i, module) in read_groups(memory, unknown.map(|(group, i)| (i, group)).collect()) {
+        if let Some(place) = modules.get_mut(i) {
+            *place = Some(module);
+        }
+    }
+    modules.into_iter().flatten().collect()
+}
+
+/// The modules among numbered groups, by their memory.
+fn read_groups(memory: &dyn Memory, groups: Vec<(usize, Group)>) -> Vec<(usize, Module)> {
+    if groups.is_empty() {
+        return Vec::new();
+    }
     let begin = |group: &Group| group.range.start..group.range.end.min(group.range.start + elf::HEAD);
-    let pages = memory.read_ranges(&groups.iter().map(begin).collect::<Vec<_>>());
-    let found: Vec<(Group, Head)> = groups
+    let pages = memory.read_ranges(&groups.iter().map(|(_, group)| begin(group)).collect::<Vec<_>>());
+    let found: Vec<(usize, Group, Head)> = groups
         .into_iter()
         .zip(&pages)
-        .filter_map(|(group, page)| elf::head(page, &group.range).map(|head| (group, head)))
+        .filter_map(|((i, group), page)| elf::head(page, &group.range).map(|head| (i, group, head)))
         .collect();
 
-    let notes = found.iter().flat_map(|(_, head)| head.notes.iter().map(|(range, _)| range.clone()));
-    let dynamics = found.iter().map(|(_, head)| head.dynamic.clone().unwrap_or(0..0));
+    let notes = found.iter().flat_map(|(_, _, head)| head.notes.iter().map(|(range, _)| range.clone()));
+    let dynamics = found.iter().map(|(_, _, head)| head.dynamic.clone().unwrap_or(0..0));
     let mut parts = memory.read_ranges(&notes.chain(dynamics).collect::<Vec<_>>());
     let dynamics = parts.split_off(parts.len().saturating_sub(found.len()));
     let names = found.iter().zip(&dynamics);
-    let names = names.map(|((group, _), dynamic)| elf::name(dynamic, &group.range).unwrap_or(0..0));
+    let names = names.map(|((_, group, _), dynamic)| elf::name(dynamic, &group.range).unwrap_or(0..0));
     let names = memory.read_ranges(&names.collect::<Vec<_>>());
 
     let mut notes = parts.into_iter();
     found
         .into_iter()
         .zip(names)
-        .map(|((group, head), name)| {
+        .map(|((i, group, head), name)| {
             let own: Vec<_> = head.notes.iter().zip(notes.by_ref()).collect();
             let build_id = own.iter().find_map(|((_, align), bytes)| elf::build_id(bytes, *align));
-            group.into_module(elf::text(&name), build_id.unwrap_or_default(), head)
+            let file = group.whole_file();
+            let module = group.into_module(elf::text(&name), build_id.unwrap_or_default(), head);
+            if let Some(file) = file {
+                known_modules::remember(&module, file);
+            }
+            (i, module)
         })
         .collect()
 }
@@ -85,6 +108,7 @@ struct Group {
     offset: u64,
     executable: bool,
     deleted: bool,
+    file: Option<FileId>,
     /// A mapping without a name, without permissions and without an offset: a gap that the linker reserved.
     gap: bool,
 }
@@ -98,7 +122,8 @@ impl Group {
             (name, offset) = (VDSO.to_owned(), 0);
         }
         let gap = mapping.offset == 0 && is_reserved(mapping) && name.is_empty();
-        Self { range: mapping.range.clone(), name, offset, executable: mapping.executable, deleted, gap }
+        let (range, executable, file) = (mapping.range.clone(), mapping.executable, mapping.file);
+        Self { range, name, offset, executable, deleted, file, gap }
     }
 
     /// Whether there may be an ELF header at its start. Names in brackets are the kernel's: heap, stacks, counters.
@@ -112,14 +137,26 @@ impl Group {
                 && !self.name.starts_with("/dev/zero"))
     }
 
+    /// The file, if the mapping begins with it and it is still there.
+    fn whole_file(&self) -> Option<FileId> {
+        self.file.filter(|_| self.offset == 0 && !self.deleted && self.name.starts_with('/'))
+    }
+
+    /// The module by what an earlier dump learnt of its file.
+    fn known(&self) -> Option<Module> {
+        let length = self.range.end - self.range.start;
+        let known = known_modules::lookup(&self.name, self.whole_file()?, length)?;
+        Some(self.clone().into_module(known.own_name, known.build_id, known.head.moved(self.range.start)))
+    }
+
     fn into_module(self, own_name: Option<String>, build_id: Vec<u8>, head: Head) -> Module {
-        let name = match own_name {
+        let name = match &own_name {
             None => self.name.clone(),
             // A library inside an archive (Android): its name behind the archive's.
             Some(own) if self.executable && self.offset != 0 => joined(Path::new(&self.name).join(own)),
             Some(own) => joined(Path::new(&self.name).with_file_name(own)),
         };
-        Module { range: self.range, path: self.name, name, build_id, deleted: self.deleted, head }
+        Module { range: self.range, path: self.name, name, build_id, deleted: self.deleted, head, own_name }
     }
 }
 

@@ -38,8 +38,8 @@ impl Target {
             status: file(pid, "status", &mut notes),
             start_up: None,
             notes,
-            symbols: Default::default(),
             memory: Box::new(memory),
+            symbols: Default::default(),
             stopped: None,
         })
     }

@@ -20,7 +20,7 @@ impl Target {
     /// The sections of a module, by its index, that lie in memory. The section headers are not loaded, so they are read
     /// from the file that was mapped, if it is still the binary with that build id; each call reads it. Where there is no
     /// such file, or it may not be opened, only those are listed that the program headers and the dynamic section tell of:
-    /// `.dynamic`, `.dynstr`, `.eh_frame_hdr` and notes.
+    /// `.dynamic`, `.dynstr`, `.eh_frame_hdr`.
     pub fn sections(&self, module: usize) -> Vec<Section> {
         let Some(module) = self.modules.get(module) else { return Vec::new() };
         let of_file = (!module.build_id.is_empty())
@@ -46,7 +46,6 @@ impl Target {
             let end = at.checked_add(size)?;
             (module.range.start <= at && end <= module.range.end).then_some(at..end)
         });
-        let notes = head.notes.iter().map(|(range, _)| (".note", range.clone()));
         let others = [
             (".eh_frame_hdr", head.unwind.as_ref().map(|(index, _)| index.clone())),
             (".dynamic", head.dynamic.clone()),
@@ -58,7 +57,7 @@ impl Target {
             address: range.start,
             size: range.end - range.start,
         };
-        notes.chain(others).map(section).collect()
+        others.map(section).collect()
     }
 }
 
@@ -83,7 +82,6 @@ mod tests {
         for name in [".dynamic", ".dynstr", ".eh_frame_hdr"] {
             assert_eq!(find(&without, name).expect(name), find(&with, name).unwrap(), "{name}");
         }
-        assert!(without.iter().any(|section| section.name == ".note"));
         assert_eq!(target.sections(usize::MAX), []);
     }
 }

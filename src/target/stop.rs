@@ -117,6 +117,39 @@ impl Stopped {
         Registers::from_sets(general.get(..length)?, float_length.and_then(|length| float.get(..length)))
     }
 
+    /// Lets one thread go on, before the others.
+    pub(super) fn release_one(&mut self, tid: libc::pid_t) {
+        let one = |tracee: &Tracee| match tracee.state {
+            State::Stopped { signal } => tracee.tid == tid && ptrace::detach(tid, signal).is_ok(),
+            _ => false,
+        };
+        self.tracees.retain(|tracee| !one(tracee));
+    }
+
+    /// Lets all threads go on of a process that is ending meanwhile. Those that its end has overtaken must be taken notice
+    /// of, or it would not end; a thread of ours waits for that, which can take as long as their ends do.
+    pub(super) fn release_dying(mut self) {
+        let mut killed = Vec::new();
+        self.tracees.retain(|tracee| match tracee.state {
+            State::Stopped { signal } => {
+                if ptrace::detach(tracee.tid, signal).is_err() {
+                    killed.push(tracee.tid);
+                }
+                false
+            }
+            _ => true,
+        });
+        let unnoticed = killed.clone();
+        let notice = move || killed.into_iter().for_each(ptrace::wait_for_end);
+        if !unnoticed.is_empty()
+            && std::thread::Builder::new().name("cenotaph".to_owned()).spawn(notice).is_err()
+        {
+            let state = State::Stopped { signal: 0 };
+            self.tracees.extend(unnoticed.into_iter().map(|tid| Tracee { tid, state }));
+        }
+        // What did not stop is let go as usual.
+    }
+
     /// Lets all threads go on.
     fn release(&mut self) {
         let mut left = Vec::new();

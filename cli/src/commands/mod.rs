@@ -4,6 +4,7 @@
 mod collect;
 mod inspect;
 mod open;
+mod pmodule;
 mod scrub;
 mod spool;
 
@@ -19,6 +20,7 @@ use crate::output;
 pub(crate) use collect::collect;
 pub(crate) use inspect::inspect;
 pub(crate) use open::open;
+pub(crate) use pmodule::pmodule;
 pub(crate) use scrub::scrub;
 pub(crate) use spool::spool;
 

@@ -44,9 +44,12 @@ fn every_setter_sets() {
             cenotaph_options_set_linger_ms(options, 6),
             cenotaph_options_set_log(options, c"/l".as_ptr()),
             cenotaph_options_add_secret(options, c"alice".as_ptr()),
+            cenotaph_options_set_helper(options, c"/usr/libexec/cenotaph-monitor".as_ptr()),
+            cenotaph_options_add_plugin(options, c"/opt/game/one.so".as_ptr()),
+            cenotaph_options_add_plugin(options, c"/opt/game/two.so".as_ptr()),
             cenotaph_options_set_panics(options, false),
         ];
-        assert_eq!(done, [cenotaph_status::Ok; 18]);
+        assert_eq!(done, [cenotaph_status::Ok; 21]);
         assert_eq!(cenotaph_options_set_identity_epoch(options, 0), cenotaph_status::InvalidArgument);
         handle::take(options).unwrap().into_config().unwrap().validate().unwrap()
     };
@@ -62,4 +65,7 @@ fn every_setter_sets() {
     assert_eq!((config.release_at, config.panics), (ReleaseAt::Spooled, false));
     assert_eq!((config.deadline_ms, config.linger_ms), (5, 6));
     assert_eq!(config.secrets, ["alice"]);
+    assert_eq!(text(config.helper.as_deref().unwrap()), "/usr/libexec/cenotaph-monitor");
+    let plugins: Vec<_> = config.plugins.iter().map(|path| text(path)).collect();
+    assert_eq!(plugins, ["/opt/game/one.so", "/opt/game/two.so"]);
 }

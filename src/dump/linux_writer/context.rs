@@ -6,7 +6,8 @@ use scroll::{LE, Pwrite};
 
 use crate::target::{Float, Registers};
 
-/// The context of a thread. Debug registers are left out: the flags do not promise them.
+/// The context of a thread. Debug registers are left out, and the flags do not promise them: each would take a call of
+/// its own (PTRACE_PEEKUSER), six more for each thread, and only debuggers set them.
 pub(super) fn context(registers: &Registers) -> CONTEXT_AMD64 {
     let mut flags = ContextFlagsAmd64::CONTEXT_AMD64_FULL;
     let mut context = CONTEXT_AMD64 {

@@ -18,8 +18,8 @@ use crate::dump::layout::kind;
 use crate::error::Result;
 use crate::target::{Mapping, Module, Target};
 
-/// Streams other than texts.
-const STRUCTURES: usize = 8;
+/// Streams other than texts, Crashpad's among them, which is added once it is known what may be in it.
+const STRUCTURES: usize = 9;
 
 /// What a dump of `target` takes besides memory, about.
 pub(super) fn fixed_len(target: &Target) -> u64 {

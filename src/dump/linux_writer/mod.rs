@@ -16,7 +16,7 @@ use std::ops::Range;
 use zeroize::Zeroize;
 
 pub use stacks::END;
-pub use taking::{Piece, Taking};
+pub use taking::{EXTRA, Piece, Taking};
 
 use super::indirect::{self, OWN, Pointers};
 use crate::error::Result;
@@ -86,11 +86,23 @@ pub fn prepare() {
 /// # Errors
 /// [`Error::Limit`](crate::Error::Limit) if it would be longer than 4 GiB.
 pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
-    let (mut memory, start_up) = read(&mut target, limits);
+    let (memory, start_up) = read(&mut target, limits);
     let tables = target.unwind_tables();
     target.release();
-    memory.cut(&target);
     let dump = layout::lay_out(&target, &memory, system::get());
+    let notes = std::mem::take(&mut target.notes);
+    Ok(Taken { dump: dump?, start_up, tables, notes })
+}
+
+/// As [`write`], but leaves the target as it is: hundreds of threads that go on would take the processor from who makes the
+/// dump, while the one that crashed waits for it.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_standing(target: &mut Target, limits: Limits) -> Result<Taken> {
+    let (memory, start_up) = read(target, limits);
+    let tables = target.unwind_tables();
+    let dump = layout::lay_out(target, &memory, system::get());
     let notes = std::mem::take(&mut target.notes);
     Ok(Taken { dump: dump?, start_up, tables, notes })
 }
@@ -100,8 +112,6 @@ pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
 struct Memory {
     /// For each thread: address and bytes of its stack.
     stacks: Vec<(u64, Vec<u8>)>,
-    /// For each thread: whether that is all of it, its outer end too.
-    whole: Vec<bool>,
     /// Everything else.
     others: Vec<(u64, Vec<u8>)>,
 }
@@ -111,12 +121,12 @@ impl Memory {
         self.stacks.iter().chain(&self.others).filter(|(_, bytes)| !bytes.is_empty())
     }
 
-    /// Takes off the stacks' outer ends what belongs to no frame.
-    fn cut(&mut self, target: &Target) {
+    /// Takes off the stacks' outer ends what belongs to no frame, where they were read that far.
+    fn cut(&mut self, target: &Target, to_the_end: &[bool]) {
         let code: Vec<_> =
             target.maps.iter().filter(|map| map.executable).map(|map| map.range.clone()).collect();
-        let stacks = self.stacks.iter_mut().zip(&self.whole).zip(&target.threads);
-        for (((_, bytes), _), thread) in stacks.filter(|((_, whole), _)| **whole) {
+        let stacks = self.stacks.iter_mut().zip(to_the_end).zip(&target.threads);
+        for (((_, bytes), _), thread) in stacks.filter(|((_, to_the_end), _)| **to_the_end) {
             let length = match thread.id == target.tid {
                 // Its own variables, which lie there too, are worth their bytes.
                 true => stacks::without_zeros(bytes),
@@ -146,7 +156,7 @@ fn read(target: &mut Target, limits: Limits) -> (Memory, Option<Strings>) {
     let mut stacks = stacks::of(&threads, &target.maps, ceiling(target));
     target.notes.extend(stacks::fit(&mut stacks, crashed, room));
 
-    let whole = stacks.iter().map(|stack| stack.far.is_empty()).collect();
+    let to_the_end: Vec<_> = stacks.iter().map(|stack| stack.far.is_empty()).collect();
     let near = stacks.iter().map(|stack| stack.near.clone());
     let far = stacks.iter().map(|stack| stack.far.clone()).filter(|range| !range.is_empty());
     let mut wanted: Vec<_> = near.collect();
@@ -165,7 +175,8 @@ fn read(target: &mut Target, limits: Limits) -> (Memory, Option<Strings>) {
     });
     let mut stacks: Vec<_> = wanted.iter().map(|range| range.start).zip(bytes).collect();
     let others = stacks.split_off(threads);
-    let mut memory = Memory { stacks, whole, others };
+    let mut memory = Memory { stacks, others };
+    memory.cut(target, &to_the_end);
     let left = room.saturating_sub(memory.len() as u64).min(limits.indirect);
     let pointed_to = pointed_to(target, &memory, left);
     let bytes = target.memory().read_ranges(&pointed_to);

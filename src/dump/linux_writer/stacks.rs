@@ -140,7 +140,7 @@ mod tests {
 
     fn map(range: Range<u64>, readable: bool) -> Mapping {
         let (writable, executable, private, offset) = (readable, false, true, 0);
-        Mapping { range, readable, writable, executable, private, offset, name: String::new() }
+        Mapping { range, readable, writable, executable, private, offset, file: None, name: String::new() }
     }
 
     #[test]

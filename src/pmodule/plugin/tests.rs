@@ -106,6 +106,8 @@ fn report() -> Report {
         stack_trace: stack_trace(),
         fingerprint: Fingerprint::default(),
         device_id: None,
+        origin: None,
+        repeats: Vec::new(),
         annotations: Vec::new(),
         classifiers: Vec::new(),
         notes: Vec::new(),

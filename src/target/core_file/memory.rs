@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use super::segments::Load;
@@ -104,5 +105,9 @@ impl Memory for CoreMemory {
     /// Itself: it makes no other system calls.
     fn by_pread(&self) -> Option<Box<dyn Memory>> {
         Some(Box::new(Self { files: self.files.clone(), pieces: self.pieces.clone() }))
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        self.files.iter().map(|file| file.descriptor()).collect()
     }
 }

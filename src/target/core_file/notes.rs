@@ -224,6 +224,7 @@ pub(super) fn mappings(loads: &[super::segments::Load], files: &[MappedFile]) ->
             writable: flags & 2 != 0,
             executable: flags & 1 != 0,
             private: true,
+            file: None,
             offset,
             name: file.map(|file| file.name.clone()).unwrap_or_default(),
             range,

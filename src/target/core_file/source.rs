@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
 
 use crate::target::memory::read_file;
 
@@ -17,6 +18,10 @@ impl Source {
     pub(super) fn new(file: File) -> std::io::Result<Self> {
         let length = file.metadata()?.len();
         Ok(Self { file, length })
+    }
+
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 
     pub(super) fn len(&self) -> u64 {

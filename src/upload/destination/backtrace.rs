@@ -39,7 +39,8 @@ pub(super) fn form(opened: &Opened) -> Result<Form> {
 /// The names that Backtrace's own clients use.
 fn error_type(reason: &Reason) -> &'static str {
     match reason {
-        Reason::Signal { .. } => "Crash",
+        Reason::Signal { .. } | Reason::UncleanExit { .. } => "Crash",
+        Reason::Hang { .. } => "Hang",
         Reason::Panic { .. } => "Unhandled exception",
         Reason::Requested { .. } => "Message",
     }

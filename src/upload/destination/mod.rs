@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::multipart::{File, Form};
 use crate::config::{Destination, Protocol};
 use crate::error::{Error, Result};
-use crate::report::{Reason, Report};
+use crate::report::{Reason, Report, signal_name};
 use crate::scrub::Receipt;
 
 /// The dump's field name, the same in every protocol so far.
@@ -65,13 +65,16 @@ fn dump(opened: &Opened) -> File {
     }
 }
 
-/// The application's attributes as fields, after `fields`. One that would stand in for a field of the protocol or of
+/// The classifiers and the application's attributes as fields, after `fields`. One that would stand in for a field of the protocol or of
 /// Cenotaph is left out (it is in `cenotaph.json`): an attribute must not change what a server does with a report.
 fn with_attributes(
     mut fields: Vec<(String, String)>,
     report: &Report,
     reserved: fn(&str) -> bool,
 ) -> Vec<(String, String)> {
+    if !report.classifiers.is_empty() {
+        fields.push(("cenotaph.classifiers".to_owned(), report.classifiers.join(",")));
+    }
     for attribute in &report.attributes {
         let key = attribute.key.as_str();
         let own = key == DUMP_FIELD || key.starts_with("cenotaph.") || reserved(key);
@@ -82,13 +85,16 @@ fn with_attributes(
     fields
 }
 
-/// One line for people: the signal and its address, the panic's message, or the caller's words.
+/// One line for people: the signal and its address, the panic's message, the caller's words, how it ended.
 fn summary(reason: &Reason) -> String {
     match reason {
         Reason::Signal { address: Some(address), .. } => format!("{} at {address:#x}", reason.name()),
         Reason::Signal { code, .. } => format!("{} (code {code})", reason.name()),
         Reason::Panic { message, location, .. } => format!("panicked at {location}: {message}"),
         Reason::Requested { reason } => reason.clone(),
+        Reason::Hang { limit_ms } => format!("a watched thread hung for more than {limit_ms} ms"),
+        Reason::UncleanExit { signal: Some(signal), .. } => format!("ended by {}", signal_name(*signal)),
+        Reason::UncleanExit { signal: None, .. } => "ended uncleanly".to_owned(),
     }
 }
 

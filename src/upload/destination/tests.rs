@@ -31,6 +31,8 @@ fn opened() -> Opened {
             device_id: None,
             annotations: Vec::new(),
             classifiers: Vec::new(),
+            origin: None,
+            repeats: Vec::new(),
             notes: Vec::new(),
             stages_ms: Default::default(),
             stages_bytes: Default::default(),

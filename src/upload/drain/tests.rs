@@ -105,6 +105,8 @@ fn opened(id: ReportId) -> Opened {
             device_id: None,
             annotations: Vec::new(),
             classifiers: Vec::new(),
+            origin: None,
+            repeats: Vec::new(),
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),
             stages_bytes: BTreeMap::new(),

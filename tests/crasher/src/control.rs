@@ -33,6 +33,7 @@ fn obey(command: &str, session: &Session, payload: &'static Payload) -> Result<S
         ("deny", "") => session.deny().map(|()| "deny".to_owned()),
         ("withdraw", "") => session.withdraw().map(|purged| format!("withdraw {purged}")),
         ("capture", "") => session.capture().map(|id| format!("capture {id}")),
+        ("vetoed", "") => session.vetoed().map(|count| format!("vetoed {count}")),
         ("flush", milliseconds) => {
             let milliseconds = milliseconds.parse().map_err(|_| "flush takes milliseconds".to_owned())?;
             session.flush(Duration::from_millis(milliseconds)).map(|()| "flush".to_owned())
@@ -44,7 +45,9 @@ fn obey(command: &str, session: &Session, payload: &'static Payload) -> Result<S
                 ways::go(way, payload, &mut || ExitCode::SUCCESS).map(|_| String::new())
             }
         },
-        _ => Err("unknown command; grant, deny, withdraw, capture, flush MS, die WAY, exit".to_owned()),
+        _ => {
+            Err("unknown command; grant, deny, withdraw, capture, vetoed, flush MS, die WAY, exit".to_owned())
+        }
     }
 }
 

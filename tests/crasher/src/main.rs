@@ -24,6 +24,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::{env, fs};
 
+use cenotaph::WatchedAllocator;
 use options::{Options, Usage};
 use payload::Payload;
 use plant::Entry;
@@ -31,7 +32,8 @@ use sdk::Session;
 use ways::Way;
 
 #[global_allocator]
-static ALLOCATOR: wipe::WipingAllocator = wipe::WipingAllocator::new();
+static ALLOCATOR: WatchedAllocator<wipe::WipingAllocator> =
+    WatchedAllocator::new(wipe::WipingAllocator::new());
 
 /// Why the victim did not die as asked.
 enum Failure {
@@ -73,7 +75,7 @@ fn run() -> Result<ExitCode, Failure> {
     };
     // What `set_up` left in its dead frames. From here on the values lie only where they were planted.
     wipe::leftovers();
-    ALLOCATOR.stop();
+    ALLOCATOR.inner().stop();
     if let Some(state) = monitor_state {
         // On a thread with a heap of its own: some ways to die depend on how main's looks.
         let reached = std::thread::spawn(move || monitor_state::reach(state)).join();

@@ -21,9 +21,9 @@ usage: crasher [OPTIONS] WAY
 
 ways to die: null abort panic bus ill fpe trap sys stack-overflow stack-overflow-thread heap-lock
              two-threads abort-in-handler-chain panic-abort panic-in-panic cxx-throw oom-rust sigkill
-             stack-smash double-free fork-child capture none
+             stack-smash double-free fork-child hang capture none
 `none` prints `ready` and takes commands on standard input, one a line, each answered by a line `ok ...`
-or `error ...`: grant, deny, withdraw, capture, flush MS, die WAY, exit (or the end of input).
+or `error ...`: grant, deny, withdraw, capture, vetoed, flush MS, die WAY, exit (or the end of input).
 
   --spool DIR                where reports wait
   --destination KIND=URL     crashpad=URL or backtrace=URL; repeatable

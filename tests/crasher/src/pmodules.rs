@@ -31,6 +31,8 @@ const GOOD: &[&str] = &[
     "environment",
     "says-why",
     "memory",
+    "symbol",
+    "scrub-again",
 ];
 /// When it misbehaves.
 const PHASES: &[&str] = &["inspect", "redact", "scrub", "verdict"];
@@ -46,6 +48,8 @@ pub(crate) struct Kind {
     name: String,
     /// Where this program's globals lie behind its start.
     state: u64,
+    /// Whether it saw the process.
+    attached: bool,
 }
 
 impl FromStr for Kind {
@@ -60,7 +64,7 @@ impl FromStr for Kind {
                 "expected one of {good}, or inspect-, redact-, scrub-, verdict- and one of {bad}"
             ));
         }
-        Ok(Self { name: name.to_owned(), state: offset_of_state() })
+        Ok(Self { name: name.to_owned(), state: offset_of_state(), attached: false })
     }
 }
 
@@ -82,7 +86,8 @@ fn offset_of_state() -> u64 {
 
 impl Kind {
     fn bad(&self) -> Option<(&str, &str)> {
-        self.name.split_once('-').filter(|(phase, _)| PHASES.contains(phase))
+        let bad = self.name.split_once('-');
+        bad.filter(|(phase, how)| PHASES.contains(phase) && MISBEHAVIOURS.contains(how))
     }
 
     /// The global in the target.
@@ -111,9 +116,14 @@ impl Pmodule for Kind {
                 let filter = FrameFilter { faulting: true, module: Some("crasher".into()), symbol: None };
                 new.on_frames(filter).on(Event::Region).on(Event::Detach)
             }
+            ("symbol", _) => {
+                let symbol = Some("__libc_start_main".to_owned());
+                new.on_frames(FrameFilter { symbol, ..FrameFilter::default() })
+            }
             ("blank", _) => new.on(Event::Attach).redacts(),
             ("register" | "drop", _) => new.on(Event::Thread),
             ("scrub", _) => new.on(Event::Scrub),
+            ("scrub-again", _) => new.on(Event::Attach).on(Event::Scrub),
             ("veto-late", _) => new.on(Event::Verdict).on(Event::Attach),
             _ => new.on(Event::Attach),
         }
@@ -123,6 +133,7 @@ impl Pmodule for Kind {
         if let Some((_, how)) = self.bad() {
             return misbehave(how, edits);
         }
+        self.attached = true;
         match self.name.as_str() {
             "annotate" => {
                 edits.comment(format!("{} threads", target.threads.len()))?;
@@ -146,7 +157,7 @@ impl Pmodule for Kind {
                 let state = self.state(target)?;
                 let length = (state.end - state.start) as usize;
                 let bytes = target.memory().read(state.start, length);
-                let level = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+                let level = bytes.split(|&byte| byte == 0).find(|text| !text.is_empty()).unwrap_or_default();
                 edits.comment(format!(
                     "{} of {length} bytes: {}",
                     bytes.len(),
@@ -176,7 +187,11 @@ impl Pmodule for Kind {
     }
 
     fn frame(&mut self, _: &Target, frame: &FrameEvent<'_>, edits: &mut Edits) -> Result<(), Failure> {
-        edits.comment(format!("frame {} in {}", frame.number, frame.module.unwrap_or("nothing")))
+        let (module, symbol) = (frame.module.unwrap_or("nothing"), frame.symbol.unwrap_or("?"));
+        match self.name.as_str() {
+            "symbol" => edits.comment(format!("{symbol} in {module}")),
+            _ => edits.comment(format!("frame {} in {module}", frame.number)),
+        }
     }
 
     fn region(&mut self, _: &Target, region: &RegionEvent<'_>, edits: &mut Edits) -> Result<(), Failure> {
@@ -202,6 +217,12 @@ impl Pmodule for Kind {
                 return blanks.push(Blank::Memory(8..16));
             }
             return misbehave(how, &mut Edits::default());
+        }
+        if self.name == "scrub-again" && self.attached {
+            // Until its worker is killed: the next instance sees no process.
+            loop {
+                hint::spin_loop();
+            }
         }
         let stacks: Vec<u64> = dump.layout().threads.iter().map(|thread| thread.stack.address).collect();
         let (address, bytes) = dump

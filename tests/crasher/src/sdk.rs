@@ -71,6 +71,11 @@ impl Session {
         client::capture(CAPTURE_REASON).map(|id| id.to_string()).map_err(text)
     }
 
+    /// How many reports pmodules did not want.
+    pub(crate) fn vetoed(&self) -> Result<u64, String> {
+        self.installed().map(|guard| guard.status().vetoed)
+    }
+
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), String> {
         self.installed()?.flush(limit).map_err(text)
     }

@@ -5,6 +5,8 @@ use std::cell::UnsafeCell;
 /// What a game keeps of itself.
 #[repr(C)]
 pub(crate) struct State {
+    /// Text at the edge of what is kept of memory may be cut off, and is scrubbed as such.
+    pub(crate) before: UnsafeCell<[u8; 64]>,
     /// "castle".
     pub(crate) level: UnsafeCell<[u8; 32]>,
     /// A secret.
@@ -17,6 +19,7 @@ pub(crate) struct State {
 unsafe impl Sync for State {}
 
 pub(crate) static STATE: State = State {
+    before: UnsafeCell::new([0; 64]),
     level: UnsafeCell::new([0; 32]),
     password: UnsafeCell::new([0; 32]),
     frame: UnsafeCell::new([0; 8]),

@@ -252,7 +252,7 @@ fn check_receipts(crashes: &[Crash], requests: &[PathBuf], needles: &Needles) {
         let request = requests.iter().find(of_this).expect("each report arrived");
         let attachment = attachment_of(request);
         assert_eq!(attachment["report"]["detail"], "minidump", "{}", attachment["report"]["notes"]);
-        assert_eq!(dump_of(request).len(), raw.len());
+        assert!(dump_of(request).len() >= raw.len(), "behind it are annotations");
         assert!(!needles.find(raw).is_empty(), "the search finds what was not scrubbed");
         cells::check(cells, raw, &attachment, needles, &mut missing);
     }

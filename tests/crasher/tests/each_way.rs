@@ -141,13 +141,28 @@ fn check_device_frames(way: &str, scrubbed: &Walked, attachment: &Value) {
     assert_eq!(ours[..common], theirs[..common], "{way}");
 }
 
+/// Crashpad's stream has the report's id and attributes.
+fn check_annotations(way: &str, scrubbed: &[u8], attachment: &Value) {
+    let dump = minidump::Minidump::read(scrubbed).unwrap();
+    let info = dump.get_stream::<minidump::MinidumpCrashpadInfo>().unwrap();
+    assert_eq!(attachment["report"]["id"], info.raw.report_id.to_string(), "{way}");
+    let attributes = attachment["report"]["attributes"].as_array().unwrap();
+    assert_eq!(info.simple_annotations.len(), attributes.len(), "{way}");
+    for attribute in attributes {
+        let value = &info.simple_annotations[attribute["key"].as_str().unwrap()];
+        let expected = attribute["value"].as_str().map_or(attribute["value"].to_string(), str::to_owned);
+        assert_eq!(*value, expected, "{way}");
+    }
+}
+
 fn check(fact: &Fact, kind: &str) {
     let way = fact.way;
     let (ending, raw, scrubbed, attachment) = one_report(way, kind);
     assert_eq!(ending, fact.ending, "{way}");
     assert_eq!(attachment["report"]["detail"], "minidump", "{way}: {}", attachment["report"]["notes"]);
-    assert_eq!(raw.len(), scrubbed.len(), "{way}: scrubbing keeps the length");
-    assert_ne!(raw, scrubbed, "{way}: the tap shows the dump before scrubbing");
+    let (same, annotations) = scrubbed.split_at_checked(raw.len()).expect("scrubbing keeps the length");
+    assert!(!annotations.is_empty() && same != raw, "{way}: the tap shows the dump before scrubbing");
+    check_annotations(way, &scrubbed, &attachment);
     let (before, after) = (walk(&raw, &raw), walk(&scrubbed, &raw));
     check_reason(fact, &after, &attachment);
     check_frames(way, &before, &after);

@@ -18,7 +18,7 @@ enum Ending {
     Code(i32),
 }
 
-const ENDINGS: [(&str, Ending); 23] = [
+const ENDINGS: [(&str, Ending); 24] = [
     ("null", Ending::Signal(libc::SIGSEGV)),
     ("abort", Ending::Signal(libc::SIGABRT)),
     ("panic", Ending::Code(101)),
@@ -40,6 +40,7 @@ const ENDINGS: [(&str, Ending); 23] = [
     ("stack-smash", Ending::Signal(libc::SIGABRT)),
     ("double-free", Ending::Signal(libc::SIGABRT)),
     ("fork-child", Ending::Signal(libc::SIGSEGV)),
+    ("hang", Ending::Code(0)),
     ("capture", Ending::Code(0)),
     ("none", Ending::Code(0)),
 ];

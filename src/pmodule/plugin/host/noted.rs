@@ -66,6 +66,7 @@ pub(super) unsafe extern "C" fn reason(_: HostPointer, out: *mut abi::Reason) ->
             Reason::Requested { reason } => {
                 abi::Reason { cause: REQUESTED, message: Text::lend(reason), ..none }
             }
+            Reason::Hang { .. } | Reason::UncleanExit { .. } => none,
         };
         // SAFETY: the header's contract.
         unsafe { fill(out, found) }

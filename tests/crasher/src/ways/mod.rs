@@ -1,6 +1,7 @@
 //! The ways to die.
 
 mod fault;
+mod hang;
 mod heap_lock;
 mod memory;
 mod native;
@@ -64,6 +65,8 @@ pub(crate) enum Way {
     DoubleFree,
     /// A forked child writes to address 0x10 and dies, then so does this process: SIGSEGV.
     ForkChild,
+    /// Stops beating as a watched thread until there is a report, and lives on: exit code 0.
+    Hang,
     /// Asks for a report and lives on: exit code 0.
     Capture,
     /// Waits for commands on standard input; exit code 0.
@@ -72,7 +75,7 @@ pub(crate) enum Way {
 
 impl Way {
     /// All, in the order of the usage text.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Null,
         Self::Abort,
         Self::Panic,
@@ -94,6 +97,7 @@ impl Way {
         Self::StackSmash,
         Self::DoubleFree,
         Self::ForkChild,
+        Self::Hang,
         Self::Capture,
         Self::None,
     ];
@@ -122,6 +126,7 @@ impl Way {
             Self::StackSmash => "stack-smash",
             Self::DoubleFree => "double-free",
             Self::ForkChild => "fork-child",
+            Self::Hang => "hang",
             Self::Capture => "capture",
             Self::None => "none",
         }
@@ -206,23 +211,25 @@ fn die(way: Way) -> Result<ExitCode, String> {
             meet();
             fault::null()
         }
-        Way::PanicAbort => survived(panics::abort()),
-        Way::PanicInPanic => survived(panics::in_panic()),
-        Way::CxxThrow => survived(native::throw()),
-        Way::StackSmash => survived(native::smash()),
-        Way::DoubleFree => survived(native::double_free()),
-        Way::OomRust => survived(memory::exhaust()),
-        Way::Sigkill => survived(outside::sigkill()),
+        Way::PanicAbort => survived(panics::abort),
+        Way::PanicInPanic => survived(panics::in_panic),
+        Way::CxxThrow => survived(native::throw),
+        Way::StackSmash => survived(native::smash),
+        Way::DoubleFree => survived(native::double_free),
+        Way::OomRust => survived(memory::exhaust),
+        Way::Sigkill => survived(outside::sigkill),
         Way::ForkChild => {
             outside::child_dies()?;
             fault::null()
         }
+        Way::Hang => hang::hang(),
         Way::Capture | Way::None => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// Behind what should not have returned.
-fn survived((): ()) -> Result<ExitCode, String> {
+/// Calls what should not return.
+fn survived(way: fn()) -> Result<ExitCode, String> {
+    way();
     Err("it did not happen".to_owned())
 }
 

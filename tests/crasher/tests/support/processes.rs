@@ -26,8 +26,13 @@ pub(crate) fn named(name: &str) -> Vec<Process> {
 
 /// kill -9. It may have ended by itself meanwhile.
 pub(crate) fn kill(pid: i32) {
+    signal(pid, libc::SIGKILL);
+}
+
+/// Sends a signal to a process that was seen just before.
+pub(crate) fn signal(pid: i32, signal: i32) {
     // SAFETY: plain values. The number comes from a look at /proc just before.
-    unsafe { libc::kill(pid, libc::SIGKILL) };
+    unsafe { libc::kill(pid, signal) };
 }
 
 /// The parts that Cenotaph's processes of one victim play.

@@ -87,14 +87,23 @@ impl Scene {
 
     /// A victim with this scene's spool and log. `options` come before `way`.
     pub(crate) fn victim(&self, options: &[&str], way: &str) -> Command {
-        let mut command = self.bare(way);
+        self.victim_of(super::support::crasher(), options, way)
+    }
+
+    /// The same of another program than the crasher that was built.
+    pub(crate) fn victim_of(&self, program: &Path, options: &[&str], way: &str) -> Command {
+        let mut command = self.bare_of(program, way);
         command.arg("--spool").arg(self.spool()).arg("--log").arg(self.path("log")).args(options);
         command
     }
 
     /// A victim without any option.
     pub(crate) fn bare(&self, way: &str) -> Command {
-        let mut command = Command::new(super::support::crasher());
+        self.bare_of(super::support::crasher(), way)
+    }
+
+    fn bare_of(&self, program: &Path, way: &str) -> Command {
+        let mut command = Command::new(program);
         command.arg0(&self.name).arg(way).env_clear().current_dir("/").stdin(Stdio::null());
         command.env("TMPDIR", self.path("tmp")).env("HOME", self.path("home"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,0 +1,237 @@
+//! `cenotaph pmodule run`: a pmodule over a core file, for whoever writes one.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use cenotaph::pmodule::measure::Cost;
+use cenotaph::pmodule::runner::Ran;
+use cenotaph::pmodule::{Description, Edit, Limits, plugin};
+use cenotaph::report::{Detail, Report};
+use cenotaph::scrub::Receipt;
+use cenotaph::scrub::receipt::Tally;
+use cenotaph::target::Target;
+use cenotaph::{Replay, Replayed};
+use lexopt::prelude::*;
+use serde::Serialize;
+
+use super::{missing, write_json};
+use crate::failure::{Failure, Result};
+use crate::output::{self, bold, printable};
+
+/// What `--json` writes.
+#[derive(Serialize)]
+struct Run {
+    module: PathBuf,
+    core: PathBuf,
+    pmodule: Description,
+    /// Why its result is missing.
+    failure: Option<String>,
+    edits: Vec<Edit>,
+    cost: Cost,
+    /// From the fork to the answer, while a process would have stood still.
+    inspect_us: u64,
+    veto: Option<String>,
+    report: Option<Outcome>,
+}
+
+/// What of the report a pmodule has to do with. The rest is the core file's owner's.
+#[derive(Serialize)]
+struct Outcome {
+    detail: Detail,
+    dump_bytes: Option<usize>,
+    removed: Vec<Tally>,
+    removed_by_pmodule: u64,
+    threads: usize,
+    notes: Vec<String>,
+}
+
+pub(crate) fn pmodule(mut arguments: lexopt::Parser) -> Result<()> {
+    match arguments.next()? {
+        Some(Value(word)) if word == "run" => run(arguments),
+        Some(Value(word)) => {
+            Err(Failure::Usage(format!("pmodule: unknown word {}; there is 'pmodule run'", word.display())))
+        }
+        Some(other) => Err(other.unexpected().into()),
+        None => Err(missing("pmodule", "the word 'run'")),
+    }
+}
+
+fn run(mut arguments: lexopt::Parser) -> Result<()> {
+    let (mut files, mut json, mut dump) = (Vec::new(), None, None);
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("json") => json = Some(PathBuf::from(arguments.value()?)),
+            Long("dump") => dump = Some(PathBuf::from(arguments.value()?)),
+            Value(value) => files.push(PathBuf::from(value)),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let mut files = files.into_iter();
+    let module = files.next().ok_or_else(|| missing("pmodule run", "MODULE.so"))?;
+    let core = files.next().ok_or_else(|| missing("pmodule run", "CORE"))?;
+    if let Some(more) = files.next() {
+        return Err(Failure::Usage(format!("one argument too many: {}", more.display())));
+    }
+    let absolute = std::path::absolute(&module).map_err(|e| Failure::file(&module, "find", e))?;
+    let registered = plugin::register(&absolute)?;
+    let description = registered.description.clone();
+    let target = Target::from_core(&core).map_err(|e| Failure::Failed(format!("{}: {e}", core.display())))?;
+    let limits = Limits::default();
+    let Replay { inspected, cost, outcome, .. } = cenotaph::replay(target, &registered, limits)
+        .map_err(|e| Failure::Failed(format!("{}: no dump can be made of it: {e}", core.display())))?;
+
+    let (report, receipt, bytes, veto) = match outcome {
+        Replayed::Report { report, receipt, dump } => (Some(report), receipt, dump, None),
+        Replayed::Vetoed { reason } => (None, Receipt::default(), None, Some(reason)),
+        _ => (None, Receipt::default(), None, None),
+    };
+    let failure = failure(&description, inspected.as_ref(), report.as_deref());
+    let edits = inspected.as_ref().and_then(|ran| ran.result.as_ref().ok());
+    let run = Run {
+        failure,
+        edits: edits.map(|edits| edits.iter().cloned().collect()).unwrap_or_default(),
+        inspect_us: inspected.as_ref().map_or(0, |ran| ran.took_us),
+        cost,
+        veto,
+        report: report.map(|report| outcome_of(&report, &receipt, bytes.as_deref(), &description)),
+        module,
+        core,
+        pmodule: description,
+    };
+    if let Some(json) = &json {
+        write_json(json, &run)?;
+    }
+    if json.as_deref() != Some(Path::new("-")) {
+        print(&run, &limits)?;
+    }
+    match &run.failure {
+        None => dump.map_or(Ok(()), |path| keep(&path, bytes.as_deref())),
+        Some(why) => Err(Failure::Failed(format!(
+            "{}: it failed on {}: {}",
+            run.module.display(),
+            run.core.display(),
+            printable(why)
+        ))),
+    }
+}
+
+/// A failure while it looked is in its result; one of `scrub` or `verdict` is in the report's notes.
+fn failure(description: &Description, inspected: Option<&Ran>, report: Option<&Report>) -> Option<String> {
+    if let Some(Err(why)) = inspected.map(|ran| &ran.result) {
+        return Some(why.text.clone());
+    }
+    let named = format!("pmodule {}", description.name);
+    report?.notes.iter().find(|note| note.contains(&named)).cloned()
+}
+
+fn outcome_of(report: &Report, receipt: &Receipt, dump: Option<&[u8]>, description: &Description) -> Outcome {
+    let rule = format!("pmodule:{}", description.name);
+    let own = receipt.entries.iter().filter(|entry| entry.rule == rule);
+    Outcome {
+        detail: report.detail,
+        dump_bytes: dump.map(<[u8]>::len),
+        removed: receipt.summary(),
+        removed_by_pmodule: own.map(|entry| entry.length).sum(),
+        threads: report.stack_trace.threads.len(),
+        notes: report.notes.clone(),
+    }
+}
+
+/// The dump was scrubbed, but is about somebody's process all the same: for this user alone.
+fn keep(path: &Path, dump: Option<&[u8]>) -> Result<()> {
+    let Some(dump) = dump else {
+        return Err(Failure::Failed(format!(
+            "{}: not written: the report has no dump (it was vetoed, or holds no memory)",
+            path.display()
+        )));
+    };
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(dump)).map_err(|e| Failure::file(path, "write", e))
+}
+
+fn print(run: &Run, limits: &Limits) -> Result<()> {
+    let Run { pmodule, cost, .. } = run;
+    let closed =
+        if pmodule.fails_closed() { ", redacts: a failure leaves no memory in a report" } else { "" };
+    output::line(bold(&format!("{} (priority {}{closed})", pmodule.name, pmodule.priority)))?;
+    output::line(format_args!(
+        "loaded in {}, looked for {} (limit {}), read {} pieces of memory ({} bytes), took {} KiB of memory (limit {})",
+        milliseconds(cost.load_us),
+        milliseconds(run.inspect_us),
+        milliseconds(u64::try_from(limits.inspect.as_micros()).unwrap_or(u64::MAX)),
+        cost.reads,
+        cost.read_bytes,
+        cost.memory_bytes >> 10,
+        limits.memory >> 10,
+    ))?;
+    let events = cost
+        .events
+        .iter()
+        .map(|event| vec![word(&event.event), event.calls.to_string(), milliseconds(event.took_us)]);
+    output::line("")?;
+    output::table(&["event", "calls", "time"], &events.collect::<Vec<_>>())?;
+    if !run.edits.is_empty() {
+        output::line("")?;
+        output::table(&["asked for", ""], &run.edits.iter().map(edit).collect::<Vec<_>>())?;
+    }
+    output::line("")?;
+    match (&run.veto, &run.report) {
+        (Some(reason), _) => output::line(format_args!("vetoed: {}", printable(reason))),
+        (None, Some(outcome)) => result(outcome),
+        (None, None) => Ok(()),
+    }
+}
+
+fn result(outcome: &Outcome) -> Result<()> {
+    let dump =
+        outcome.dump_bytes.map_or_else(|| "no dump".to_owned(), |bytes| format!("a dump of {bytes} bytes"));
+    output::line(format_args!(
+        "the report: detail {}, {} threads, {dump}, {} bytes blanked by this pmodule itself",
+        outcome.detail, outcome.threads, outcome.removed_by_pmodule
+    ))?;
+    let removed = outcome.removed.iter().map(|tally| {
+        vec![word(&tally.place), tally.rule.clone(), tally.count.to_string(), tally.bytes.to_string()]
+    });
+    output::table(&["removed from", "rule", "times", "bytes"], &removed.collect::<Vec<_>>())?;
+    outcome.notes.iter().try_for_each(|note| output::line(format_args!("note: {}", printable(note))))
+}
+
+/// An edit in words: what, and its own values.
+fn edit(edit: &Edit) -> Vec<String> {
+    let range = |range: &std::ops::Range<u64>| {
+        format!("{:#x}, {} bytes", range.start, range.end.saturating_sub(range.start))
+    };
+    let (what, value) = match edit {
+        Edit::Annotate { level, text } => (format!("annotation ({})", word(level)), text.clone()),
+        Edit::Attribute { key, value } => ("attribute".to_owned(), format!("{key} = {value}")),
+        Edit::Classifier(text) => ("classifier".to_owned(), text.clone()),
+        Edit::FingerprintComponent(text) => ("fingerprint component".to_owned(), text.clone()),
+        Edit::AddMemory(memory) => ("add memory".to_owned(), range(memory)),
+        Edit::BlankMemory(memory) => ("blank memory".to_owned(), range(memory)),
+        Edit::BlankRegister { thread, register } => {
+            ("blank register".to_owned(), format!("{register} of thread {thread}"))
+        }
+        Edit::BlankArgument(number) => ("blank argument".to_owned(), number.to_string()),
+        Edit::BlankEnvironment(name) => ("blank variable".to_owned(), name.clone()),
+        Edit::KeepStack(thread) => ("keep stack".to_owned(), format!("thread {thread}")),
+        Edit::DropStack(thread) => ("drop stack".to_owned(), format!("thread {thread}")),
+        Edit::LowerDetail(detail) => ("lower detail".to_owned(), detail.to_string()),
+        Edit::Veto(veto) => ("veto".to_owned(), veto.reason.clone()),
+        other => ("other".to_owned(), format!("{other:?}")),
+    };
+    vec![what, value]
+}
+
+/// A plain value as its JSON has it: "attach", "stack".
+fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        other => other.map(|value| value.to_string()).unwrap_or_default(),
+    }
+}
+
+fn milliseconds(us: u64) -> String {
+    format!("{}.{:03} ms", us / 1000, us % 1000)
+}

@@ -1,0 +1,268 @@
+//! `cenotaph pmodule run` with the example pmodules in C and a core file of the game that they are for, made by gdb. The
+//! dumps are judged by the `minidump` crate.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use minidump::{Minidump, MinidumpException, MinidumpThreadList};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const PASSWORD: &[u8] = b"tangerine lighthouse";
+const VENDOR: &[u8] = b"walnut orchard";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn compile(arguments: &[&str], source: &Path, output: &Path) {
+    let (before, after): (Vec<&str>, Vec<&str>) =
+        arguments.iter().copied().partition(|argument| !argument.starts_with("-l"));
+    let built = Command::new("cc")
+        .args(["-std=c99", "-O2", "-g", "-Wall", "-Wextra", "-pedantic", "-Werror", "-pthread"])
+        .arg(format!("-I{}", root().join("include").display()))
+        .args(before)
+        .arg(source)
+        .arg("-o")
+        .arg(output)
+        .args(after)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+}
+
+/// The game's core file, made once.
+fn core() -> &'static Path {
+    static CORE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, core) = CORE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let examples = root().join("examples/pmodules");
+        compile(&["-shared", "-fPIC"], &examples.join("telemetry.c"), &folder.path().join("libtelemetry.so"));
+        let place = folder.path().display().to_string();
+        let (find, load) = (format!("-L{place}"), format!("-Wl,-rpath,{place}"));
+        let game = folder.path().join("game");
+        compile(&["-rdynamic", &find, &load, "-ltelemetry"], &examples.join("game.c"), &game);
+        let gdb = Command::new("gdb")
+            .args(["-batch", "-nx", "-ex", "set debuginfod enabled off", "-ex", "run", "-ex"])
+            .arg("generate-core-file core")
+            .arg(&game)
+            .current_dir(folder.path())
+            .output()
+            .expect("gdb");
+        let core = folder.path().join("core");
+        assert!(core.exists(), "{gdb:?}");
+        (folder, core)
+    });
+    core
+}
+
+fn module(name: &str, folder: &Path) -> PathBuf {
+    let object = folder.join(name).with_extension("so");
+    let source = root().join("examples/pmodules").join(name).with_extension("c");
+    compile(&["-shared", "-fPIC"], &source, &object);
+    object
+}
+
+fn run(module: &Path, core: &Path, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cenotaph"));
+    command.args(["pmodule", "run"]).arg(module).arg(core).args(more).output().unwrap()
+}
+
+struct Ran {
+    json: Value,
+    dump: Vec<u8>,
+    text: String,
+}
+
+impl Ran {
+    fn holds(&self, text: &[u8]) -> bool {
+        self.dump.windows(text.len()).any(|bytes| bytes == text)
+    }
+}
+
+/// Runs one of the examples; it must succeed.
+fn replayed(name: &str) -> Ran {
+    let folder = tempfile::tempdir().unwrap();
+    let (json, dump) = (folder.path().join("json"), folder.path().join("dump"));
+    let more = ["--json", json.to_str().unwrap(), "--dump", dump.to_str().unwrap()];
+    let output = run(&module(name, folder.path()), core(), &more);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(fs::metadata(&dump).unwrap().permissions().mode() & 0o777, 0o600);
+    Ran {
+        json: serde_json::from_slice(&fs::read(&json).unwrap()).unwrap(),
+        dump: fs::read(&dump).unwrap(),
+        text: String::from_utf8(output.stdout).unwrap(),
+    }
+}
+
+/// Events with their calls.
+fn calls(json: &Value) -> Vec<(String, u64)> {
+    let events = json["cost"]["events"].as_array().unwrap().iter();
+    events.map(|e| (e["event"].as_str().unwrap().to_owned(), e["calls"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn the_password_is_gone() {
+    let ran = replayed("redact_password");
+    assert!(!ran.holds(PASSWORD) && !ran.holds(b"tangerine") && ran.holds(VENDOR));
+    let edits = ran.json["edits"].as_array().unwrap();
+    let range = &edits[0]["blank-memory"];
+    assert_eq!((edits.len(), range["end"].as_u64().unwrap() - range["start"].as_u64().unwrap()), (1, 64));
+    assert_eq!(calls(&ran.json), [("attach".to_owned(), 1)]);
+    assert!(ran.json["cost"]["reads"].as_u64().unwrap() > 0);
+    assert!(
+        ran.text.contains("redacts") && ran.text.contains("blank memory") && !ran.text.contains("tangerine")
+    );
+    // What is left is a dump like any other.
+    let dump = Minidump::read(&ran.dump[..]).unwrap();
+    let exception = dump.get_stream::<MinidumpException<'_>>().unwrap();
+    assert_eq!(exception.raw.exception_record.exception_code, libc::SIGSEGV.unsigned_abs());
+    assert_eq!(dump.get_stream::<MinidumpThreadList<'_>>().unwrap().threads.len(), 4);
+}
+
+#[test]
+fn the_state_is_noted() {
+    let ran = replayed("game_state");
+    assert!(ran.holds(PASSWORD), "nobody redacted");
+    let used = 4711 * 1024;
+    let allocator = json!({ "allocations": 4711, "bytes_in_use": used, "bytes_at_most": used });
+    let edits = ran.json["edits"].as_array().unwrap();
+    assert_eq!(edits[0], json!({ "attribute": { "key": "game.level", "value": 12 } }));
+    assert_eq!(edits[1], json!({ "attribute": { "key": "game.frame", "value": 4711 } }));
+    let text = edits[2]["annotate"]["text"].as_str().unwrap();
+    let state: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(state, json!({ "level": 12, "frame": 4711, "allocator": allocator }));
+    assert_eq!(edits[4], json!({ "classifier": "much-memory" }));
+    assert!(ran.json["cost"]["read_bytes"].as_u64().unwrap() >= 40);
+    assert!(ran.text.contains("game.frame = 4711"));
+}
+
+#[test]
+fn the_librarys_stacks_are_gone() {
+    let ran = replayed("drop_telemetry");
+    assert!(ran.holds(PASSWORD) && !ran.holds(VENDOR));
+    let edits = ran.json["edits"].as_array().unwrap();
+    assert_eq!(edits.len(), 3);
+    // One frame of each thread is in the library; the filter keeps the others from it.
+    assert_eq!(calls(&ran.json), [("frame".to_owned(), 3)]);
+    let dropped: Vec<u64> = edits.iter().map(|edit| edit["drop-stack"].as_u64().unwrap()).collect();
+    let dump = Minidump::read(&ran.dump[..]).unwrap();
+    let memory = dump.get_memory().unwrap_or_default();
+    let mut seen = 0;
+    for thread in dump.get_stream::<MinidumpThreadList<'_>>().unwrap().threads {
+        let stack = thread.stack_memory(&memory).map_or(0, |stack| stack.bytes().len());
+        let is_dropped = dropped.contains(&thread.raw.thread_id.into());
+        assert_eq!(stack == 0, is_dropped, "{}", thread.raw.thread_id);
+        seen += usize::from(is_dropped);
+    }
+    assert_eq!(seen, 3);
+}
+
+/// What the module sees in each event, replayed: the whole header, on a core file.
+#[test]
+fn failures_name_the_file_and_the_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = |name: &str, before: &str, fields: &str, attach: &str| {
+        let text = format!(
+            "#define _POSIX_C_SOURCE 200809L\n#include \"cenotaph_pmodule.h\"\n#include <stdlib.h>\n#include <unistd.h>\n\
+             static int32_t attach(const cenotaph_pmodule_host *host, void *user) {{ (void)host; (void)user; {attach} }}\n\
+             {before}\nstatic const cenotaph_pmodule table = {{ {fields}, CENOTAPH_PMODULE_LITERAL(\"x\"), \
+             0, CENOTAPH_PMODULE_ON_ATTACH, 0, 0, NULL, NULL, attach, NULL, NULL, NULL, NULL, NULL, NULL, NULL }};\n\
+             CENOTAPH_PMODULE_EXPORT const cenotaph_pmodule *cenotaph_pmodule_entry(uint32_t abi) {{ (void)abi; return &table; }}\n"
+        );
+        let (path, object) =
+            (folder.path().join(name).with_extension("c"), folder.path().join(name).with_extension("so"));
+        fs::write(&path, text).unwrap();
+        compile(&["-shared", "-fPIC"], &path, &object);
+        object
+    };
+    let good = "sizeof(cenotaph_pmodule), CENOTAPH_PMODULE_ABI";
+    let hang = "__attribute__((constructor)) static void early(void) { for (;;) pause(); }";
+    let writable = source("writable", "", good, "return 0;");
+    fs::set_permissions(&writable, Permissions::from_mode(0o666)).unwrap();
+    let words = "return host->fail(host, cenotaph_pmodule_string(\"no luck today\"));";
+    let cases = [
+        (
+            source("abi", "", "sizeof(cenotaph_pmodule), 7", "return 0;"),
+            "is built for ABI 7, this version has 1",
+        ),
+        (writable, "is writable by others (mode 666)"),
+        (source("hangs_early", hang, good, "return 0;"), "did not finish loading within 2 s"),
+        (
+            source("hangs", "", good, "volatile int on = 1; while (on) { } return 0;"),
+            "did not end within 250 ms",
+        ),
+        (source("crashes", "", good, "*(volatile int *)user = 1; return 0;"), "SIGSEGV"),
+        (source("opens", "", good, "return execl(\"/bin/true\", \"true\", (char *)0);"), "it failed on"),
+        (source("words", "", good, words), "no luck today"),
+        (source("code", "", good, "return 3;"), "returned 3"),
+        (folder.path().join("none.so"), "No such file"),
+    ];
+    for (module, expected) in cases {
+        let output = run(&module, core(), &[]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.starts_with("cenotaph: ") && error.contains(expected), "{expected}: {error}");
+        assert!(error.contains(module.to_str().unwrap()), "{error}");
+    }
+    let good = source("good", "", good, "return 0;");
+    let text = folder.path().join("text");
+    fs::write(&text, "no core file").unwrap();
+    for (core, expected) in [(&text, "malformed core file"), (&folder.path().join("absent"), "No such file")]
+    {
+        let output = run(&good, core, &[]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(error.contains(core.to_str().unwrap()) && error.contains(expected), "{error}");
+    }
+    assert!(run(&good, core(), &[]).status.success());
+}
+
+#[test]
+fn a_veto_is_a_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("veto.c");
+    let text = "#include \"cenotaph_pmodule.h\"\n\
+        static int32_t verdict(const cenotaph_pmodule_host *host, void *user) {\n\
+        (void)user; return host->veto(host, cenotaph_pmodule_string(\"a developer's build\"));\n}\n\
+        static const cenotaph_pmodule table = { sizeof(cenotaph_pmodule), CENOTAPH_PMODULE_ABI, \
+        CENOTAPH_PMODULE_LITERAL(\"veto\"), 0, CENOTAPH_PMODULE_ON_VERDICT, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, \
+        NULL, NULL, NULL, verdict };\n\
+        CENOTAPH_PMODULE_EXPORT const cenotaph_pmodule *cenotaph_pmodule_entry(uint32_t abi) { (void)abi; return &table; }\n";
+    fs::write(&path, text).unwrap();
+    let object = path.with_extension("so");
+    compile(&["-shared", "-fPIC"], &path, &object);
+    let output = run(&object, core(), &["--json", "-"]);
+    assert!(output.status.success(), "{output:?}");
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["veto"], "a developer's build");
+    assert_eq!((&json["report"], &json["failure"]), (&Value::Null, &Value::Null));
+    assert_eq!(calls(&json), [("verdict".to_owned(), 1)]);
+    let output = run(&object, core(), &["--dump", folder.path().join("dump").to_str().unwrap()]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && error.contains("not written: the report has no dump"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_command_line_is_checked() {
+    let cases: [&[&str]; 6] = [
+        &["pmodule"],
+        &["pmodule", "walk"],
+        &["pmodule", "run"],
+        &["pmodule", "run", "a.so"],
+        &["pmodule", "run", "a.so", "core", "more"],
+        &["pmodule", "run", "a.so", "core", "--odd"],
+    ];
+    for arguments in cases {
+        let output = Command::new(env!("CARGO_BIN_EXE_cenotaph")).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty());
+    }
+}

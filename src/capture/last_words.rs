@@ -1,0 +1,334 @@
+//! The minimal record, written by the dying process itself when no monitor answers: rung 3 of the ladder.
+//!
+//! Reached by handlers: nothing here allocates, locks or calls user code. The file is made in a directory whose descriptor
+//! was saved while the process was well and consent allowed to store; the descriptor's identity is looked at first, lest
+//! the record go into a file of the application's.
+
+use std::cell::UnsafeCell;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use crash_context::CrashContext;
+
+use super::{context, module_table, signal_safe};
+use crate::minimal_record::{
+    Checksum, Event, HEAD, Head, MODULES, Module, TEXT, UNFINISHED, WHOLE, WORDS, Why, could_be_text,
+};
+
+const PAGE: u64 = 4096;
+/// Unreadable pages above the stack pointer that are passed over: an overflowing stack points into its guard.
+const MOST_GUARD_PAGES: u64 = 64;
+/// Records of one process, at most: it may live on after a panic.
+const MOST_RECORDS: u32 = 8;
+/// Hex digits of a time and of a process id, with a dash between, the longer ending and the zero byte.
+const NAME: usize = 16 + 1 + 8 + 7 + 1;
+
+/// What every record of this process says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Constants {
+    /// Of the first report that comes of a record.
+    pub(crate) id: [u8; 16],
+    pub(crate) application: [u8; TEXT],
+    pub(crate) version: [u8; TEXT],
+}
+
+/// Where to, as a number: a handler may find it at any time.
+static DIRECTORY: AtomicI32 = AtomicI32::new(-1);
+static DEVICE: AtomicU64 = AtomicU64::new(0);
+static INODE: AtomicU64 = AtomicU64::new(0);
+static WRITING: AtomicBool = AtomicBool::new(false);
+static WRITTEN: AtomicU32 = AtomicU32::new(0);
+
+struct Shared<T>(UnsafeCell<T>);
+// SAFETY: the constants are written while no handler is installed; the buffer by who holds `WRITING`.
+unsafe impl<T> Sync for Shared<T> {}
+static CONSTANTS: Shared<Constants> =
+    Shared(UnsafeCell::new(Constants { id: [0; 16], application: [0; TEXT], version: [0; TEXT] }));
+static BUFFER: Shared<[u8; PAGE as usize]> = Shared(UnsafeCell::new([0; PAGE as usize]));
+
+/// Sets what does not change, before the handlers are installed.
+pub(super) fn prepare(constants: Constants) {
+    // SAFETY: no handler is installed, so nobody reads them.
+    unsafe { CONSTANTS.0.get().write(constants) };
+    WRITTEN.store(0, Ordering::Relaxed);
+    WRITING.store(false, Ordering::Release);
+}
+
+/// Says where records go from now on: a descriptor that stays open, or -1 for nowhere. Returns the one before, if its
+/// number still belongs to what was given then.
+pub(super) fn set_directory(fd: RawFd) -> Option<RawFd> {
+    let before = directory();
+    DIRECTORY.store(-1, Ordering::Release);
+    if let Some((device, inode)) = signal_safe::identity(fd) {
+        DEVICE.store(device, Ordering::Relaxed);
+        INODE.store(inode, Ordering::Relaxed);
+        DIRECTORY.store(fd, Ordering::Release);
+    }
+    before
+}
+
+fn directory() -> Option<RawFd> {
+    let fd = DIRECTORY.load(Ordering::Acquire);
+    let known = (DEVICE.load(Ordering::Relaxed), INODE.load(Ordering::Relaxed));
+    (fd >= 0 && signal_safe::identity(fd) == Some(known)).then_some(fd)
+}
+
+/// Writes a record about the thread in `crash`, which happened at `monotonic_ns`. Returns whether it is there, whole.
+pub(super) fn write(
+    crash: &CrashContext,
+    monotonic_ns: u64,
+    location: Option<&[u8; TEXT]>,
+    why: Why,
+) -> bool {
+    let Some(directory) = directory() else { return false };
+    let number = WRITTEN.fetch_add(1, Ordering::AcqRel);
+    if number >= MOST_RECORDS || WRITING.swap(true, Ordering::AcqRel) {
+        return false;
+    }
+    let (unfinished, whole) = (name(monotonic_ns, UNFINISHED), name(monotonic_ns, WHOLE));
+    let written = signal_safe::create(directory, &unfinished).is_some_and(|file| {
+        let complete = write_to(file, crash, location, why, number);
+        signal_safe::close(file);
+        complete && signal_safe::rename(directory, &unfinished, &whole)
+    });
+    if !written {
+        signal_safe::unlink(directory, &unfinished);
+    }
+    WRITING.store(false, Ordering::Release);
+    written
+}
+
+fn write_to(file: RawFd, crash: &CrashContext, location: Option<&[u8; TEXT]>, why: Why, number: u32) -> bool {
+    let modules = module_table::modules();
+    let registers = &crash.context.uc_mcontext.gregs;
+    let register = |which: i32| registers.get(which as usize).map_or(0, |value| *value as u64);
+    let (pc, sp, fp) = (register(libc::REG_RIP), register(libc::REG_RSP), register(libc::REG_RBP));
+    let (start, words) = stack(sp);
+    let end = start + words * 8;
+    let on_stack = |address: u64| (start..end).contains(&address);
+    let known = |address: u64| {
+        on_stack(address) || modules.iter().any(|module| (module.start..module.end).contains(&address))
+    };
+    let shown = |address: u64| if known(address) || !could_be_text(address) { address } else { 0 };
+    let signal = crash.siginfo.ssi_signo as i32;
+    let fault = context::is_fault(signal, crash.siginfo.ssi_code);
+    // SAFETY: written before the handlers were installed, and not since.
+    let constants = unsafe { &*CONSTANTS.0.get() };
+    let mut id = constants.id;
+    id[15] ^= number as u8;
+    let head = Head {
+        id,
+        time_ms: signal_safe::unix_ms(),
+        event: match (location, fault) {
+            (Some(_), _) => Event::Panic,
+            (None, true) => Event::Fault,
+            (None, false) => Event::Signal,
+        },
+        why,
+        signal: if location.is_some() { 0 } else { signal },
+        code: if location.is_some() { 0 } else { crash.siginfo.ssi_code },
+        address: if fault { shown(crash.siginfo.ssi_addr) } else { 0 },
+        thread: crash.tid as u32,
+        pc: shown(pc),
+        sp: if words > 0 { sp } else { 0 },
+        fp: if on_stack(fp) { fp } else { 0 },
+        stack_start: start,
+        words: words as u32,
+        modules: modules.len().min(MODULES) as u32,
+        application: constants.application,
+        version: constants.version,
+        location: location.copied().unwrap_or([0; TEXT]),
+    };
+    let mut out = Out::new(file);
+    let encoded: [u8; HEAD] = head.encode();
+    out.put(&encoded);
+    for index in 0..MODULES {
+        out.put(&modules.get(index).unwrap_or(&Module::NONE).encode());
+    }
+    for index in 0..WORDS as u64 {
+        // Read once: another thread may be writing there.
+        let word = if index < words { signal_safe::peek(start + index * 8) } else { 0 };
+        let kept = on_stack(word) || module_table::is_code(modules, word);
+        out.put(&(if kept { word } else { 0 }).to_le_bytes());
+    }
+    out.finish()
+}
+
+/// Address and number of the words of the stack from `sp` upwards that can be read.
+fn stack(sp: u64) -> (u64, u64) {
+    let page_of = |address: u64| address & !(PAGE - 1);
+    let mut start = sp & !7;
+    for _ in 0..MOST_GUARD_PAGES {
+        if start >> 47 != 0 {
+            break;
+        }
+        if signal_safe::is_readable(start) {
+            let mut end = page_of(start) + PAGE;
+            while end - start < WORDS as u64 * 8 && end >> 47 == 0 && signal_safe::is_readable(end) {
+                end += PAGE;
+            }
+            return (start, ((end - start) / 8).min(WORDS as u64));
+        }
+        start = page_of(start) + PAGE;
+    }
+    (0, 0)
+}
+
+/// A file's name: when it happened and to whom, so that the monitor can tell that it has made a report after all.
+fn name(monotonic_ns: u64, ending: &str) -> [u8; NAME] {
+    let mut out = [0; NAME];
+    let mut at = 0;
+    let mut put = |byte: u8| {
+        if let Some(room) = out.get_mut(at) {
+            *room = byte;
+        }
+        at += 1;
+    };
+    let digit = |value: u64| b"0123456789abcdef"[(value & 15) as usize];
+    (0..16).rev().for_each(|i| put(digit(monotonic_ns >> (4 * i))));
+    put(b'-');
+    let pid = signal_safe::getpid() as u64;
+    (0..8).rev().for_each(|i| put(digit(pid >> (4 * i))));
+    ending.bytes().for_each(put);
+    out
+}
+
+/// Bytes on their way into a file, a page at a time, with their checksum.
+struct Out {
+    file: RawFd,
+    filled: usize,
+    checksum: Checksum,
+    failed: bool,
+}
+
+impl Out {
+    /// Only for who holds `WRITING`.
+    fn new(file: RawFd) -> Self {
+        Self { file, filled: 0, checksum: Checksum::new(), failed: false }
+    }
+
+    /// Takes a multiple of 8 bytes.
+    fn put(&mut self, bytes: &[u8]) {
+        self.checksum.add(bytes);
+        self.append(bytes);
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            // SAFETY: whoever holds `WRITING` alone uses the buffer.
+            let buffer = unsafe { &mut *BUFFER.0.get() };
+            if let Some(room) = buffer.get_mut(self.filled) {
+                *room = byte;
+            }
+            self.filled += 1;
+            if self.filled == buffer.len() {
+                self.flush();
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        // SAFETY: as in `append`.
+        let buffer = unsafe { &*BUFFER.0.get() };
+        if !self.failed {
+            self.failed = !signal_safe::write(self.file, &buffer[..self.filled.min(buffer.len())]);
+        }
+        self.filled = 0;
+    }
+
+    fn finish(mut self) -> bool {
+        let sum = self.checksum.finish().to_le_bytes();
+        self.append(&sum);
+        self.flush();
+        !self.failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::capture::{forbid_records, keep_records, module_scan};
+    use crate::minimal_record::read::Record;
+
+    fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// One test, as there is one folder and one count for the process.
+    #[test]
+    fn a_record_of_this_very_thread() {
+        module_scan::refresh(&|_| false);
+        prepare(Constants { id: [7; 16], application: [b'a'; TEXT], version: [b'v'; TEXT] });
+        let secret = std::hint::black_box(*b"a value that nobody else may see");
+        let mut crash = context::here();
+        crash.siginfo.ssi_signo = libc::SIGSEGV as u32;
+        crash.siginfo.ssi_code = 1;
+        crash.siginfo.ssi_addr = u64::from_le_bytes(*b"typed\0\0\0");
+        crash.context.uc_mcontext.gregs[libc::REG_RBP as usize] = i64::from_le_bytes(*b"general\0");
+        assert!(!write(&crash, 1, None, Why::Gone), "nowhere to");
+        let folder = tempfile::tempdir().unwrap();
+        keep_records(OwnedFd::from(std::fs::File::open(folder.path()).unwrap()));
+        assert!(write(&crash, 0xab, None, Why::Silent));
+        let found = files(folder.path());
+        let name = format!("00000000000000ab-{:08x}.record", std::process::id());
+        assert_eq!(found, [folder.path().join(name)]);
+        let bytes = std::fs::read(&found[0]).unwrap();
+        let record = Record::parse(&bytes).unwrap();
+        let head = record.head;
+        assert_eq!((head.event, head.why, head.signal, head.code), (Event::Fault, Why::Silent, 11, 1));
+        assert_eq!((head.address, head.fp), (0, 0), "text in an address, a number in the frame pointer");
+        assert_eq!(head.sp, crash.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64);
+        assert!(record.words.iter().filter(|&&word| word != 0).count() > 10);
+        for piece in secret.windows(8).map(|piece| memchr::memmem::find(&bytes, piece)) {
+            assert_eq!(piece, None);
+        }
+
+        let panicked = write(&crash, 0xac, Some(&[b'p'; TEXT]), Why::Gone);
+        assert!(panicked && files(folder.path()).len() == 2);
+        (0..9).for_each(|i| {
+            let _ = write(&crash, i, None, Why::Gone);
+        });
+        assert!(files(folder.path()).len() <= MOST_RECORDS as usize, "not for ever");
+
+        // The number belongs to somebody else by now.
+        let stranger = tempfile::tempdir().unwrap();
+        prepare(Constants { id: [7; 16], application: [b'a'; TEXT], version: [b'v'; TEXT] });
+        let fd = std::fs::File::open(stranger.path()).unwrap();
+        let number = DIRECTORY.load(Ordering::Acquire);
+        // SAFETY: what a careless application does; the descriptor there is the folder's.
+        unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&fd), number) };
+        assert!(!write(&crash, 0xff, None, Why::Gone));
+        assert_eq!(files(stranger.path()).len(), 0);
+        forbid_records();
+        // SAFETY: asks only, then closes the copy made above.
+        unsafe { assert!(libc::fcntl(number, libc::F_GETFD) >= 0 && libc::close(number) == 0) };
+    }
+
+    #[test]
+    fn stacks_end_where_memory_does() {
+        let page = PAGE as usize;
+        // SAFETY: a fresh mapping of four pages, of which the second and third become readable.
+        let start = unsafe {
+            let start = libc::mmap(
+                std::ptr::null_mut(),
+                4 * page,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            assert_eq!(libc::mprotect(start.byte_add(page), 2 * page, libc::PROT_READ), 0);
+            start as u64
+        };
+        assert_eq!(stack(start + 16), (start + PAGE, 1024), "a stack pointer in the guard");
+        assert_eq!(stack(start + PAGE + 9), (start + PAGE + 8, 1023));
+        assert_eq!(stack(start + 3 * PAGE - 8), (start + 3 * PAGE - 8, 1));
+        for odd in [0, 7, u64::MAX, 1 << 47, u64::MAX - 4096] {
+            assert_eq!(stack(odd), (0, 0), "{odd:#x}");
+        }
+        // SAFETY: the mapping made above.
+        unsafe { libc::munmap(start as *mut libc::c_void, 4 * page) };
+    }
+}

@@ -1,0 +1,56 @@
+//! What one worker learnt of the binaries' files, the next one knows, and says the same of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "support/processes.rs"]
+mod processes;
+#[path = "support/scene.rs"]
+mod scene;
+mod support;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use cenotaph::report::{Module, Report};
+use cenotaph::spool::key::LocalKey;
+use cenotaph::spool::{PartKind, container};
+use scene::{Live, Scene};
+
+/// Whether the file system's numbers in `/proc/PID/maps` are those of stat(2). Overlays and btrfs have others.
+fn numbers_are_told() -> bool {
+    let program = std::env::current_exe().unwrap();
+    let inode = fs::metadata(&program).unwrap().ino().to_string();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps.lines().find(|line| line.ends_with(program.to_str().unwrap())).unwrap();
+    line.split_whitespace().nth(4) == Some(&inode)
+}
+
+#[test]
+fn the_second_dump_learns_nothing_new() {
+    let scene = Scene::new();
+    let mut live = Live::start(scene.victim(&["--consent", "granted"], "none"));
+    for dump in 1..=3 {
+        assert!(live.say("capture").starts_with("ok capture"));
+        // A worker learns after it has written this line and before its supervisor hears of its end.
+        let spooled = || scene.log().iter().filter(|line| line["event"] == "spooled").count();
+        scene.wait_log("this dump", |_| spooled() >= dump);
+        if dump == 1 && numbers_are_told() {
+            scene.wait_event("modules-learnt");
+        }
+    }
+    live.say("exit");
+    live.end();
+    let learnt = scene.log().iter().filter(|line| line["event"] == "modules-learnt").count();
+    if numbers_are_told() {
+        assert_eq!(learnt, 1, "{:#?}", scene.log());
+    }
+    let key = LocalKey::from_file(&scene.spool().join("key")).unwrap();
+    let modules = |path: &std::path::PathBuf| -> Vec<Module> {
+        let parts = container::open(&fs::read(path).unwrap(), &key).unwrap();
+        let part = parts.into_iter().find(|part| part.kind == PartKind::Report).unwrap();
+        serde_json::from_slice::<Report>(&part.bytes).unwrap().stack_trace.modules
+    };
+    let all: Vec<_> = scene.reports("pending").iter().map(modules).collect();
+    assert_eq!(all.len(), 3);
+    assert!(all[0].len() > 4 && all[0].iter().all(|module| !module.build_id.is_empty()));
+    assert!(all.iter().all(|modules| *modules == all[0]), "{all:#?}");
+}
