@@ -118,7 +118,8 @@ const STATES: &[(State, Level)] = &[
     (State::Alive, Level::Minidump),
     // A fresh monitor is started.
     (State::Killed, Level::Minidump),
-    (State::Stopped, Level::Minidump),
+    // Its silence lasts until there is time for the minimal record alone.
+    (State::Stopped, Level::StackTrace),
     // Another worker takes over.
     (State::StoppedAttached, Level::Minidump),
     (State::KilledAttached, Level::Minidump),
