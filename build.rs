@@ -16,4 +16,9 @@ fn main() {
         }
     }
     println!("cargo::rustc-check-cfg=cfg(fuzzing)");
+    // The game of examples/pmodules exports its globals, for pmodules to find them by name.
+    for symbol in ["player_account", "current_game_state"] {
+        println!("cargo::rustc-link-arg-examples=-Wl,--export-dynamic-symbol={symbol}");
+        println!("cargo::rustc-link-arg-tests=-Wl,--export-dynamic-symbol={symbol}");
+    }
 }

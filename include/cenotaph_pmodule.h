@@ -26,8 +26,9 @@
  *
  * Where it runs. At the start of the monitor the object is loaded once in a process of its own, which ends within two
  * seconds, to learn what the table says. For each crash it is loaded afresh into another process of its own, which is
- * then confined: opening files fails with EACCES, and starting processes or threads, sockets and signals to others end
- * it. It has a deadline and a memory limit. Constructors of the object run before that; they should do nothing. If a
+ * then confined: opening files and sockets fails with EACCES, starting threads with EPERM; starting processes, signals to
+ * others and looking at others' memory end it. It has a deadline and a memory limit. Constructors of the object run before
+ * that; they should do nothing. Libraries that the object needs are found as those of any program are, but for $ORIGIN. If a
  * pmodule crashes, hangs or returns a failure, all that it asked for is discarded and the report says so; if it
  * redacts, the report then holds no memory at all.
  *

@@ -16,6 +16,12 @@ const MAX_DESTINATIONS: usize = 8;
 /// Pmodules, at most: each is a process during a crash.
 const MAX_PMODULES: usize = 16;
 
+/// Signals that are reported unless the application does not want it (signal(7)).
+const SIGNALS: [i32; 7] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS];
+/// Signals that can be asked for.
+const SIGNALS_ON_REQUEST: [i32; 3] = [libc::SIGQUIT, libc::SIGXCPU, libc::SIGXFSZ];
+
 /// When the dying application may go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -161,6 +167,12 @@ pub struct ValidConfig {
     pub linger_ms: u64,
     /// Whether a child-directed application may leave a core file.
     pub keep_core: bool,
+    /// A crash within so many milliseconds is one of the start.
+    pub start_up_ms: u64,
+    /// More crashes of the start in a row than this make the next start a safe one.
+    pub safe_mode_after: u32,
+    /// Reports of one fingerprint that are stored in a day.
+    pub reports_per_signature: u32,
     /// Log file of outcomes, if asked for; it never holds report contents.
     pub log: Option<PathBuf>,
     /// The pmodules in Rust that the monitor must have, in the order in which they were configured.
@@ -171,6 +183,10 @@ pub struct ValidConfig {
     pub pmodule_limits: pmodule::Limits,
     /// The program that becomes the monitor, absolute; none: the application's own.
     pub helper: Option<PathBuf>,
+    /// The signals that are reported, by number.
+    pub signals: Vec<i32>,
+    /// Whether handlers that were there before are asked first.
+    pub chain_first: bool,
     /// Random bytes of this start, for [`Identity::Session`].
     #[doc(hidden)]
     pub session: [u8; 16],
@@ -203,11 +219,16 @@ impl Config {
                 indirect_budget: 64 * 1024,
                 linger_ms: 60_000,
                 keep_core: false,
+                start_up_ms: 5_000,
+                safe_mode_after: 3,
+                reports_per_signature: 5,
                 log: None,
                 pmodules: Vec::new(),
                 plugins: Vec::new(),
                 pmodule_limits: pmodule::Limits::default(),
                 helper: None,
+                signals: SIGNALS.to_vec(),
+                chain_first: false,
                 session: [0; 16],
                 program: None,
             },
@@ -291,7 +312,8 @@ impl Config {
         self
     }
 
-    /// The longest time that a dying application waits for its monitor. Default: 10 s.
+    /// The longest time that a dying application is held up, all told. Default: 10 s. A fifth of it, a second at most, is
+    /// kept for the minimal record that the application writes itself should no monitor answer.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         self
@@ -314,6 +336,28 @@ impl Config {
     /// It holds everything that the report leaves out. Others' core files are never touched.
     pub fn keep_core(mut self) -> Self {
         self.settings.keep_core = true;
+        self
+    }
+
+    /// A crash within so long after [`install`](Self::install) is one of the start: the next `install` then waits for up to 2 s
+    /// until what can be delivered is delivered, since the application may crash again before it is. Default: 5 s; 0 switches
+    /// this and [`safe_mode_after`](Self::safe_mode_after) off.
+    pub fn start_up(mut self, window: Duration) -> Self {
+        self.settings.start_up_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// After more than so many crashes of the start in a row [`Guard::safe_mode`](crate::Guard::safe_mode) is true. Default: 3.
+    pub fn safe_mode_after(mut self, crashes: u32) -> Self {
+        self.settings.safe_mode_after = crashes;
+        self
+    }
+
+    /// So many reports of one fingerprint are stored in a day. Further ones are counted, and the counts travel with the next
+    /// report ([`Report::repeats`](crate::report::Report::repeats)). Reports by [`capture`](crate::capture) are always
+    /// stored. Default: 5; `u32::MAX` stores all.
+    pub fn reports_per_signature(mut self, limit: u32) -> Self {
+        self.settings.reports_per_signature = limit;
         self
     }
 
@@ -352,6 +396,24 @@ impl Config {
         self
     }
 
+    /// Whether a signal is reported. By default SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP and SIGSYS are; SIGQUIT,
+    /// SIGXCPU and SIGXFSZ can be asked for. `number` is that of signal(7).
+    pub fn signal(mut self, number: i32, report: bool) -> Self {
+        self.settings.signals.retain(|&signal| signal != number);
+        if report {
+            self.settings.signals.push(number);
+        }
+        self
+    }
+
+    /// Asks the signal handlers that were installed before Cenotaph first, and takes for a crash only what they leave where
+    /// it was. For managed runtimes (ART, Go, Mono), which meet SIGSEGV in the ordinary course of things. Those handlers then
+    /// run a second time when the process is about to die, as they would without Cenotaph.
+    pub fn chain_first(mut self) -> Self {
+        self.settings.chain_first = true;
+        self
+    }
+
     /// Checks everything that can be checked without touching the disk.
     ///
     /// # Errors
@@ -379,6 +441,16 @@ impl Config {
         }
         if settings.deadline_ms == 0 || settings.deadline_ms > 120_000 {
             return invalid("deadline", "a dying application may wait 1 ms to 120 s");
+        }
+        if settings
+            .signals
+            .iter()
+            .any(|signal| !SIGNALS.contains(signal) && !SIGNALS_ON_REQUEST.contains(signal))
+        {
+            return invalid(
+                "signal",
+                "only signals that end a process by default can be reported; see its documentation",
+            );
         }
         if settings.secrets.iter().any(|s| s.len() > 1024) {
             return invalid("secret", "a secret value takes at most 1024 bytes");

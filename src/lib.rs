@@ -89,6 +89,7 @@ mod raw_tap;
 pub mod report;
 pub mod scrub;
 pub mod spool;
+mod start_ups;
 mod sys;
 pub mod target;
 #[cfg(feature = "upload")]

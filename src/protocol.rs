@@ -176,6 +176,11 @@ impl SignalRequest {
         self.header.monotonic_ns = monotonic_ns;
     }
 
+    /// When it happened; signal-safe.
+    pub(crate) fn monotonic_ns(&self) -> u64 {
+        self.header.monotonic_ns
+    }
+
     /// The message; signal-safe.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         // SAFETY: `repr(C)` without padding that is not zeroed by `empty`, read as bytes for its own size.

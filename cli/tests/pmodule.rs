@@ -35,10 +35,17 @@ fn compile(arguments: &[&str], source: &Path, output: &Path) {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }
 
-/// The game's core file, made once.
+/// The game's core file, made once, gone when the tests end.
 fn core() -> &'static Path {
     static CORE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    extern "C" fn remove() {
+        if let Some((folder, _)) = CORE.get() {
+            let _ = fs::remove_dir_all(folder.path());
+        }
+    }
     let (_, core) = CORE.get_or_init(|| {
+        // SAFETY: a function that touches nothing that ends before it.
+        unsafe { libc::atexit(remove) };
         let folder = tempfile::tempdir().unwrap();
         let examples = root().join("examples/pmodules");
         compile(&["-shared", "-fPIC"], &examples.join("telemetry.c"), &folder.path().join("libtelemetry.so"));

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use cenotaph::report::{AnnotationLevel, AttributeValue, Detail, Report};
 use cenotaph::spool::PartKind;
 use minidump::{Minidump, MinidumpThreadList};
-use support::{build, build_game, build_source, directory, helper, parts, reports};
+use support::{build, build_game, build_source, directory, helper, parts, reports, shared_directory};
 
 /// What the player typed (game.c), and what the library of somebody else holds (telemetry.c).
 const PASSWORD: &[u8] = b"tangerine lighthouse";
@@ -46,11 +46,7 @@ impl Crash {
 /// With Cenotaph in it; built once.
 fn game() -> &'static Path {
     static GAME: OnceLock<PathBuf> = OnceLock::new();
-    GAME.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reported-game");
-        std::fs::create_dir_all(&folder).unwrap();
-        build_game(&folder, true)
-    })
+    GAME.get_or_init(|| build_game(shared_directory(), true))
 }
 
 /// The game crashes with these plug-ins.

@@ -9,10 +9,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use cenotaph::privacy::ConsentPolicy;
 use cenotaph::report::{AttributeValue, Reason};
-use cenotaph::{Config, Monitor, ReleaseAt};
+use cenotaph::{Config, Destination, Monitor, ReleaseAt};
 use support::{build_source, directory, helper, reports, until};
 
 /// The folder of the test that started this process as a victim.
@@ -39,14 +40,20 @@ fn config(folder: &Path) -> Config {
         .log(folder.join("log"))
         .consent(ConsentPolicy::AskFirst)
         .release_at(ReleaseAt::Spooled)
-        .deadline(std::time::Duration::from_secs(100))
+        .deadline(Duration::from_secs(100))
 }
 
 /// Not a test of its own: what the tests below start.
 #[test]
 fn victim() {
     let Some(folder) = std::env::var_os(VICTIM).map(PathBuf::from) else { return };
-    let _guard = config(&folder).helper(helper()).install().unwrap();
+    let mut config = config(&folder).helper(helper());
+    if folder.join("delivers").exists() {
+        // Nobody answers at this port: what is looked at is who tries.
+        let nobody = Destination::crashpad("https://127.0.0.1:9/submit").unwrap();
+        config = config.consent(ConsentPolicy::NotRequired).destination(nobody).linger(Duration::ZERO);
+    }
+    let _guard = config.install().unwrap();
     cenotaph::set_attribute("level", "castle").unwrap();
     until("the monitor is there", || cenotaph::status().unwrap().monitor == Monitor::Ready);
     let monitor = monitors(&folder);
@@ -93,6 +100,20 @@ fn a_crash_is_reported_and_nothing_of_the_application_runs_twice() {
     if !cmdline.is_empty() {
         assert_eq!(String::from_utf8(cmdline).unwrap(), format!("{}\0", helper().display()));
     }
+}
+
+/// Its uploaders are the helper too: nothing of the application runs for them.
+#[test]
+fn deliveries_are_the_helpers() {
+    let folder = directory();
+    fs::write(folder.path().join("delivers"), "").unwrap();
+    let output = run_victim(folder.path());
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    let log = || fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+    until("an uploader has tried", || log().contains("\"process\":\"uploader\""));
+    assert!(log().contains("127.0.0.1"), "{}", log());
+    let constructed = fs::read_to_string(folder.path().join("constructed")).unwrap();
+    assert_eq!(constructed.lines().count(), 1, "{constructed}");
 }
 
 /// Without the helper the same program is refused, which shows that the test above tests something.

@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use cenotaph::pmodule::{Description, Event, plugin};
 use support::{build, build_source, directory};
 
+type Case = (&'static str, fn(&Path));
+
 fn main() {
-    let cases: &[(&str, fn(&Path))] = &[
+    let cases: &[Case] = &[
         ("a good one", good),
         ("refused by its file", refused_by_its_file),
         ("refused by what it is", refused_by_what_it_is),

@@ -36,10 +36,14 @@ fn another_protocol_is_logged_and_the_helper_ends() {
 fn settings_that_cannot_be_read_are_logged() {
     let folder = directory();
     let log = folder.path().join("log");
-    assert_eq!(
-        launch(&format!("{{\"protocol\":1,\"config\":{{\"log\":{:?}}}}}", log.to_str().unwrap())).code(),
-        Some(1)
-    );
+    let config = format!("\"config\":{{\"log\":{:?}}}", log.to_str().unwrap());
+    // Its own number, from what it says to a launcher that has none.
+    assert_eq!(launch(&format!("{{{config}}}")).code(), Some(1));
+    let said = fs::read_to_string(&log).unwrap();
+    let (_, behind) = said.split_once("this monitor ").unwrap();
+    let own = behind.split(';').next().unwrap();
+    fs::remove_file(&log).unwrap();
+    assert_eq!(launch(&format!("{{\"protocol\":{own},{config}}}")).code(), Some(1));
     let log = fs::read_to_string(&log).unwrap();
     assert!(log.contains("other-version") && log.contains("cannot be read"), "{log}");
 }

@@ -77,6 +77,8 @@ pub(crate) enum Counter {
     Expired,
     /// Crashes of which a pmodule did not want a report.
     Vetoed,
+    /// Crashes that were counted and not stored, because there were many like them.
+    Repeated,
 }
 
 /// The first words.

@@ -69,6 +69,11 @@ impl Blackbox {
         Ok(blackbox)
     }
 
+    /// Processes that are forked from now on do not have it.
+    pub(crate) fn keep_from_children(&self) {
+        self.memory.keep_from_children();
+    }
+
     pub(crate) fn set_attribute(&self, key: &str, value: ValueRef<'_>) -> Result<()> {
         let _lock = self.lock();
         attributes::set(self.memory.words(), key, value)

@@ -29,6 +29,10 @@ pub(crate) struct Armament {
     pub(crate) until_spooled: bool,
     /// Whether a reported process may not leave a core file, which would hold what the report leaves out.
     pub(crate) no_core: bool,
+    /// Which of [`signals::ALL`] are handled, as bits.
+    pub(crate) signals: u32,
+    /// Whether the earlier handlers are asked first, and only what they leave unchanged is a crash.
+    pub(crate) chain_first: bool,
     /// What its minimal records say.
     pub(crate) last_words: last_words::Constants,
 }
@@ -54,6 +58,18 @@ static DOOMED: AtomicU32 = AtomicU32::new(NOBODY);
 /// The thread that reports; the others wait for it.
 static REPORTER: AtomicU32 = AtomicU32::new(NOBODY);
 static REPORTED: AtomicU32 = AtomicU32::new(0);
+/// How far the reporting thread is.
+static STEP: AtomicU32 = AtomicU32::new(DONE);
+const DONE: u32 = 0;
+const ASKING: u32 = 1;
+const RECORDING: u32 = 2;
+const ENDING: u32 = 3;
+/// What the reporting thread met first.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+static INFORMATION: AtomicPtr<libc::siginfo_t> = AtomicPtr::new(std::ptr::null_mut());
+/// Whether it has made the process dumpable.
+static UNDUMPABLE: AtomicU32 = AtomicU32::new(0);
+static CHAIN_FIRST: AtomicU32 = AtomicU32::new(0);
 
 struct RequestCell(UnsafeCell<SignalRequest>);
 // SAFETY: written only by the thread that won `REPORTER`.
@@ -73,6 +89,8 @@ pub(super) fn prepare(armament: Armament, wiped_on_fork: *mut AtomicU32) {
     NO_CORE.store(u32::from(armament.no_core), Ordering::Relaxed);
     DOOMED.store(NOBODY, Ordering::Relaxed);
     REPORTED.store(0, Ordering::Relaxed);
+    STEP.store(DONE, Ordering::Relaxed);
+    CHAIN_FIRST.store(u32::from(armament.chain_first), Ordering::Relaxed);
     last_words::prepare(armament.last_words);
     // SAFETY: no handler is installed yet, so nobody else uses the request.
     unsafe { std::ptr::write_volatile(REQUEST.0.get(), SignalRequest::empty()) };
@@ -110,17 +128,31 @@ pub(super) extern "C" fn on_signal(
     context: *mut libc::c_void,
 ) {
     let _errno = Errno::save();
+    if signals::repair(signal) {
+        // There is no siginfo to be had this time. A fault happens again by itself; anything else must be sent.
+        if !matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE) {
+            signal_safe::raise(signal);
+        }
+        return;
+    }
     // SAFETY: the kernel's siginfo.
     let sent = unsafe { (*info).si_code } <= 0;
     // What the application ignores ends nothing. (Except abort(), which cannot be told from raise() and does end it.)
-    if sent && signal != libc::SIGABRT && signals::was_ignored(signal) {
+    if (sent || signals::is_on_request(signal)) && signal != libc::SIGABRT && signals::was_ignored(signal) {
         return;
     }
     // A child made by vfork or clone(CLONE_VM) shares our memory but not our process id.
     if is_armed() && PID.load(Ordering::Relaxed) == signal_safe::getpid() {
-        let doomed = DOOMED.load(Ordering::Relaxed) == signal_safe::gettid() as u32;
+        let tid = signal_safe::gettid();
+        if REPORTER.load(Ordering::Acquire) == tid as u32 && STEP.load(Ordering::Acquire) != DONE {
+            nested();
+        }
+        if CHAIN_FIRST.load(Ordering::Relaxed) != 0 && !signals::is_crash_to_earlier(signal, info, context) {
+            return;
+        }
+        let doomed = DOOMED.load(Ordering::Relaxed) == tid as u32;
         if signal != libc::SIGABRT || !doomed {
-            report_or_wait(info, context);
+            report_or_wait(signal, info, context);
         }
         if NO_CORE.load(Ordering::Relaxed) != 0 {
             signal_safe::forbid_core();
@@ -138,17 +170,27 @@ pub(super) extern "C" fn on_signal(
     }
 }
 
-fn report_or_wait(info: *const libc::siginfo_t, context: *const libc::c_void) {
+fn report_or_wait(signal: libc::c_int, info: *mut libc::siginfo_t, context: *const libc::c_void) {
     let tid = signal_safe::gettid();
     let deadline_ns = monotonic_ns().saturating_add(DEADLINE_NS.load(Ordering::Relaxed));
     match REPORTER.compare_exchange(NOBODY, tid as u32, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
+            SIGNAL.store(signal, Ordering::Relaxed);
+            INFORMATION.store(info, Ordering::Relaxed);
             // SAFETY: this thread alone won `REPORTER`; `info` and `context` are the kernel's.
-            unsafe {
+            let request = unsafe {
                 let request = &mut *REQUEST.0.get();
                 context::fill(&mut request.context, info, context, PID.load(Ordering::Relaxed), tid);
-                report(request, deadline_ns);
-            }
+                request
+            };
+            STEP.store(ASKING, Ordering::Release);
+            // From here to the end of the report a fault of our own is met by `nested`.
+            signal_safe::block_signals(true);
+            UNDUMPABLE.store(u32::from(signal_safe::make_dumpable()), Ordering::Relaxed);
+            report(request, deadline_ns);
+            make_undumpable_again();
+            signal_safe::block_signals(false);
+            STEP.store(DONE, Ordering::Release);
             REPORTED.store(1, Ordering::Release);
             signal_safe::futex_wake(&REPORTED);
         }
@@ -156,6 +198,49 @@ fn report_or_wait(info: *const libc::siginfo_t, context: *const libc::c_void) {
         Err(other) if other != tid as u32 => signal_safe::futex_wait(&REPORTED, 0, deadline_ns),
         Err(_) => {}
     }
+}
+
+fn make_undumpable_again() {
+    if UNDUMPABLE.swap(0, Ordering::Relaxed) != 0 {
+        signal_safe::forbid_core();
+    }
+}
+
+/// Makes a process that is not dumpable so for the time of `call`, in which its monitor looks at it.
+pub(crate) fn while_readable<T>(call: impl FnOnce() -> T) -> T {
+    let was_undumpable = signal_safe::make_dumpable();
+    let result = call();
+    if was_undumpable {
+        signal_safe::forbid_core();
+    }
+    result
+}
+
+/// A fault inside the handler: what it was doing is not done again, but the next less; then the process ends with the signal
+/// that it met first.
+fn nested() -> ! {
+    let signal = SIGNAL.load(Ordering::Relaxed);
+    match STEP.load(Ordering::Acquire) {
+        ASKING => {
+            STEP.store(RECORDING, Ordering::Release);
+            // SAFETY: filled before the first step, by this thread.
+            let request = unsafe { &*REQUEST.0.get() };
+            last_words::write_elsewhere(&request.context, request.monotonic_ns(), Why::Fault);
+        }
+        RECORDING => {}
+        _ => signal_safe::exit_now(128 + signal),
+    }
+    STEP.store(ENDING, Ordering::Release);
+    make_undumpable_again();
+    signal_safe::block_signals(false);
+    signals::set_default(signal);
+    // The kernel's siginfo lies on the stack of the handler that faulted, which this one interrupted.
+    if !signal_safe::requeue(signal, INFORMATION.load(Ordering::Relaxed)) {
+        signal_safe::raise(signal);
+    }
+    // Ends here. Only the first process of a pid namespace is not killed by a signal of its own.
+    signal_safe::meet_only(signal);
+    signal_safe::exit_now(128 + signal)
 }
 
 /// How asking the monitor went.
@@ -183,6 +268,7 @@ fn report(request: &mut SignalRequest, deadline_ns: u64) {
         asked = ask(monitor.socket, request, until_ns);
     }
     if let Asked::Unreported(why) = asked {
+        STEP.store(RECORDING, Ordering::Release);
         last_words::write(&request.context, happened_ns, None, why);
     }
 }

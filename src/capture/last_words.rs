@@ -5,6 +5,7 @@
 //! the record go into a file of the application's.
 
 use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
@@ -40,10 +41,14 @@ static WRITING: AtomicBool = AtomicBool::new(false);
 static WRITTEN: AtomicU32 = AtomicU32::new(0);
 
 struct Shared<T>(UnsafeCell<T>);
-// SAFETY: the constants are written while no handler is installed; the buffer by who holds `WRITING`.
+// SAFETY: the constants are written while no handler is installed; the buffer by who holds `WRITING`, the
+// stack by the one thread that faults inside the handler.
 unsafe impl<T> Sync for Shared<T> {}
 static CONSTANTS: Shared<Constants> =
     Shared(UnsafeCell::new(Constants { id: [0; 16], application: [0; TEXT], version: [0; TEXT] }));
+/// 32 KiB, aligned as stacks are.
+type Stack = [u128; 2048];
+static STACK: Shared<Stack> = Shared(UnsafeCell::new([0; 2048]));
 static BUFFER: Shared<[u8; PAGE as usize]> = Shared(UnsafeCell::new([0; PAGE as usize]));
 
 /// Sets what does not change, before the handlers are installed.
@@ -85,7 +90,8 @@ pub(super) fn write(
     if number >= MOST_RECORDS || WRITING.swap(true, Ordering::AcqRel) {
         return false;
     }
-    let (unfinished, whole) = (name(monotonic_ns, UNFINISHED), name(monotonic_ns, WHOLE));
+    let (unfinished, whole) =
+        (name(monotonic_ns, crash.pid, UNFINISHED), name(monotonic_ns, crash.pid, WHOLE));
     let written = signal_safe::create(directory, &unfinished).is_some_and(|file| {
         let complete = write_to(file, crash, location, why, number);
         signal_safe::close(file);
@@ -96,6 +102,31 @@ pub(super) fn write(
     }
     WRITING.store(false, Ordering::Release);
     written
+}
+
+/// What a child on a stack of its own is to do.
+struct Errand<'a> {
+    crash: &'a CrashContext,
+    monotonic_ns: u64,
+    why: Why,
+    written: bool,
+}
+
+/// As [`write`], for a thread that has little stack left and has faulted already: in a child that shares its memory, for as
+/// long as this thread stands still. A fault there ends the child alone.
+pub(super) fn write_elsewhere(crash: &CrashContext, monotonic_ns: u64, why: Why) -> bool {
+    let mut errand = Errand { crash, monotonic_ns, why, written: false };
+    let stack = STACK.0.get().cast::<u8>().wrapping_add(size_of::<Stack>());
+    signal_safe::block_signals(false);
+    signal_safe::call_in_child(on_errand, stack.cast(), (&raw mut errand).cast());
+    errand.written
+}
+
+extern "C" fn on_errand(errand: *mut c_void) -> c_int {
+    // SAFETY: `write_elsewhere` waits for this function to end.
+    let errand = unsafe { &mut *errand.cast::<Errand<'_>>() };
+    errand.written = write(errand.crash, errand.monotonic_ns, None, errand.why);
+    0
 }
 
 fn write_to(file: RawFd, crash: &CrashContext, location: Option<&[u8; TEXT]>, why: Why, number: u32) -> bool {
@@ -175,7 +206,7 @@ fn stack(sp: u64) -> (u64, u64) {
 }
 
 /// A file's name: when it happened and to whom, so that the monitor can tell that it has made a report after all.
-fn name(monotonic_ns: u64, ending: &str) -> [u8; NAME] {
+fn name(monotonic_ns: u64, pid: libc::pid_t, ending: &str) -> [u8; NAME] {
     let mut out = [0; NAME];
     let mut at = 0;
     let mut put = |byte: u8| {
@@ -187,7 +218,7 @@ fn name(monotonic_ns: u64, ending: &str) -> [u8; NAME] {
     let digit = |value: u64| b"0123456789abcdef"[(value & 15) as usize];
     (0..16).rev().for_each(|i| put(digit(monotonic_ns >> (4 * i))));
     put(b'-');
-    let pid = signal_safe::getpid() as u64;
+    let pid = pid as u64;
     (0..8).rev().for_each(|i| put(digit(pid >> (4 * i))));
     ending.bytes().for_each(put);
     out
@@ -287,6 +318,7 @@ mod tests {
 
         let panicked = write(&crash, 0xac, Some(&[b'p'; TEXT]), Why::Gone);
         assert!(panicked && files(folder.path()).len() == 2);
+        assert!(write_elsewhere(&crash, 0xad, Why::Fault) && files(folder.path()).len() == 3);
         (0..9).for_each(|i| {
             let _ = write(&crash, i, None, Why::Gone);
         });

@@ -25,7 +25,7 @@ pub(super) fn start(until_ns: u64) -> Option<RawFd> {
             // It would not see its peer's end while it holds a copy of that.
             signal_safe::close(theirs);
             serve(ours, until_ns);
-            signal_safe::exit_now()
+            signal_safe::exit_now(0)
         }
         copied => {
             signal_safe::close(ours);

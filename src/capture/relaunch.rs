@@ -19,7 +19,9 @@ pub(super) struct Known {
 }
 
 impl Known {
-    const NONE: Self = Self { fd: AtomicI32::new(-1), device: AtomicU64::new(0), inode: AtomicU64::new(0) };
+    const fn none() -> Self {
+        Self { fd: AtomicI32::new(-1), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
+    }
 
     fn set(&self, fd: RawFd) {
         let (device, inode) = signal_safe::identity(fd).unwrap_or_default();
@@ -42,10 +44,10 @@ unsafe impl Sync for Hello {}
 /// Taken by who uses it: a process starts one new monitor, at most.
 static PLAN: AtomicPtr<Plan> = AtomicPtr::new(std::ptr::null_mut());
 static HELLO_BYTES: Hello = Hello(UnsafeCell::new([0; HELLO]));
-static SETTINGS: Known = Known::NONE;
-static BLACKBOX: Known = Known::NONE;
+static SETTINGS: Known = Known::none();
+static BLACKBOX: Known = Known::none();
 /// The helper's file, if it is one by descriptor.
-static FILE: Known = Known::NONE;
+static FILE: Known = Known::none();
 
 /// Publishes what is prepared; `plan` stays valid for ever. Not for handlers.
 pub(super) fn publish(plan: *mut Plan, hello: [u8; HELLO], settings: RawFd, blackbox: RawFd) {

@@ -1,8 +1,8 @@
 //! The only helpers that a handler may call.
 //!
 //! System calls reachable from a handler, all of them: gettid, getpid, clock_gettime, prctl
-//! (PR_SET_PTRACER, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction, rt_tgsigqueueinfo, tgkill; for
-//! a minimal record also openat, write, renameat, unlinkat, close, rt_sigprocmask; for a new monitor socketpair, setsockopt,
+//! (PR_SET_PTRACER, PR_GET_DUMPABLE, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction,
+//! rt_sigprocmask, rt_tgsigqueueinfo, tgkill; for a minimal record also openat, write, renameat, unlinkat, close; for a new monitor socketpair, setsockopt,
 //! sendmsg, clone, wait4 and, in the children, fcntl, open, dup2, dup3, close_range, alarm, execve, execveat, exit_group;
 //! for a copy that tells its memory also read. None of the C functions
 //! used allocates or locks; each is a thin wrapper in every libc that Rust supports. They may change `errno`,
@@ -49,6 +49,16 @@ pub(super) fn allow_tracer(pid: libc::pid_t) {
 pub(super) fn forbid_core() {
     // SAFETY: plain values.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
+/// Makes the process readable for its monitor where it has made itself unreadable (prctl(2)); [`forbid_core`] undoes it.
+/// Returns whether it was.
+pub(super) fn make_dumpable() -> bool {
+    // SAFETY: plain values.
+    unsafe {
+        libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) == 0
+    }
 }
 
 /// What a descriptor refers to: device and inode (fstat(2)).
@@ -288,10 +298,37 @@ pub(super) fn copy_process() -> Option<libc::pid_t> {
     (pid >= 0).then_some(pid as libc::pid_t)
 }
 
-/// Ends a copy.
-pub(super) fn exit_now() -> ! {
+/// Ends this process with an exit code, at once.
+pub(super) fn exit_now(code: libc::c_int) -> ! {
     // SAFETY: always allowed.
-    unsafe { libc::_exit(0) }
+    unsafe { libc::_exit(code) }
+}
+
+/// The signals that the kernel raises for an instruction.
+const FAULTS: [libc::c_int; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+
+/// Lets this thread meet the signals of its own instructions, which the kernel would else end it with, or no signal at all.
+pub(super) fn block_signals(but_faults: bool) {
+    let mut set = !0_u64;
+    if but_faults {
+        FAULTS.iter().for_each(|signal| set &= !(1 << (signal - 1)));
+    }
+    set_mask(set);
+}
+
+/// Lets this thread meet `signal` alone.
+pub(super) fn meet_only(signal: libc::c_int) {
+    set_mask(!(1 << (signal - 1)));
+}
+
+/// The kernel's set of 64 signals, the first of which is number 1.
+fn set_mask(set: u64) {
+    // SAFETY: a set of the size that the kernel asks for.
+    unsafe {
+        let nowhere = std::ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const set, nowhere, size_of::<u64>());
+    }
 }
 
 /// Opens a file for reading; its path ends with a zero byte. -1 if it cannot be had.
@@ -306,4 +343,23 @@ pub(super) fn read(file: RawFd, buffer: &mut [u8]) -> usize {
     // SAFETY: a writable buffer and its length.
     let read = unsafe { libc::syscall(libc::SYS_read, file, buffer.as_mut_ptr(), buffer.len()) };
     usize::try_from(read).unwrap_or(0)
+}
+
+/// Calls `function` in a child that shares this process's memory, on a stack of its own that ends at `stack`, and waits for
+/// its end. The child tells nobody when it ends. Call it with all signals blocked.
+pub(super) fn call_in_child(
+    function: extern "C" fn(*mut libc::c_void) -> libc::c_int,
+    stack: *mut libc::c_void,
+    argument: *mut libc::c_void,
+) {
+    // SAFETY: this thread stands still until the child has ended (CLONE_VFORK), so nothing else touches what it uses. It
+    // waits for exactly that child; __WALL because the exit signal is none.
+    unsafe {
+        let child = libc::clone(function, stack, libc::CLONE_VM | libc::CLONE_VFORK, argument);
+        if child > 0 {
+            while libc::waitpid(child, std::ptr::null_mut(), libc::__WALL) < 0
+                && *libc::__errno_location() == libc::EINTR
+            {}
+        }
+    }
 }

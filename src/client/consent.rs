@@ -9,6 +9,8 @@ use crate::privacy::consent::{Basis, Consent};
 use crate::privacy::{Mirror, identity};
 use crate::protocol;
 use crate::spool::file::Spool;
+use crate::spool::signatures;
+use crate::start_ups;
 use crate::sys::process;
 
 /// Reads and changes the consent of the person at the device.
@@ -71,8 +73,10 @@ impl ConsentHandle {
         let written = process::without_file_size_signal(|| consent_record::write(spool, said, None));
         self.tell_monitor();
         let purged = Spool::new(spool).purge();
+        let forgotten = signatures::forget(spool).and(start_ups::forget(spool));
         process::without_file_size_signal(|| identity::forget(&spool.join(consent_record::IDENTITY_FILE)))?;
         written?;
+        forgotten?;
         purged
     }
 

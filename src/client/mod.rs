@@ -26,12 +26,16 @@ use crate::monitor;
 use crate::privacy::{Audience, Mirror};
 use crate::private_file;
 use crate::report::{Level, ValueRef};
+use crate::start_ups;
 use crate::sys::kept::Kept;
 use crate::sys::socket::{Received, Socket};
 use crate::sys::{cxx, process, trusted};
 
 /// The one client of this process.
 static CLIENT: RwLock<Option<Arc<Client>>> = RwLock::new(None);
+
+/// How long a start waits for the delivery of reports after a crash of the start before.
+const AFTER_CRASH: Duration = Duration::from_secs(2);
 
 /// What an installed Cenotaph holds.
 pub(crate) struct Client {
@@ -43,6 +47,7 @@ pub(crate) struct Client {
     _crash: Kept<Socket>,
     /// Numbers requests, so that a late answer is not taken for another's.
     sequence: AtomicU64,
+    safe_mode: bool,
 }
 
 /// The socket for requests, and answers that came while another request was waited for.
@@ -95,6 +100,12 @@ pub struct Status {
     pub expired: u64,
     /// Crashes of which a pmodule did not want a report.
     pub vetoed: u64,
+    /// Crashes that were counted and not stored, because there were many like them
+    /// ([`Config::reports_per_signature`]).
+    pub repeated: u64,
+    /// The last starts ended in a crash soon after, more often than [`Config::safe_mode_after`] allows: the application may
+    /// want to leave out what could be at fault.
+    pub safe_mode: bool,
 }
 
 /// The monitor, as far as the application can tell.
@@ -109,14 +120,16 @@ pub enum Monitor {
     RefusedThreads,
     /// The [helper](Config::helper) is of another version than this library, and gave up. A crash now is not reported.
     OtherVersion,
-    /// It ended. A crash now is not reported.
+    /// It ended. A crash now starts another one or, if that cannot be, leaves a minimal record for the next start to report;
+    /// a panic leaves a record.
     Gone,
 }
 
 impl Config {
     /// Starts the monitor, then installs the handlers. Takes a millisecond or less; nothing here uses the network or
     /// waits for the monitor, and no file is written. Where consent allows storing, the folder is made into which a crash
-    /// that finds no monitor writes its minimal record.
+    /// that finds no monitor writes its minimal record. Only after a crash soon after the last start
+    /// ([`start_up`](Self::start_up)) it waits until the report of that is delivered, for up to 2 s.
     ///
     /// In a process that was started as a monitor this does not return: see [`monitor_entry`](crate::monitor_entry).
     ///
@@ -164,22 +177,31 @@ impl Config {
             deadline_ns: config.deadline_ms.saturating_mul(1_000_000),
             until_spooled: config.release_at == ReleaseAt::Spooled,
             no_core: config.audience == Audience::ChildDirected && !config.keep_core,
+            signals: signal_bits(&config.signals),
+            chain_first: config.chain_first,
             last_words: last_words::constants(&config)?,
         })?;
-        handlers::equip(link.another, blackbox.as_fd().as_raw_fd());
-        last_words::follow_consent(&config, Mirror::Silent);
         static AT_EXIT: Once = Once::new();
         AT_EXIT.call_once(|| process::at_exit(say_good_bye));
+        handlers::equip(link.another, blackbox.as_fd().as_raw_fd());
+        last_words::follow_consent(&config, Mirror::Silent);
         if config.panics {
             panic_hook::install(request::report_panic, request::expect_abort);
         }
+        let crashes = if config.start_up_ms > 0 { start_ups::crashes_in_a_row(&config.spool) } else { 0 };
         *slot = Some(Arc::new(Client {
+            safe_mode: crashes > config.safe_mode_after,
             config,
             blackbox,
             control: Mutex::new(Control { socket: Kept::new(link.control), flushed: Vec::new() }),
             _crash: Kept::new(link.crash),
             sequence: AtomicU64::new(1),
         }));
+        drop(slot);
+        if crashes > 0 {
+            // The next crash may come before anything is sent. What cannot be sent now is no reason not to start.
+            let _ = request::flush(AFTER_CRASH);
+        }
         Ok(Guard { process: std::process::id() })
     }
 }
@@ -231,7 +253,15 @@ impl Guard {
             stepped_down: 0,
             expired: 0,
             vetoed: 0,
+            repeated: 0,
+            safe_mode: false,
         })
+    }
+
+    /// Whether the last starts ended in a crash soon after, more often than [`Config::safe_mode_after`] allows: the application
+    /// may want to leave out what could be at fault.
+    pub fn safe_mode(&self) -> bool {
+        client().is_ok_and(|client| client.safe_mode)
     }
 
     /// Puts the earlier signal handlers back and lets the monitor finish on its own. The same as dropping.
@@ -290,6 +320,8 @@ pub fn status() -> Result<Status> {
         stepped_down: counted(Count::SteppedDown),
         expired: counted(Count::Expired),
         vetoed: counted(Count::Vetoed),
+        repeated: counted(Count::Repeated),
+        safe_mode: client.safe_mode,
     })
 }
 
@@ -348,6 +380,12 @@ pub fn protect_thread() -> Result<()> {
 /// [`Error::NotInstalled`].
 pub fn consent() -> Result<ConsentHandle> {
     Ok(ConsentHandle::new(client()?))
+}
+
+/// Bits of the handlers' own table.
+fn signal_bits(signals: &[i32]) -> u32 {
+    let all = handlers::ALL_SIGNALS.iter().enumerate();
+    all.filter(|(_, signal)| signals.contains(signal)).map(|(index, _)| 1 << index).sum()
 }
 
 /// The directory itself if it is there, else the nearest one above it, must allow making files.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Client, await_answer, client, monitor_gone};
 use crate::blackbox::End;
-use crate::capture::{self as handlers, allow_monitor, context, record_panic};
+use crate::capture::{self as handlers, allow_monitor, context, record_panic, while_readable};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
 use crate::minimal_record::{TEXT, Why, fixed};
@@ -47,10 +47,11 @@ pub(super) fn report_panic(cause: Cause) -> bool {
         Err(_) => Some(Why::Gone),
     };
     let recorded = why.is_some_and(|why| record_panic(&context, &place(&cause), why));
-    if cfg!(panic = "abort") && (reported.is_ok() || recorded) {
+    let reported = reported.is_ok() || recorded;
+    if cfg!(panic = "abort") && reported {
         expect_abort();
     }
-    reported.is_ok() || recorded
+    reported
 }
 
 /// The calling thread's panic has its report, and ends the process now.
@@ -68,6 +69,14 @@ fn place(cause: &Cause) -> [u8; TEXT] {
 }
 
 fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause) -> Result<ReportId> {
+    while_readable(|| request_readable(client, context, cause))
+}
+
+fn request_readable(
+    client: &Client,
+    context: crash_context::CrashContext,
+    cause: &Cause,
+) -> Result<ReportId> {
     let sequence = client.next_sequence();
     let until = Instant::now() + Duration::from_millis(client.config.deadline_ms);
     let message = protocol::capture_request(sequence, monotonic_ns(), context, cause);

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::time::Instant;
 
 use crate::blackbox::{Blackbox, End};
 use crate::report::Evidence;
@@ -13,8 +12,6 @@ pub(super) struct Application {
     pid: libc::pid_t,
     /// Readable when it has ended. `None`: it is not watched (any more).
     pidfd: Option<OwnedFd>,
-    /// When its monitor began.
-    pub(super) started: Instant,
     /// Kills for want of memory in its control group before it began.
     oom_kills: Option<u64>,
     /// Its handler asked for a report: the end is told.
@@ -36,7 +33,7 @@ impl Application {
     pub(super) fn new(pid: libc::pid_t) -> Self {
         let pidfd = if pid > 0 { process::pidfd(pid).ok() } else { None };
         let oom_kills = cgroup::oom_kills();
-        Self { pid, pidfd, started: Instant::now(), oom_kills, crashed: false }
+        Self { pid, pidfd, oom_kills, crashed: false }
     }
 
     pub(super) fn pid(&self) -> libc::pid_t {

@@ -73,6 +73,9 @@ pub(super) struct Meta {
     /// What pmodules want, or why that is missing.
     #[serde(default)]
     pub(super) ran: Vec<Ran>,
+    /// The application's, if it is not the present one's.
+    #[serde(default)]
+    pub(super) version: Option<String>,
     /// The frames, if they were wanted while the process stood still.
     #[serde(default)]
     pub(super) trace: Option<StackTrace>,
@@ -184,6 +187,7 @@ pub(super) fn capture(
         argument_strings: text(strings.as_ref().map(|strings| &strings.arguments)),
         environment_strings: text(strings.as_ref().map(|strings| &strings.environment)),
         ran,
+        version: None,
         trace,
         blanked,
         notes,
@@ -207,14 +211,15 @@ fn take(
     // Only a dump with memory in it has use for what stacks point to.
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
+    let stack =
+        context.as_ref().map(|context| context.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64);
     let request = target::Request::new(pid, tid, context.clone());
-    let stack = context
-        .as_ref()
-        .map_or(0, |context| context.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64);
     let ours = match writer {
         Writer::Ours => match Target::stop(request) {
             // What may not be read cannot be read by another writer either, which would try for long.
-            Ok(target) if is_out_of_reach(&target, stack) => return Err(out_of_reach()),
+            Ok(target) if stack.is_some_and(|stack| is_out_of_reach(&target, stack)) => {
+                return Err(out_of_reach());
+            }
             stopped => stopped.and_then(|target| ours(target, limits)),
         },
         // What cannot be told that way cannot be had at all.
@@ -278,7 +283,7 @@ impl Meta {
 
 impl Captured {
     /// Of a process that is no more: what it noted, and no frames.
-    pub(super) fn of_the_dead(reason: Reason, blackbox: &Blackbox) -> Result<Self> {
+    pub(super) fn of_the_dead(reason: Reason, snapshot: Snapshot) -> Result<Self> {
         let meta = Meta {
             id: ReportId::random()?,
             sequence: 0,
@@ -288,11 +293,12 @@ impl Captured {
             instruction: 0,
             reason,
             found: origin::Found::default(),
-            snapshot: blackbox.snapshot(),
+            snapshot,
             arguments: None,
             argument_strings: String::new(),
             environment_strings: String::new(),
             ran: Vec::new(),
+            version: None,
             trace: Some(StackTrace::default()),
             blanked: Vec::new(),
             notes: Vec::new(),
@@ -300,6 +306,15 @@ impl Captured {
             stages_bytes: BTreeMap::new(),
         };
         Ok(Self { meta, dump: Vec::new(), tables: Vec::new() })
+    }
+
+    /// Of an earlier session.
+    pub(super) fn of_session(mut self, version: &str, started_ms: u64) -> Self {
+        if !version.is_empty() {
+            self.meta.version = Some(version.to_owned());
+        }
+        self.meta.notes.push(format!("the session began at {started_ms} ms since the Unix epoch"));
+        self
     }
 
     /// A copy in anonymous memory, for another process to go on with.
@@ -432,6 +447,7 @@ mod tests {
             environment_strings: String::new(),
             found: origin::Found::default(),
             ran: Vec::new(),
+            version: None,
             trace: None,
             blanked: Vec::new(),
             notes: Vec::new(),

@@ -67,6 +67,7 @@ pub(crate) fn launch(config: &ValidConfig, blackbox: &Blackbox, entered: bool) -
     let fds = [their_crash.as_fd(), blackbox.as_fd()];
     let monitor = start(Role::Monitor, &program, &Settings::of(config), &control, &their_control, &fds)?;
     let another = prepare(&program, &Settings::of(config))?;
+    let (crash, control) = (crash.out_of_the_way(), control.out_of_the_way());
     Ok(Link { crash, control, monitor, another })
 }
 

@@ -92,6 +92,7 @@ fn convert(
         argument_strings: String::new(),
         environment_strings: String::new(),
         ran,
+        version: None,
         trace: None,
         blanked: Vec::new(),
         notes,

@@ -13,6 +13,7 @@ mod inspection;
 mod job;
 mod launch;
 mod leftover;
+mod life;
 mod log;
 mod outcome;
 mod pmodules;
@@ -20,6 +21,7 @@ mod program;
 mod rehearsal;
 mod replay;
 mod role;
+mod session;
 mod stages;
 mod supervisor;
 #[cfg(feature = "upload")]

@@ -27,6 +27,11 @@ pub(super) enum Outcome {
         /// What was missing.
         notes: Vec<String>,
     },
+    /// There are many like it: it was counted, and the count travels with the next report.
+    Repeated {
+        /// So many times since the last one that was stored.
+        count: u64,
+    },
     /// Consent does not allow a report.
     RefusedByConsent,
     /// There was nothing to make a report of.

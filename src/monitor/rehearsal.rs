@@ -61,6 +61,7 @@ fn capture(config: &ValidConfig, blackbox: &Blackbox) -> Result<Captured> {
         argument_strings: String::new(),
         environment_strings: String::new(),
         ran: Vec::new(),
+        version: None,
         trace: None,
         blanked: Vec::new(),
         notes: taken.notes,

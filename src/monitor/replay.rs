@@ -99,6 +99,7 @@ pub fn replay(mut core: Target, pmodule: &Registered, limits: Limits) -> Result<
         argument_strings: text(start_up.as_ref().map(|strings| &strings.arguments)),
         environment_strings: text(start_up.as_ref().map(|strings| &strings.environment)),
         ran,
+        version: None,
         trace,
         blanked,
         notes,

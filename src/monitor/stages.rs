@@ -8,6 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::captured::{Captured, Meta};
 use super::outcome::{Effort, Outcome};
+use super::session;
 use super::wishes::{self, Remark, Ruling};
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
@@ -23,6 +24,7 @@ use crate::scrub::{self, Level, Receipt};
 use crate::spool::file::Spool;
 use crate::spool::key::LocalKey;
 use crate::spool::quota::Limits;
+use crate::spool::signatures::{self, Admission};
 use crate::spool::{Part, PartKind, container};
 use crate::sys::process;
 use crate::target::UnwindTables;
@@ -57,7 +59,7 @@ pub(super) fn complete(
     let finished = finish(&mut captured, effort, &mut session, config);
     drop(session);
     match finished {
-        Finished::Report(report, receipt) => store(captured, &report, &receipt, blackbox, config),
+        Finished::Report(report, receipt) => admit(captured, *report, &receipt, blackbox, config),
         Finished::Vetoed { pmodule, reason } => Ok(Outcome::Vetoed { pmodule, reason }),
     }
 }
@@ -126,7 +128,7 @@ pub(super) fn complete_trace(
         Ruling::Veto { pmodule, reason } => return Ok(Outcome::Vetoed { pmodule, reason }),
     }
     remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
-    store(captured, &report, &receipt, blackbox, config)
+    admit(captured, report, &receipt, blackbox, config)
 }
 
 /// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
@@ -318,6 +320,35 @@ fn annotate(dump: &mut Vec<u8>, report: &Report) -> Result<()> {
     dump::crashpad_info::append(dump, &layout, report.id.0, &annotations)
 }
 
+/// Stores a report, or counts it where enough of its like are stored.
+fn admit(
+    mut captured: Captured,
+    mut report: Report,
+    receipt: &Receipt,
+    blackbox: &Blackbox,
+    config: &ValidConfig,
+) -> Result<Outcome> {
+    if !matches!(report.reason, Reason::Requested { .. }) {
+        let limit = config.reports_per_signature;
+        match signatures::admit(&config.spool, report.fingerprint, process::unix_ms(), limit) {
+            Ok(Admission::Store(repeats)) => report.repeats = repeats,
+            Ok(Admission::Repeated(count)) => return Ok(Outcome::Repeated { count }),
+            // Better one too many.
+            Err(error) => captured.meta.notes.push(format!("likes of it were not counted: {error}")),
+        }
+    }
+    let crashed = matches!(report.reason, Reason::Signal { .. });
+    let stored = store(captured, &report, receipt, blackbox, config);
+    match &stored {
+        Ok(Outcome::Spooled { .. }) if crashed => session::told(config),
+        Ok(Outcome::Spooled { .. }) => {}
+        _ => {
+            let _ = signatures::give_back(&config.spool, &report.repeats, process::unix_ms());
+        }
+    }
+    stored
+}
+
 /// Seals the parts and commits them, if consent still allows it.
 fn store(
     mut captured: Captured,
@@ -408,7 +439,7 @@ fn report(meta: &Meta, detail: Detail, config: &ValidConfig) -> Report {
         id: meta.id,
         time_ms: meta.time_ms,
         application: config.application.clone(),
-        version: config.version.clone(),
+        version: meta.version.clone().unwrap_or_else(|| config.version.clone()),
         environment: config.environment.clone(),
         origin: meta.found.presumed(),
         reason: meta.reason.clone(),

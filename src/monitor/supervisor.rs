@@ -2,14 +2,16 @@
 //! dump and uses no network; what can hang or die is done by processes that it starts.
 #![forbid(unsafe_code)]
 
+mod untold;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::application::{Application, Ended};
-use super::captured::Captured;
+use super::application::Application;
 use super::delivery::Delivery;
-use super::hang::{Hangs, Hung};
+use super::hang::Hangs;
 use super::job::{self, Progress};
+use super::life::Life;
 use super::log::Log;
 use super::outcome::{Effort, Next, Outcome, after_death, monitors_share, time_to_read};
 use super::pmodules::Pmodules;
@@ -18,20 +20,17 @@ use super::stages;
 use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
 use crate::config::ValidConfig;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::privacy::{Stage, Verdict};
-use crate::protocol::{self, Answer, AnswerKind, Cause, ClientMessage, MAX_MESSAGE, SignalRequest};
-use crate::report::{Reason, ReportId};
+use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
+use crate::report::ReportId;
 use crate::spool::records;
+use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
-use crate::sys::{process, procfs};
 use crate::target;
 
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
-
-/// Messages of an application that has ended, at most: it waits for the answer to most of them.
-const MOST_WAITING: u32 = 64;
 
 /// The application: gone when both sockets are at their end.
 struct Client {
@@ -80,6 +79,7 @@ struct Supervisor {
     blackbox: Blackbox,
     client: Client,
     application: Application,
+    life: Life,
     pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
@@ -109,10 +109,14 @@ pub(super) fn run(start: Start) -> i32 {
         let why = absent.result.as_ref().err().map_or("", |why| &why.text);
         log.event("supervisor", "pmodule-absent", format!("{}: {why}", absent.pmodule));
     }
+    let allowed = stages::ask(Stage::Spool, &start.config, &start.blackbox) == Verdict::Proceed;
+    // A monitor that the dying application starts is not the first.
+    let first = start.blackbox.monitor_state() != MonitorState::Ready;
     if let Err(error) = target::known_modules::share() {
         log.event("supervisor", "no-module-table", error);
     }
     let mut supervisor = Supervisor {
+        life: Life::begin(&start.config, log.clone(), start.launcher, first, allowed),
         delivery: Delivery::new(&start.config, log.clone()),
         log,
         idle: Handle::start(&start.config, &pmodules, &start.blackbox, true).ok(),
@@ -127,6 +131,7 @@ pub(super) fn run(start: Start) -> i32 {
         config: start.config,
     };
     supervisor.blackbox.set_monitor_state(MonitorState::Ready);
+    supervisor.tell_of_unfinished();
     supervisor.look_for_leftovers();
     supervisor.delivery.start_if_due(&supervisor.blackbox);
     match supervisor.serve() {
@@ -154,6 +159,10 @@ impl Supervisor {
             }
             self.kill_overdue();
             self.look_for_hangs();
+            self.life.look();
+            if !self.client.is_there() && !self.application.is_awaited() && self.busy.is_empty() {
+                self.life.over();
+            }
             self.delivery.start_if_due(&self.blackbox);
             self.answer_flushes();
         }
@@ -193,7 +202,8 @@ impl Supervisor {
     fn next_deadline(&self) -> Option<Instant> {
         let workers = self.busy.iter().map(|b| b.deadline);
         let leftover = self.leftover.iter().map(|l| l.deadline);
-        workers.chain(leftover).chain(self.delivery.next_time()).chain(self.hangs.next_time()).min()
+        let looks = self.hangs.next_time().into_iter().chain(self.life.next_time());
+        workers.chain(leftover).chain(self.delivery.next_time()).chain(looks).min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -242,7 +252,10 @@ impl Supervisor {
             Ok(ClientMessage::WatchesChanged) => {
                 self.hangs.look(self.blackbox.watched(), Instant::now(), || true);
             }
-            Ok(ClientMessage::ConsentChanged) => self.delivery.consent_changed(&self.blackbox),
+            Ok(ClientMessage::ConsentChanged) => {
+                self.delivery.consent_changed(&self.blackbox);
+                self.life.consent_changed(self.may_store());
+            }
             Ok(ClientMessage::Hello(_)) => self.end_client("a second hello"),
             Err(error) => self.end_client(error),
         }
@@ -277,49 +290,6 @@ impl Supervisor {
         self.application.crashed |= crash;
         let case = Case { pid, request, client, bundle: None, memory, deaths: 0, waits_until };
         self.give(case, Effort::Full);
-    }
-
-    /// The application's process has ended.
-    fn handle_end(&mut self) {
-        for crash in [true, false] {
-            // What it said before, as far as it can have been waiting.
-            for _ in 0..MOST_WAITING {
-                let slot = if crash { &self.client.crash } else { &self.client.control };
-                if slot.as_ref().is_some_and(|socket| socket.is_readable(Duration::ZERO)) {
-                    self.handle_client(crash);
-                }
-            }
-        }
-        let ended = self.application.ended(&self.blackbox);
-        // Forked children may hold copies of its sockets, but they are no clients.
-        (self.client.crash, self.client.control) = (None, None);
-        self.delivery.application_gone();
-        if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
-            let reason = Reason::UncleanExit { signal, evidence, oom_kills };
-            self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
-            self.epitaph(reason);
-        }
-    }
-
-    /// Has a report made of a process that is no more, from its notes.
-    fn epitaph(&mut self, reason: Reason) {
-        if stages::ask(Stage::Dump, &self.config, &self.blackbox) != Verdict::Proceed {
-            return self.blackbox.count(Count::RefusedByConsent, 1);
-        }
-        let bundle = Captured::of_the_dead(reason, &self.blackbox).and_then(|captured| captured.bundle());
-        match bundle.and_then(|bundle| Ok((bundle, nobody()?))) {
-            Ok((bundle, client)) => {
-                let (request, bundle, waits_until) = (Vec::new(), Some(bundle), Instant::now());
-                let case = Case { pid: 0, request, client, bundle, memory: None, deaths: 0, waits_until };
-                self.give(case, Effort::Full);
-            }
-            Err(error) => self.failed(error),
-        }
-    }
-
-    fn failed(&self, why: impl std::fmt::Display) {
-        self.blackbox.count(Count::Failed, 1);
-        self.log.event("supervisor", "failed", why);
     }
 
     /// Hands a crash to the idle worker, or to a new one.
@@ -463,38 +433,6 @@ impl Supervisor {
         }
     }
 
-    fn look_for_hangs(&mut self) {
-        let now = Instant::now();
-        if self.hangs.next_time().is_none_or(|next| next > now) {
-            return;
-        }
-        let pid = self.application.pid();
-        for hung in self.hangs.look(self.blackbox.watched(), now, || procfs::is_stopped(pid)) {
-            let Hung { thread, limit_ms } = hung;
-            self.log.event("supervisor", "hang", format!("a watched thread was silent for {limit_ms} ms"));
-            self.look_at(thread, &Cause::Hang { limit_ms });
-        }
-    }
-
-    /// Has a report made that nobody has asked for, and that nobody waits for.
-    fn look_at(&mut self, thread: u32, cause: &Cause) {
-        let mut context = SignalRequest::empty_context();
-        context.tid = thread.cast_signed();
-        let request = protocol::capture_request(0, process::monotonic_ns(), context, cause);
-        match nobody() {
-            Ok(client) => {
-                let pid = self.application.pid();
-                let waits_until = self.waits_until(process::monotonic_ns());
-                let (bundle, memory) = (None, None);
-                self.give(
-                    Case { pid, request, client, bundle, memory, deaths: 0, waits_until },
-                    Effort::Full,
-                );
-            }
-            Err(error) => self.failed(error),
-        }
-    }
-
     fn answer_flushes(&mut self) {
         if !self.busy.is_empty() || self.delivery.is_running() {
             return;
@@ -508,12 +446,6 @@ impl Supervisor {
     }
 }
 
-/// In the place of an application that waits: its other end is closed.
-fn nobody() -> Result<OwnedFd> {
-    let (client, _) = Socket::pair()?;
-    client.as_fd().try_clone_to_owned().map_err(|source| Error::System { call: "dup", source })
-}
-
 /// Counts an outcome where the application can see it.
 pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
     match outcome {
@@ -524,6 +456,7 @@ pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
                 blackbox.count(Count::SteppedDown, 1);
             }
         }
+        Outcome::Repeated { .. } => blackbox.count(Count::Repeated, 1),
         Outcome::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
         Outcome::Nothing | Outcome::OutOfReach { .. } => {}
         Outcome::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),

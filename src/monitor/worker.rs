@@ -74,6 +74,8 @@ fn run(
     blackbox: &Blackbox,
     ahead: bool,
 ) -> i32 {
+    // What pmodules do must not reach the application.
+    blackbox.keep_from_children();
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
     // Not at once: an application has better use for the processor while it starts, and many end soon.
@@ -117,6 +119,7 @@ fn perform(
             let (Ok(client), Ok(blackbox)) = (client, blackbox) else {
                 return (failed(&"the job's descriptors are unusable"), None);
             };
+            blackbox.keep_from_children();
             // What our own writer died over it would die over again.
             let memory = memory.and_then(|fd| Socket::from_fd(fd).ok());
             let writer = match (memory, deaths) {
@@ -133,6 +136,7 @@ fn perform(
                 Ok(blackbox) => blackbox,
                 Err(error) => return (failed(&error), None),
             };
+            blackbox.keep_from_children();
             let client = client.and_then(|fd| Socket::from_fd(fd).ok());
             let captured = read_memfd(bundle.as_fd(), MAX_BUNDLE).and_then(|b| Captured::from_bundle(&b));
             let outcome = match captured {
@@ -218,7 +222,7 @@ fn complete(
         .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
     if let Some(client) = client {
         let kind = match outcome {
-            Outcome::Spooled { .. } => AnswerKind::Spooled,
+            Outcome::Spooled { .. } | Outcome::Repeated { .. } => AnswerKind::Spooled,
             Outcome::RefusedByConsent => AnswerKind::Refused,
             Outcome::Vetoed { .. } => AnswerKind::Vetoed,
             Outcome::Nothing | Outcome::OutOfReach { .. } | Outcome::Failed { .. } => AnswerKind::Failed,

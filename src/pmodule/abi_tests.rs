@@ -17,7 +17,10 @@ macro_rules! members {
     };
 }
 
-fn mirrored() -> Vec<(&'static str, usize, Vec<(&'static str, usize)>)> {
+/// A name and how large or where it is.
+type Measure = (&'static str, usize);
+
+fn mirrored() -> Vec<(&'static str, usize, Vec<Measure>)> {
     let all = members! {
         "text" Text: data length;
         "value" Value: kind reserved integer number text;

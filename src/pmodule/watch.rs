@@ -147,7 +147,8 @@ mod tests {
             (Ended::Signal(libc::SIGABRT), b"what():  std::bad_alloc", "ran out of its 64 MiB"),
             (Ended::Signal(libc::SIGSYS), b"", "used a system call that pmodules may not: killed by SIGSYS"),
             (Ended::Signal(libc::SIGKILL), b"", "killed by SIGKILL"),
-            (Ended::Signal(libc::SIGXCPU), b"", "killed by signal 24"),
+            (Ended::Signal(libc::SIGVTALRM), b"", "killed by signal 26"),
+            (Ended::Signal(libc::SIGXCPU), b"", "killed by SIGXCPU"),
             (Ended::Exit(3), b"", "ended by exit(3)"),
             (Ended::Exit(0), b"", "ended by exit(0)"),
         ];

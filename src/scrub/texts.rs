@@ -204,11 +204,14 @@ fn log(receipt: &mut Receipt, place: Place, rule: &str, range: std::ops::Range<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Attribute, Breadcrumb, Detail, Fingerprint, Level, ReportId, StackTrace, Thread};
+    use crate::report::{
+        Annotation, Attribute, Breadcrumb, Detail, Fingerprint, Level, ReportId, StackTrace, Thread,
+    };
 
     fn report() -> Report {
         let attribute =
             |key: &str, value: AttributeValue, truncated| Attribute { key: key.to_owned(), value, truncated };
+        let annotation = |level, text: &str| Annotation { pmodule: "p".into(), level, text: text.into() };
         let thread =
             |name: &str| Thread { id: 1, name: Some(name.to_owned()), crashed: false, frames: vec![] };
         Report {
@@ -245,8 +248,15 @@ mod tests {
             },
             fingerprint: Fingerprint::default(),
             device_id: None,
-            annotations: Vec::new(),
-            classifiers: Vec::new(),
+            annotations: vec![
+                annotation(AnnotationLevel::Comment, "by alice@example.com"),
+                annotation(
+                    AnnotationLevel::Json,
+                    r#"{"a":["\u0061lice@example.com",4111111111111111,7],"alice@example.com":null}"#,
+                ),
+                annotation(AnnotationLevel::Json, "no JSON, alice@example.com"),
+            ],
+            classifiers: vec!["oom".into(), "alice@example.com".into()],
             origin: None,
             repeats: Vec::new(),
             notes: vec!["alice@example.com".into()],
@@ -272,13 +282,18 @@ mod tests {
         expected.attributes[2].value = AttributeValue::Integer(0);
         expected.attributes[5].value = AttributeValue::Float(0.0);
         expected.breadcrumbs[0].message = "GET https://***@host/".into();
+        expected.annotations[0].text = "by *****************".into();
+        expected.annotations[1].text = r#"{"*****************":null,"a":["*****************",0,7]}"#.into();
+        expected.annotations[2].text = "no JSON, *****************".into();
+        expected.classifiers[1] = "*****************".into();
         expected.stack_trace.threads[0].name = Some("*".repeat(15));
         expected.stack_trace.threads[2].name = Some("*".repeat("Jürgen Müller".len()));
         assert_eq!(scrubbed, expected);
         let count = |place| receipt.entries.iter().filter(|entry| entry.place == place).count();
         assert_eq!(
-            [Place::Attribute, Place::Breadcrumb, Place::Reason, Place::ThreadName].map(count),
-            [5, 1, 3, 2]
+            [Place::Attribute, Place::Breadcrumb, Place::Reason, Place::ThreadName, Place::Annotation]
+                .map(count),
+            [5, 1, 3, 2, 6]
         );
         let again = receipt.entries.len();
         scrub(&mut scrubbed, &known, &Echoes::default(), &mut receipt);

@@ -332,8 +332,8 @@ fn in_two_threads<T: Send>(parts: &[Part], seal: &(impl Fn(&Part) -> T + Sync)) 
     })
 }
 
-/// Deflate level.
-const LEVEL: u32 = 3;
+/// Deflate level: the fastest that makes next to nothing of zeros. Level 3 takes a sixth of a small report's time.
+const LEVEL: u32 = 2;
 
 fn fixed_header(id: ReportId, time_ms: u64, count: usize) -> [u8; FIXED] {
     let mut fixed = [0; FIXED];

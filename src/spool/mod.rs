@@ -11,6 +11,7 @@ mod name;
 pub mod quota;
 pub(crate) mod records;
 mod seal;
+pub mod signatures;
 mod unfinished;
 
 pub use claim::Claim;

@@ -46,6 +46,15 @@ pub(crate) fn is_any(spool: &Path) -> bool {
     list(&spool.join(FOLDER)).is_ok_and(|found| !found.is_empty())
 }
 
+/// The processes whose records are there, by their own account.
+pub(crate) fn processes(spool: &Path) -> Vec<libc::pid_t> {
+    let pid = |name: Name| {
+        let (_, pid) = name.stem.split_once('-')?;
+        Some(u32::from_str_radix(pid, 16).ok()?.cast_signed())
+    };
+    list(&spool.join(FOLDER)).unwrap_or_default().into_iter().filter_map(pid).collect()
+}
+
 /// A record that nobody else has meanwhile.
 #[derive(Debug)]
 pub(crate) struct Taken {

@@ -40,7 +40,7 @@ impl SharedMemory {
         if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, SIZE_SEALS) } < 0 {
             return Err(Error::last_os("fcntl(F_ADD_SEALS)"));
         }
-        Self::map(fd, words)
+        Self::map(super::kept::out_of_the_way(fd), words)
     }
 
     /// Maps memory received from another process.
@@ -83,6 +83,12 @@ impl SharedMemory {
         unsafe { libc::madvise(start, words * 8, libc::MADV_DONTDUMP) };
         let start = NonNull::new(start.cast()).ok_or_else(|| Error::last_os("mmap"))?;
         Ok(Self { fd: Kept::new(fd), start, words })
+    }
+
+    /// Children that are forked from now on do not have it, so that nothing that goes wrong in them reaches it.
+    pub(crate) fn keep_from_children(&self) {
+        // SAFETY: exactly the range mapped in `map`; this process keeps it. A refusal leaves things as they were.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.words * 8, libc::MADV_DONTFORK) };
     }
 
     /// The memory as atomics: another process may write it at any time.
@@ -137,4 +143,35 @@ pub(crate) fn read_memfd(fd: BorrowedFd<'_>, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     file.read_exact_at(&mut bytes, 0).map_err(failed)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::sys::process::{Ended, wait_end};
+
+    #[test]
+    fn a_child_does_not_have_what_is_kept_from_it() {
+        for (kept, expected) in [(false, Ended::Exit(0)), (true, Ended::Signal(libc::SIGSEGV))] {
+            let memory = SharedMemory::create(c"test", 512).unwrap();
+            if kept {
+                memory.keep_from_children();
+            }
+            memory.words()[0].store(7, Ordering::Relaxed);
+            // SAFETY: the child touches memory that exists or dies over it, and ends; no lock and no allocation.
+            let pid = unsafe {
+                match libc::fork() {
+                    0 => {
+                        memory.words()[0].store(8, Ordering::Relaxed);
+                        libc::_exit(0)
+                    }
+                    pid => pid,
+                }
+            };
+            assert_eq!(wait_end(pid), expected);
+            assert_eq!(memory.words()[0].load(Ordering::Relaxed), if kept { 7 } else { 8 });
+        }
+    }
 }

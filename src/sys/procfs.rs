@@ -69,6 +69,22 @@ fn innermost_pid(status: &str) -> Option<libc::pid_t> {
     line.split_ascii_whitespace().last()?.parse().ok()
 }
 
+/// When a process began, in clock ticks since boot (field 22 of `/proc/PID/stat`). `None` if there is none of that number,
+/// or only its entry is left.
+pub(crate) fn began(pid: libc::pid_t) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+    let ended = matches!(*fields.first()?, "Z" | "X");
+    if ended { None } else { fields.get(22 - 3)?.parse().ok() }
+}
+
+/// Whether a process stands still by job control or under a tracer (state `T` or `t` of `/proc/PID/stat`).
+pub(crate) fn is_stopped(pid: libc::pid_t) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rfind(')').and_then(|end| stat.get(end + 1..)?.trim_start().chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
 /// The files that this process has mapped as code.
 pub(crate) fn own_binaries() -> Vec<std::path::PathBuf> {
     use std::os::unix::ffi::OsStrExt;
@@ -79,13 +95,6 @@ pub(crate) fn own_binaries() -> Vec<std::path::PathBuf> {
         (permissions.get(2) == Some(&b'x') && path.starts_with(b"/")).then_some(path)
     });
     executable.map(|path| std::path::PathBuf::from(std::ffi::OsStr::from_bytes(path))).collect()
-}
-
-/// Whether a process stands still by job control or under a tracer (state `T` or `t` of `/proc/PID/stat`).
-pub(crate) fn is_stopped(pid: libc::pid_t) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rfind(')').and_then(|end| stat.get(end + 1..)?.trim_start().chars().next());
-    matches!(state, Some('T' | 't'))
 }
 
 /// How many threads this process has.
@@ -111,6 +120,7 @@ mod tests {
     fn tells_who_stands_still() {
         let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
         let pid = child.id() as libc::pid_t;
+        assert!(began(pid).is_some() && began(libc::pid_t::MAX).is_none());
         assert!(!is_stopped(pid) && !is_stopped(libc::pid_t::MAX));
 
         std::process::Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();

@@ -55,6 +55,11 @@ impl Socket {
         Ok(pair)
     }
 
+    /// The same at a high number, where the application does not find it.
+    pub(crate) fn out_of_the_way(self) -> Self {
+        Self(super::kept::out_of_the_way(self.0))
+    }
+
     /// Takes over a descriptor that should be a socket of this kind.
     pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self> {
         let mut kind: libc::c_int = 0;

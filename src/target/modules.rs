@@ -15,6 +15,8 @@ pub const VDSO: &str = "linux-gate.so";
 pub(super) const DELETED: &str = " (deleted)";
 /// Smaller mappings are no binaries.
 const SMALLEST: u64 = 4096;
+/// The largest page size that binaries are laid out for (`-z max-page-size`).
+const LARGEST_HOLE: u64 = 2 << 20;
 /// The most modules; large programs have some hundred.
 const MOST: usize = 1 << 13;
 
@@ -109,6 +111,8 @@ struct Group {
     executable: bool,
     deleted: bool,
     file: Option<FileId>,
+    /// Where in the file its last mapping ends.
+    file_end: u64,
     /// A mapping without a name, without permissions and without an offset: a gap that the linker reserved.
     gap: bool,
 }
@@ -123,7 +127,8 @@ impl Group {
         }
         let gap = mapping.offset == 0 && is_reserved(mapping) && name.is_empty();
         let (range, executable, file) = (mapping.range.clone(), mapping.executable, mapping.file);
-        Self { range, name, offset, executable, deleted, file, gap }
+        let file_end = mapping.offset.saturating_add(range.end - range.start);
+        Self { range, name, offset, executable, deleted, file, file_end, gap }
     }
 
     /// Whether there may be an ELF header at its start. Names in brackets are the kernel's: heap, stacks, counters.
@@ -135,6 +140,18 @@ impl Group {
             && !(self.name.starts_with("/dev/")
                 && !self.name.starts_with("/dev/shm/")
                 && !self.name.starts_with("/dev/zero"))
+    }
+
+    /// Whether `next`, the mapping that follows, is more of the same file behind addresses that are not mapped at all. lld
+    /// leaves a page out where a segment's alignment crosses one; the kernel maps programs without filling that in.
+    fn goes_on_behind_a_hole(&self, next: &Self) -> bool {
+        let hole = next.range.start.saturating_sub(self.range.end);
+        self.name.contains('/')
+            && self.name == next.name
+            && (1..=LARGEST_HOLE).contains(&hole)
+            && next.offset != 0
+            && next.offset <= self.file_end
+            && next.offset.saturating_add(SMALLEST) >= self.file_end
     }
 
     /// The file, if the mapping begins with it and it is still there.
@@ -168,17 +185,24 @@ fn is_reserved(mapping: &Mapping) -> bool {
     !mapping.readable && !mapping.writable && !mapping.executable && mapping.private
 }
 
-/// Mappings of one file in a row are one; so are the reserved gaps among them and behind them. (Breakpad's rules, by which
-/// symbol servers know a module's size.)
+/// Mappings of one file in a row are one; so are the reserved gaps among them and behind them (Breakpad's rules, by which
+/// symbol servers know a module's size). Breakpad ends a module at a hole; here it goes on behind one.
 fn groups(maps: &[Mapping], vdso: Option<u64>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for mapping in maps {
         let new = Group::new(mapping, vdso);
+        if let Some(last) = groups.last_mut().filter(|last| last.goes_on_behind_a_hole(&new)) {
+            last.range.end = new.range.end;
+            last.file_end = new.file_end;
+            last.executable |= new.executable;
+            continue;
+        }
         if let Some(last) = groups.last_mut()
             && last.range.end == new.range.start
         {
             if !new.name.is_empty() && new.name == last.name {
                 last.range.end = new.range.end;
+                last.file_end = new.file_end;
                 last.executable |= new.executable;
                 continue;
             }
@@ -195,6 +219,7 @@ fn groups(maps: &[Mapping], vdso: Option<u64>) -> Vec<Group> {
             && (before.range.end, gap.range.end) == (gap.range.start, new.range.start)
         {
             before.range.end = new.range.end;
+            before.file_end = new.file_end;
             before.executable |= new.executable;
             groups.pop();
             continue;
@@ -235,6 +260,19 @@ mod tests {
             (
                 &["1000-2000 r-xp 0 /a (deleted)", "3000-4000 r--p 0 /a"],
                 &[(0x1000, 0x2000, "/a"), (0x3000, 0x4000, "/a")],
+            ),
+            // A hole where nothing is mapped: more of the file goes on behind it, another copy of it begins anew.
+            (
+                &["1000-3000 r--p 0 /a", "4000-6000 r-xp 2000 /a", "6000-7000 rw-p 3000 /a"],
+                &[(0x1000, 0x7000, "/a")],
+            ),
+            (
+                &["1000-3000 r--p 0 /a", "4000-6000 r-xp 1000 /a", "7000-8000 r--p 0 /a"],
+                &[(0x1000, 0x6000, "/a"), (0x7000, 0x8000, "/a")],
+            ),
+            (
+                &["1000-3000 r--p 0 /a", "4000-6000 r-xp 5000 /a"],
+                &[(0x1000, 0x3000, "/a"), (0x4000, 0x6000, "/a")],
             ),
             (&["7000-9000 r-xp 0 [vdso]"], &[(0x7000, 0x9000, VDSO)]),
             (&[], &[]),

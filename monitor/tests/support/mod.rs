@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use cenotaph::report::Report;
@@ -17,6 +18,22 @@ pub(crate) fn root() -> &'static Path {
 /// On a file system that programs may run from, and that nobody else may write to.
 pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+/// One for all tests of this process, gone when it ends.
+pub(crate) fn shared_directory() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    extern "C" fn remove() {
+        if let Some(folder) = FOLDER.get() {
+            let _ = std::fs::remove_dir_all(folder.path());
+        }
+    }
+    let make = || {
+        // SAFETY: a function that touches nothing that ends before it.
+        unsafe { libc::atexit(remove) };
+        directory()
+    };
+    FOLDER.get_or_init(make).path()
 }
 
 /// A shared object of a file of the repository.

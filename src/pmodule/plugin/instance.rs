@@ -107,8 +107,8 @@ impl Pmodule for Plugin {
 
     fn attributes(&mut self, noted: &Noted<'_>, edits: &mut Edits) -> Result<(), Failure> {
         let call = Call::new(Sees::Noted(noted), Wishes::edits(edits));
-        // SAFETY: see `attach`.
         self.call("attributes", &call, |table, host, user| {
+            // SAFETY: see `attach`.
             table.attributes.map(|callback| unsafe { callback(host, user) })
         })
     }

@@ -164,7 +164,8 @@ fn a_killed_commit_loses_at_most_its_own_report() {
 #[test]
 fn a_power_cut_leaves_a_whole_report_or_rubbish() {
     const LENGTH: usize = 100_000;
-    let damage: [(&str, &dyn Fn(&mut Vec<u8>), bool); 6] = [
+    type Damage<'a> = (&'a str, &'a dyn Fn(&mut Vec<u8>), bool);
+    let damage: [Damage<'_>; 6] = [
         ("nothing", &|_| {}, true),
         ("empty", &|bytes| bytes.clear(), false),
         ("cut short", &|bytes| bytes.truncate(LENGTH / 2), false),

@@ -32,6 +32,7 @@ fn obey(command: &str, session: &Session, payload: &'static Payload) -> Result<S
         ("grant", "") => session.grant().map(|()| "grant".to_owned()),
         ("deny", "") => session.deny().map(|()| "deny".to_owned()),
         ("withdraw", "") => session.withdraw().map(|purged| format!("withdraw {purged}")),
+        ("mode", "") => session.is_safe().map(|safe| format!("mode {}", if safe { "safe" } else { "usual" })),
         ("capture", "") => session.capture().map(|id| format!("capture {id}")),
         ("vetoed", "") => session.vetoed().map(|count| format!("vetoed {count}")),
         ("flush", milliseconds) => {

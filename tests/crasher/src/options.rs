@@ -41,6 +41,8 @@ or `error ...`: grant, deny, withdraw, capture, vetoed, flush MS, die WAY, exit 
   --plant FILE               values and their places, see src/plant.rs
   --pmodule KIND             a pmodule, see src/pmodules.rs; repeatable
   --pmodule-ms N             how long each of them may look; default 250
+  --reports-per-signature N  stored in a day; default: all
+  --start-up-ms N            how long a start takes; default 0: crash loops are not looked for
   --no-sdk                   die without Cenotaph
   --monitor-state STATE      of the monitor at the death: alive, killed, stopped, none (killed, and execve
                              refused), or, for the worker while it is attached: stopped-attached,
@@ -95,6 +97,8 @@ pub(crate) struct Options {
     pub(crate) plant: Option<PathBuf>,
     pub(crate) pmodules: Vec<Kind>,
     pub(crate) pmodule_limits: Limits,
+    pub(crate) reports_per_signature: u32,
+    pub(crate) start_up: Duration,
     pub(crate) sdk: bool,
     pub(crate) monitor_state: Option<State>,
     pub(crate) lockdown: Option<Lockdown>,
@@ -127,6 +131,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         plant: None,
         pmodules: Vec::new(),
         pmodule_limits: Limits::default(),
+        reports_per_signature: u32::MAX,
+        start_up: Duration::ZERO,
         sdk: true,
         monitor_state: None,
         lockdown: None,
@@ -181,6 +187,10 @@ impl Options {
                 self.pmodule_limits =
                     Limits { inspect: limit, scrub: limit, all: 4 * limit, ..Limits::default() };
             }
+            "reports-per-signature" => {
+                self.reports_per_signature = number(value, 0..=1000)?.try_into().map_err(usage)?;
+            }
+            "start-up-ms" => self.start_up = milliseconds(value)?,
             "deadline-ms" => self.deadline = Some(milliseconds(value)?),
             "wait-delivery-ms" => self.wait_delivery = Some(milliseconds(value)?),
             "monitor-state" => {

@@ -76,6 +76,11 @@ impl Session {
         self.installed().map(|guard| guard.status().vetoed)
     }
 
+    /// Whether the last starts went wrong too often.
+    pub(crate) fn is_safe(&self) -> Result<bool, String> {
+        Ok(self.installed()?.safe_mode())
+    }
+
     pub(crate) fn flush(&self, limit: Duration) -> Result<(), String> {
         self.installed()?.flush(limit).map_err(text)
     }
@@ -123,7 +128,8 @@ fn configuration(options: &Options) -> Config {
     config = options.destinations.iter().cloned().fold(config, Config::destination);
     config = options.authorities.iter().fold(config, Config::certificate_authority);
     config = options.secrets.iter().fold(config, Config::secret);
-    config = config.pmodule_limits(options.pmodule_limits);
+    config = config.pmodule_limits(options.pmodule_limits).start_up(options.start_up);
+    config = config.reports_per_signature(options.reports_per_signature);
     options.pmodules.iter().cloned().fold(config, Config::pmodule)
 }
 

@@ -432,3 +432,60 @@ fn where_tracing_is_forbidden_a_copy_tells() {
         }
     }
 }
+
+/// Has the kernel answer these calls, which only the handler makes, with SIGSYS.
+fn trap_calls(command: &mut Command, calls: &[libc::c_long]) {
+    use std::os::unix::process::CommandExt as _;
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let line = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut program = vec![line(LOAD, 0, 0, 0)];
+    for call in calls {
+        program.push(line(EQUAL, 0, 1, u32::try_from(*call).unwrap()));
+        program.push(line(RETURN, 0, 0, libc::SECCOMP_RET_TRAP));
+    }
+    program.push(line(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    // SAFETY: two calls of prctl(2) between fork and exec; the program is copied by the kernel.
+    unsafe {
+        command.pre_exec(move || {
+            let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter, 0, 0) != 0
+            {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+}
+
+/// A fault while the monitor is asked: a record. A fault while that is written: nothing but the right end.
+#[test]
+fn a_fault_inside_the_handler_ends_as_the_first_one_would() {
+    for (way, expected) in [WAYS[0], WAYS[1], WAYS[4], WAYS[9]] {
+        let scene = Scene::new();
+        let collector = scene.collector("collected");
+        let options = options(&collector);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        // What std does after a stack overflow comes behind our handler, and is not reached.
+        let expected = if way.starts_with("stack") { Ending::Signal(libc::SIGSEGV) } else { expected };
+        let mut command = scene.victim(&options, way);
+        trap_calls(&mut command, &[libc::SYS_sendto]);
+        let (ending, said) = scene.run(command);
+        assert_eq!(ending, expected, "{way}: {said}");
+        let whole = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "record");
+        assert!(records(&scene).len() == 1 && records(&scene).iter().all(whole), "{way}: {said}");
+        scene.wait_end();
+        let report = next_start(&scene, &collector, &options);
+        assert!(report["notes"][0].as_str().unwrap().contains("asking the monitor faulted"), "{way}");
+        assert!(own_frames(&report) >= 3, "{way}: {report:#}");
+
+        let mut command = scene.victim(&options, way);
+        trap_calls(&mut command, &[libc::SYS_sendto, libc::SYS_renameat]);
+        let (ending, said) = scene.run(command);
+        assert_eq!(ending, expected, "{way}: {said}");
+        assert!(records(&scene).iter().all(|path| path.extension().is_some_and(|e| e == "tmp")), "{way}");
+        scene.wait_end();
+    }
+}

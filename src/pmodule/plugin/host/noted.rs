@@ -66,7 +66,8 @@ pub(super) unsafe extern "C" fn reason(_: HostPointer, out: *mut abi::Reason) ->
             Reason::Requested { reason } => {
                 abi::Reason { cause: REQUESTED, message: Text::lend(reason), ..none }
             }
-            Reason::Hang { .. } | Reason::UncleanExit { .. } => none,
+            Reason::Hang { .. } => none,
+            Reason::UncleanExit { signal, .. } => abi::Reason { signal: signal.unwrap_or(0), ..none },
         };
         // SAFETY: the header's contract.
         unsafe { fill(out, found) }

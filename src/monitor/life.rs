@@ -1,0 +1,108 @@
+//! What is kept on disk about the application's life: the record of its session, and how often in a row it crashed soon
+//! after its start.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+use super::application::Ended;
+use super::log::Log;
+use super::session::{self, Session, Unfinished};
+use crate::config::ValidConfig;
+use crate::start_ups;
+
+/// The supervisor's view of it.
+pub(super) struct Life {
+    config: ValidConfig,
+    log: Log,
+    pid: libc::pid_t,
+    session: Option<Session>,
+    /// When the start counts as one that went well; `None` if that changes nothing, or is past.
+    well: Option<Instant>,
+    /// A crash before is a crash at the start.
+    window_ends: Instant,
+    crashes: u32,
+}
+
+impl Life {
+    /// Of an application that begins, unless this is not its `first` monitor. `allowed`: consent lets us store.
+    pub(super) fn begin(
+        config: &ValidConfig,
+        log: Log,
+        pid: libc::pid_t,
+        first: bool,
+        allowed: bool,
+    ) -> Self {
+        let window = if first { Duration::from_millis(config.start_up_ms) } else { Duration::ZERO };
+        let window_ends = Instant::now() + window;
+        let crashes = start_ups::crashes_in_a_row(&config.spool);
+        let well = (crashes > 0).then_some(window_ends);
+        let config = config.clone();
+        let mut life = Self { config, log, pid, session: None, well, window_ends, crashes };
+        life.consent_changed(allowed);
+        life
+    }
+
+    /// Sessions before this one that nobody ended.
+    pub(super) fn unfinished(&self) -> Vec<Unfinished> {
+        session::unfinished(&self.config)
+    }
+
+    /// Begins or removes the record.
+    pub(super) fn consent_changed(&mut self, allowed: bool) {
+        if !allowed {
+            if let Some(session) = self.session.take() {
+                session.end();
+            }
+            session::forget(&self.config.spool);
+            let _ = start_ups::forget(&self.config.spool);
+        } else if self.session.is_none() && self.pid > 0 {
+            match Session::begin(&self.config, self.pid) {
+                Ok(session) => self.session = Some(session),
+                Err(error) => self.log.event("supervisor", "no-session-record", error),
+            }
+        }
+    }
+
+    /// When [`look`](Self::look) has something to do.
+    pub(super) fn next_time(&self) -> Option<Instant> {
+        self.well
+    }
+
+    /// The start went well, if it is time to say so.
+    pub(super) fn look(&mut self) {
+        if self.well.is_some_and(|well| well <= Instant::now()) {
+            self.count(0);
+        }
+    }
+
+    /// The application has ended. `allowed`: consent lets us store.
+    pub(super) fn ended(&mut self, ended: &Ended, allowed: bool) {
+        let at_start = Instant::now() < self.window_ends;
+        match ended {
+            Ended::Reported | Ended::Uncleanly { .. } if at_start => {
+                if allowed {
+                    self.count(self.crashes.saturating_add(1));
+                }
+            }
+            _ => self.count(0),
+        }
+    }
+
+    /// Everything about the end is told.
+    pub(super) fn over(&mut self) {
+        self.well = None;
+        if let Some(session) = self.session.take() {
+            session.end();
+        }
+    }
+
+    fn count(&mut self, crashes: u32) {
+        self.well = None;
+        if crashes != self.crashes {
+            self.crashes = crashes;
+            if let Err(error) = start_ups::set_crashes_in_a_row(&self.config.spool, crashes) {
+                self.log.event("supervisor", "no-start-up-record", error);
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What the supervisor finds out by itself: how the application ended, sessions before that have no end, watched threads
+//! that hang.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use super::super::application::Ended;
+use super::super::captured::Captured;
+use super::super::hang::Hung;
+use super::super::outcome::Effort;
+use super::super::{session, stages};
+use super::{Case, Supervisor};
+use crate::blackbox::{Count, Snapshot};
+use crate::error::{Error, Result};
+use crate::privacy::{Stage, Verdict};
+use crate::protocol::{self, Cause, SignalRequest};
+use crate::report::Reason;
+use crate::spool::records;
+use crate::sys::socket::Socket;
+use crate::sys::{process, procfs};
+
+/// Messages of an application that has ended, at most: it waits for the answer to most of them.
+const MOST_WAITING: u32 = 64;
+
+impl Supervisor {
+    /// The application's process has ended.
+    pub(super) fn handle_end(&mut self) {
+        for crash in [true, false] {
+            // What it said before, as far as it can have been waiting.
+            for _ in 0..MOST_WAITING {
+                let slot = if crash { &self.client.crash } else { &self.client.control };
+                if slot.as_ref().is_some_and(|socket| socket.is_readable(Duration::ZERO)) {
+                    self.handle_client(crash);
+                }
+            }
+        }
+        let ended = self.application.ended(&self.blackbox);
+        // Forked children may hold copies of its sockets, but they are no clients.
+        (self.client.crash, self.client.control) = (None, None);
+        self.delivery.application_gone();
+        self.life.ended(&ended, self.may_store());
+        if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
+            let reason = Reason::UncleanExit { signal, evidence, oom_kills };
+            self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
+            self.epitaph(Captured::of_the_dead(reason, self.blackbox.snapshot()));
+        }
+    }
+
+    pub(super) fn may_store(&self) -> bool {
+        stages::ask(Stage::Spool, &self.config, &self.blackbox) == Verdict::Proceed
+    }
+
+    /// Earlier sessions that ended without anybody telling of it.
+    pub(super) fn tell_of_unfinished(&mut self) {
+        if !self.may_store() {
+            return;
+        }
+        // A process that left a minimal record has told of its end.
+        let recorded = records::processes(&self.config.spool);
+        let mut unfinished = self.life.unfinished();
+        unfinished.retain(|session| !recorded.contains(&session.pid));
+        let more = unfinished.split_off(unfinished.len().min(session::MOST_TOLD));
+        if !more.is_empty() {
+            self.log.event("supervisor", "unclean-exit", format!("{} more sessions had no end", more.len()));
+        }
+        for session in unfinished {
+            let reason = Reason::UncleanExit { signal: None, evidence: session.evidence, oom_kills: 0 };
+            self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
+            let captured = Captured::of_the_dead(reason, Snapshot::default());
+            self.epitaph(captured.map(|captured| captured.of_session(&session.version, session.started_ms)));
+        }
+    }
+
+    /// Has a report made of a process that is no more.
+    fn epitaph(&mut self, captured: Result<Captured>) {
+        if !self.may_store() {
+            return self.blackbox.count(Count::RefusedByConsent, 1);
+        }
+        let bundle = captured.and_then(|captured| captured.bundle());
+        match bundle.and_then(|bundle| Ok((bundle, nobody()?))) {
+            Ok((bundle, client)) => {
+                let mut case = Case::unasked(0, Vec::new(), client);
+                case.bundle = Some(bundle);
+                self.give(case, Effort::Full);
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    fn failed(&self, why: impl std::fmt::Display) {
+        self.blackbox.count(Count::Failed, 1);
+        self.log.event("supervisor", "failed", why);
+    }
+
+    pub(super) fn look_for_hangs(&mut self) {
+        let now = Instant::now();
+        if self.hangs.next_time().is_none_or(|next| next > now) {
+            return;
+        }
+        let pid = self.application.pid();
+        for hung in self.hangs.look(self.blackbox.watched(), now, || procfs::is_stopped(pid)) {
+            let Hung { thread, limit_ms } = hung;
+            self.log.event("supervisor", "hang", format!("a watched thread was silent for {limit_ms} ms"));
+            self.look_at(thread, &Cause::Hang { limit_ms });
+        }
+    }
+
+    /// Has a report made that nobody has asked for, and that nobody waits for.
+    fn look_at(&mut self, thread: u32, cause: &Cause) {
+        let mut context = SignalRequest::empty_context();
+        context.tid = thread.cast_signed();
+        let request = protocol::capture_request(0, process::monotonic_ns(), context, cause);
+        match nobody() {
+            Ok(client) => {
+                let pid = self.application.pid();
+                let mut case = Case::unasked(pid, request, client);
+                // It lives on, and has the patience of one that asked.
+                case.waits_until = self.waits_until(process::monotonic_ns());
+                self.give(case, Effort::Full);
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+}
+
+impl Case {
+    /// Of a process that has not asked.
+    fn unasked(pid: libc::pid_t, request: Vec<u8>, client: OwnedFd) -> Self {
+        Self { pid, request, client, bundle: None, memory: None, deaths: 0, waits_until: Instant::now() }
+    }
+}
+
+/// In the place of an application that waits: its other end is closed.
+fn nobody() -> Result<OwnedFd> {
+    let (client, _) = Socket::pair()?;
+    client.as_fd().try_clone_to_owned().map_err(|source| Error::System { call: "dup", source })
+}
