@@ -26,10 +26,10 @@ pub(crate) fn install() -> Result<(), String> {
         let failed = unsafe {
             let mut before: libc::sigaction = mem::zeroed();
             let mut action: libc::sigaction = mem::zeroed();
-            if libc::sigaction(signal, std::ptr::null(), &raw mut before) == 0 {
-                if let Some(slot) = (*EARLIER.0.get()).get_mut(index) {
-                    *slot = Some(before);
-                }
+            if libc::sigaction(signal, std::ptr::null(), &raw mut before) == 0
+                && let Some(slot) = (*EARLIER.0.get()).get_mut(index)
+            {
+                *slot = Some(before);
             }
             action.sa_sigaction = on_signal as extern "C" fn(_, _, _) as usize;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;

@@ -94,12 +94,13 @@ fn watch(victim: libc::pid_t, deed: Deed) -> bool {
         std::hint::spin_loop();
     }
     let caught = self::tracer(&status) == Some(tracer);
-    match deed {
-        Deed::Kill => handle.signal(libc::SIGKILL).is_ok() && caught,
-        Deed::Stop if caught => true,
+    let _ = match deed {
+        Deed::Kill => handle.signal(libc::SIGKILL),
+        Deed::Stop if caught => Ok(()),
         // Not the state that was asked for: let it do its work.
-        Deed::Stop => handle.signal(libc::SIGCONT).is_ok() && false,
-    }
+        Deed::Stop => handle.signal(libc::SIGCONT),
+    };
+    caught
 }
 
 /// `TracerPid` (proc_pid_status(5)): 0 if nobody traces it, `None` if it is dead.

@@ -66,10 +66,8 @@ fn set(calls: &[Call], answer: Answer, flags: libc::c_ulong) -> Result<libc::c_l
     let length = u16::try_from(program.len()).map_err(|_| "seccomp: the filter is too long".to_owned())?;
     let filter = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
     // SAFETY: takes integers only.
-    checked(
-        "prctl(PR_SET_NO_NEW_PRIVS)",
-        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into(),
-    )?;
+    let privileges = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    checked("prctl(PR_SET_NO_NEW_PRIVS)", privileges.into())?;
     // SAFETY: `filter` and the program it points to live through the call, and the kernel copies them.
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };

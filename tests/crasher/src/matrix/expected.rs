@@ -144,30 +144,46 @@ const LOCKDOWNS: &[(Lockdown, Level)] = &[
     (Lockdown::Traced, Level::Minidump),
 ];
 
-/// Cases of which nothing is asked, and why. `None` stands for each.
-const NOT_APPLICABLE: &[(Option<&str>, Option<State>, Option<Lockdown>, &str)] = &[
-    (Some("sigkill"), Some(State::StoppedAttached), None, "no worker attaches to a dead process"),
-    (Some("sigkill"), Some(State::KilledAttached), None, "no worker attaches to a dead process"),
-    (Some("capture"), Some(State::None), None, "nobody dies, and capture() returns the error"),
-    (
-        None,
-        Some(State::Killed),
-        Some(Lockdown::Uid),
-        "whoever the victim starts has its user id, which the spool is closed to",
-    ),
+/// Cases of which nothing is asked, and why. A way of `None` stands for each.
+struct Exception {
+    way: Option<&'static str>,
+    state: State,
+    lockdown: Option<Lockdown>,
+    why: &'static str,
+}
+
+const fn exception(way: &'static str, state: State, why: &'static str) -> Exception {
+    Exception { way: Some(way), state, lockdown: None, why }
+}
+
+const NOT_APPLICABLE: &[Exception] = &[
+    exception("sigkill", State::StoppedAttached, "no worker attaches to a dead process"),
+    exception("sigkill", State::KilledAttached, "no worker attaches to a dead process"),
+    exception("hang", State::Killed, NOBODY_NOTICES),
+    exception("hang", State::Stopped, NOBODY_NOTICES),
+    exception("hang", State::None, NOBODY_NOTICES),
+    exception("capture", State::Killed, TOLD),
+    exception("capture", State::Stopped, TOLD),
+    exception("capture", State::None, TOLD),
+    Exception {
+        way: None,
+        state: State::Killed,
+        lockdown: Some(Lockdown::Uid),
+        why: "whoever the victim starts has its user id, which the spool is closed to",
+    },
 ];
+
+const NOBODY_NOTICES: &str = "it is the monitor that notices a hang, and the process lives on";
+const TOLD: &str = "nobody dies, and capture() returns the error";
 
 /// What the case must come to. `None` for a way that no row knows.
 pub(crate) fn expected(way: &str, state: State, lockdown: Option<Lockdown>) -> Option<Expected> {
     let fact = FACTS.iter().find(|fact| fact.way == way)?;
-    let applies =
-        |(for_way, for_state, for_lockdown, _): &&(Option<&str>, Option<State>, Option<Lockdown>, _)| {
-            for_way.is_none_or(|it| it == way)
-                && for_state.is_none_or(|it| it == state)
-                && *for_lockdown == lockdown
-        };
-    if let Some((.., why)) = NOT_APPLICABLE.iter().find(applies) {
-        return Some(Expected::NotApplicable(why));
+    let applies = |exception: &&Exception| {
+        exception.way.is_none_or(|it| it == way) && (exception.state, exception.lockdown) == (state, lockdown)
+    };
+    if let Some(exception) = NOT_APPLICABLE.iter().find(applies) {
+        return Some(Expected::NotApplicable(exception.why));
     }
     let (_, by_state) = STATES.iter().find(|(it, _)| *it == state)?;
     let by_lockdown = match lockdown {
@@ -236,7 +252,10 @@ mod tests {
             (expected("null", State::Alive, None), report(Level::Minidump, segv, null)),
             (expected("null", State::None, None), report(Level::StackTrace, segv, null)),
             (expected("null", State::Killed, Some(Lockdown::Pid1)), report(Level::Minidump, segv, null)),
-            (expected("capture", State::Killed, None), report(Level::Minidump, Ending::LivesOn, None)),
+            (
+                expected("capture", State::KilledAttached, None),
+                report(Level::Minidump, Ending::LivesOn, None),
+            ),
             (
                 expected("abort", State::Alive, Some(Lockdown::Pid1)),
                 report(
