@@ -1,14 +1,20 @@
 //! A victim: dies in the way that the command line names, with values planted where a crash report might pick them up.
 
 mod chain;
+mod chained;
 mod control;
+mod lockdown;
 mod masked;
+mod matrix;
+mod monitor_state;
 mod options;
 mod payload;
 mod plant;
 mod pmodules;
+mod processes;
 mod reexec;
 mod sdk;
+mod sentinel;
 mod state;
 mod ways;
 mod wipe;
@@ -37,6 +43,18 @@ enum Failure {
 
 fn main() -> ExitCode {
     sdk::monitor_entry();
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    if let Some((command, rest)) = arguments.split_first() {
+        if command == matrix::COMMAND {
+            return matrix::run(rest);
+        }
+        if command == sentinel::COMMAND {
+            return sentinel::run(rest);
+        }
+        if let Some(code) = lockdown::helper(&arguments) {
+            return code;
+        }
+    }
     match run() {
         Ok(code) => code,
         Err(Failure::Usage(Usage(reason))) => {
@@ -51,13 +69,21 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, Failure> {
-    let Setup { way, wait_delivery, session, payload } = match set_up()? {
-        Some(setup) => setup,
-        None => return Ok(ExitCode::SUCCESS),
+    let Ready { way, wait_delivery, monitor_state, announce, session, payload } = match set_up()? {
+        SetUp::Victim(setup) => setup,
+        SetUp::Other(code) => return Ok(code),
     };
     // What `set_up` left in its dead frames. From here on the values lie only where they were planted.
     wipe::leftovers();
     ALLOCATOR.inner().stop();
+    if let Some(state) = monitor_state {
+        // On a thread with a heap of its own: some ways to die depend on how main's looks.
+        let reached = std::thread::spawn(move || monitor_state::reach(state)).join();
+        reached.unwrap_or_else(|_| Err("--monitor-state: a panic".to_owned()))?;
+    }
+    if announce {
+        control::say(format_args!("dying {}", processes::now_ns()));
+    }
     let ending = ways::go(way, payload, &mut || match way {
         Way::Capture => {
             if let Some(id) = sdk::report("capture", session.capture()) {
@@ -73,28 +99,45 @@ fn run() -> Result<ExitCode, Failure> {
     Ok(ending)
 }
 
-struct Setup {
+struct Ready {
     way: Way,
     wait_delivery: Option<std::time::Duration>,
+    monitor_state: Option<monitor_state::State>,
+    announce: bool,
     session: Session,
     payload: &'static Payload,
 }
 
-/// Everything before the death. A function of its own, so that its frames are dead when it returns. `None` if only
-/// help was asked for.
+/// What the process turned out to be.
+enum SetUp {
+    Victim(Ready),
+    /// One that only has to end: help was asked for, or it is the outside of a lock-down.
+    Other(ExitCode),
+}
+
+/// Everything before the death. A function of its own, so that its frames are dead when it returns.
 #[inline(never)]
-fn set_up() -> Result<Option<Setup>, Failure> {
+fn set_up() -> Result<SetUp, Failure> {
     let options = options::parse(env::args_os().skip(1))?;
     if options.help {
         control::say(format_args!("{}", options::USAGE));
-        return Ok(None);
+        return Ok(SetUp::Other(ExitCode::SUCCESS));
     }
     let entries = read_plant(&options)?;
     if reexec::is_needed(&entries) && !options.re_executed {
         reexec::execute(&entries).map(|never| match never {})?;
     }
-    state::fill();
+    if let Some(lockdown) = options.lockdown {
+        if let Some(code) = lockdown::enclose(lockdown)? {
+            return Ok(SetUp::Other(code));
+        }
+        lockdown::before_start(lockdown)?;
+    }
     ways::before_install(options.way)?;
+    if options.chained_handler {
+        chained::install()?;
+    }
+    state::fill();
     let session = Session::start(&options);
     workload::fill_heap(options.heap_mib);
     let mut payload = Payload::plant(&entries, &session)?;
@@ -110,9 +153,14 @@ fn set_up() -> Result<Option<Setup>, Failure> {
         .into());
     }
     workload::park(options.threads - 1, names)?;
-    Ok(Some(Setup {
+    if let Some(lockdown) = options.lockdown {
+        lockdown::after_start(lockdown)?;
+    }
+    Ok(SetUp::Victim(Ready {
         way: options.way,
         wait_delivery: options.wait_delivery,
+        monitor_state: options.monitor_state,
+        announce: options.announce,
         session,
         payload: Box::leak(Box::new(payload)),
     }))

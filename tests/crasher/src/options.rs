@@ -9,6 +9,8 @@ use cenotaph::privacy::{Audience, ConsentPolicy};
 use cenotaph::{Destination, ReleaseAt};
 use lexopt::prelude::{Long, Short, Value};
 
+use crate::lockdown::Lockdown;
+use crate::monitor_state::State;
 use crate::pmodules::Kind;
 use crate::reexec;
 use crate::ways::Way;
@@ -42,6 +44,16 @@ or `error ...`: grant, deny, withdraw, capture, vetoed, flush MS, die WAY, exit 
   --reports-per-signature N  stored in a day; default: all
   --start-up-ms N            how long a start takes; default 0: crash loops are not looked for
   --no-sdk                   die without Cenotaph
+  --monitor-state STATE      of the monitor at the death: alive, killed, stopped, none (killed, and execve
+                             refused), or, for the worker while it is attached: stopped-attached,
+                             killed-attached; says `state reached` or `state missed`. The monitor is known by
+                             its arguments, which are the victim's: give each victim a spool of its own
+  --lockdown WHAT            what keeps others from looking into the victim: yama1 yama2 yama3 nnp
+                             seccomp-ptrace seccomp-vmread seccomp-kill pidns pid1 cgroup-kill uid nodump traced
+  --announce                 say `dying NANOSECONDS` (CLOCK_MONOTONIC) on standard output before it dies
+  --chained-handler          a handler from before Cenotaph that says `siginfo SIGNAL CODE ADDRESS`
+
+`crasher matrix --help`: all of these ways, in all of these states, many times.
 
 exit code: of the way to die; 2 for a usage error, 1 if it cannot die as asked
 ";
@@ -88,6 +100,10 @@ pub(crate) struct Options {
     pub(crate) reports_per_signature: u32,
     pub(crate) start_up: Duration,
     pub(crate) sdk: bool,
+    pub(crate) monitor_state: Option<State>,
+    pub(crate) lockdown: Option<Lockdown>,
+    pub(crate) announce: bool,
+    pub(crate) chained_handler: bool,
     pub(crate) re_executed: bool,
     pub(crate) help: bool,
 }
@@ -118,6 +134,10 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         reports_per_signature: u32::MAX,
         start_up: Duration::ZERO,
         sdk: true,
+        monitor_state: None,
+        lockdown: None,
+        announce: false,
+        chained_handler: false,
         re_executed: false,
         help: false,
     };
@@ -127,6 +147,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         match argument {
             Short('h') | Long("help") => options.help = true,
             Long("no-sdk") => options.sdk = false,
+            Long("announce") => options.announce = true,
+            Long("chained-handler") => options.chained_handler = true,
             Long(name) if name == reexec::MARK => options.re_executed = true,
             Long(name) => {
                 let name = name.to_owned();
@@ -171,6 +193,13 @@ impl Options {
             "start-up-ms" => self.start_up = milliseconds(value)?,
             "deadline-ms" => self.deadline = Some(milliseconds(value)?),
             "wait-delivery-ms" => self.wait_delivery = Some(milliseconds(value)?),
+            "monitor-state" => {
+                self.monitor_state = Some(choose(value, &State::ALL.map(|state| (state.name(), state)))?);
+            }
+            "lockdown" => {
+                let choices = Lockdown::ALL.map(|lockdown| (lockdown.name(), lockdown));
+                self.lockdown = Some(choose(value, &choices)?);
+            }
             "consent" => {
                 let choices = [
                     ("granted", ConsentChoice::Granted),
@@ -246,6 +275,7 @@ mod tests {
             "--spool /s --destination crashpad=https://h/x --destination backtrace=https://h/y --ca c.pem \
              --consent granted --consent-policy drop --audience child --release-at spooled --deadline-ms 5 \
              --wait-delivery-ms 7 --secret a --secret b --log l --threads 16 --heap-mib 3 --plant p --no-sdk \
+             --monitor-state stopped-attached --lockdown pid1 --announce --chained-handler \
              --re-executed two-threads --planted --looks-like-an-option",
         )
         .unwrap_or_else(|Usage(reason)| unreachable!("{reason}"));
@@ -262,7 +292,9 @@ mod tests {
         assert_eq!(options.wait_delivery, Some(Duration::from_millis(7)));
         assert_eq!(options.secrets, ["a", "b"]);
         assert_eq!((options.threads, options.heap_mib), (16, 3));
-        assert!(!options.sdk && options.re_executed);
+        assert!(!options.sdk && options.re_executed && options.announce && options.chained_handler);
+        assert_eq!(options.monitor_state, Some(State::StoppedAttached));
+        assert_eq!(options.lockdown, Some(Lockdown::Pid1));
     }
 
     #[test]
@@ -282,6 +314,8 @@ mod tests {
             ("null --threads 0", "--threads: expected a number"),
             ("null --threads many", "--threads: expected a number"),
             ("null --consent yes", "granted, denied, unknown"),
+            ("null --monitor-state asleep", "alive, killed, stopped,"),
+            ("null --lockdown jail", "yama1, yama2,"),
             ("null --destination crashpad=http://h/", "--destination"),
             ("null --destination pigeon=https://h/", "--destination"),
             ("null --no-such 1", "unknown option"),

@@ -41,6 +41,7 @@ pub(super) fn die() -> Result<std::convert::Infallible, String> {
     let heap = heap_start()?;
     // Sorts what earlier frees left in the unsorted bin and merges the fast bins, so that step 3 finds them empty.
     black_box(allocate(64 * 1024));
+    use_up_free_blocks()?;
     drain_cache(heap)?;
     let (victim, arena) = lone_unsorted_chunk()?;
     // Standard error is not buffered and numbers are printed without allocating: nothing fills the cache again.
@@ -83,6 +84,21 @@ fn lone_unsorted_chunk() -> Result<(usize, usize), String> {
         }
     }
     Err("malloc gives no neighbouring blocks".to_owned())
+}
+
+/// Makes the next blocks come from the heap's end: one that is split off a larger free one leaves a rest in the unsorted
+/// bin. The heap grows only when nothing that was freed is large enough.
+fn use_up_free_blocks() -> Result<(), String> {
+    // SAFETY: asks for the end of the heap and moves nothing.
+    let end = || unsafe { libc::sbrk(0) } as usize;
+    let before = end();
+    for _ in 0..100_000 {
+        black_box(allocate(LARGE));
+        if end() != before {
+            return Ok(());
+        }
+    }
+    Err("the heap does not grow".to_owned())
 }
 
 /// Step 2, without giving anything back.

@@ -103,11 +103,17 @@ impl Scene {
     }
 
     fn bare_of(&self, program: &Path, way: &str) -> Command {
+        let mut command = self.dumping(program, way);
+        no_core(&mut command);
+        command
+    }
+
+    /// The same, and it may leave a core file.
+    pub(crate) fn dumping(&self, program: &Path, way: &str) -> Command {
         let mut command = Command::new(program);
         command.arg0(&self.name).arg(way).env_clear().current_dir("/").stdin(Stdio::null());
         command.env("TMPDIR", self.path("tmp")).env("HOME", self.path("home"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        no_core(&mut command);
         command
     }
 

@@ -1,0 +1,124 @@
+//! A listed part of `crasher matrix`, few enough victims for every change: each case is complete. All of it:
+//! `cargo run --release -p crasher -- matrix`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Arguments of `crasher matrix`, and how many cases they select: a list that selects nothing must not pass.
+struct Part {
+    arguments: &'static [&'static str],
+    cases: usize,
+}
+
+/// Each way as it is everywhere, then each state, then each lock-down.
+const PARTS: &[Part] = &[
+    Part {
+        arguments: &["--repeat", "1", "--states", "alive", "--lockdown", "-", "--only", EVERY_WAY],
+        cases: 18,
+    },
+    Part {
+        arguments: &["--repeat", "2", "--states", "killed,none", "--lockdown", "-", "--only", HARD_WAYS],
+        cases: 10,
+    },
+    Part {
+        arguments: &[
+            "--repeat",
+            "1",
+            "--states",
+            "stopped,killed-attached",
+            "--lockdown",
+            "-",
+            "--only",
+            "null,stack-overflow-thread",
+        ],
+        cases: 4,
+    },
+    Part {
+        arguments: &[
+            "--repeat",
+            "1",
+            "--states",
+            "-",
+            "--lockdown",
+            "yama1,yama2,yama3,nnp,seccomp-ptrace,seccomp-vmread,pidns,pid1,nodump,traced",
+            "--only",
+            "null",
+        ],
+        cases: 20,
+    },
+];
+
+const EVERY_WAY: &str = "null,abort,panic,bus,ill,fpe,trap,sys,stack-overflow,stack-overflow-thread,heap-lock,two-threads,\
+                         abort-in-handler-chain,cxx-throw,oom-rust,stack-smash,double-free,capture";
+const HARD_WAYS: &str = "null,abort,stack-overflow-thread,heap-lock,two-threads";
+
+fn matrix(arguments: &[&str], json: &Path) -> Output {
+    let mut command = Command::new(support::crasher());
+    command.arg("matrix").args(["--jobs", "2", "--json"]).arg(json).args(arguments);
+    command.output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn cases(json: &Path) -> Vec<Value> {
+    let measured: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    measured["cases"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_listed_cases_are_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    for part in PARTS {
+        let json = folder.path().join("matrix.json");
+        let output = matrix(part.arguments, &json);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let cases = cases(&json);
+        assert_eq!(cases.len(), part.cases, "{}", text(&output));
+        for case in cases {
+            let applies = case["not_applicable"].is_null();
+            assert_eq!(case["complete"], Value::from(applies.then_some(true)), "{case:#}");
+            assert_eq!(case["runs"], case["wanted"], "{case:#}");
+        }
+    }
+}
+
+/// The matrix can fail: where no file may grow beyond a page, no report with memory in it can be stored.
+#[test]
+fn a_lost_report_is_found() {
+    let mut command = Command::new(support::crasher());
+    command.args(["matrix", "--repeat", "1", "--states", "alive", "--lockdown", "-", "--only", "null"]);
+    // SAFETY: setrlimit(2) is async-signal-safe and reads a value on the stack.
+    unsafe {
+        command.pre_exec(|| {
+            let page = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+            match libc::setrlimit(libc::RLIMIT_FSIZE, &raw const page) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        });
+    }
+    let output = command.output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("FAILS") && said.contains("0 of 1 cases complete"), "{said}");
+    assert!(said.contains("no report") || said.contains("unusable: "), "{said}");
+}
+
+#[test]
+fn mistakes_exit_2() {
+    for arguments in [&["--repeat", "0"][..], &["--only", "drown"], &["--states", "asleep"], &["null"]] {
+        let output = matrix(arguments, Path::new("/nonexistent/matrix.json"));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output));
+        assert!(text(&output).contains("usage: crasher matrix"), "{arguments:?}");
+    }
+}
