@@ -94,11 +94,11 @@ pub fn write(mut target: Target, limits: Limits) -> Result<Taken> {
     Ok(Taken { dump: dump?, start_up, tables, notes })
 }
 
-/// As [`write`], but leaves the target as it is: hundreds of threads that go on would take the processor from who makes the
+/// As [`write()`], but leaves the target as it is: hundreds of threads that go on would take the processor from who makes the
 /// dump, while the one that crashed waits for it.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_standing(target: &mut Target, limits: Limits) -> Result<Taken> {
     let (memory, start_up) = read(target, limits);
     let tables = target.unwind_tables();
