@@ -59,7 +59,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Writes `value` as JSON into a file, or to standard output for `-`.
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Failure::file(path, "write as JSON", e))?;
     if path == Path::new("-") {
         return output::line(text);
