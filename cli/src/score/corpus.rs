@@ -36,11 +36,30 @@ impl Group {
 }
 
 /// Kinds that are found by their shape.
-const SHAPES: &[&str] =
-    &["email", "ipv4", "ipv6", "mac", "us-ssn", "us-itin", "user-path", "url-user-info", "http-auth", "cookie", "url-secret"];
+const SHAPES: &[&str] = &[
+    "email",
+    "ipv4",
+    "ipv6",
+    "mac",
+    "us-ssn",
+    "us-itin",
+    "user-path",
+    "url-user-info",
+    "http-auth",
+    "cookie",
+    "url-secret",
+];
 /// Kinds that only the words around them tell.
 const CONTEXTS: &[&str] = &[
-    "password", "date-of-birth", "phone", "lat-long", "ssid", "secret", "aws-secret", "mnemonic", "ethereum-address",
+    "password",
+    "date-of-birth",
+    "phone",
+    "lat-long",
+    "ssid",
+    "secret",
+    "aws-secret",
+    "mnemonic",
+    "ethereum-address",
     "connection-string",
 ];
 
@@ -162,7 +181,8 @@ impl Corpus {
         let mut names: Vec<String> =
             self.samples.iter().filter(user).map(|sample| format!("{}-q", sample.value)).take(250).collect();
         names.extend(["Jürgen Müller", "日本太郎", "José da Silva", "Zoë Ångström"].map(str::to_owned));
-        let short: Vec<String> = ["bob", "al", "zoe", "mia", "ulf", "kai", "ivy", "amy"].map(str::to_owned).to_vec();
+        let short: Vec<String> =
+            ["bob", "al", "zoe", "mia", "ulf", "kai", "ivy", "amy"].map(str::to_owned).to_vec();
         let mut add = |kind: &str, value: &String, forms: &[(&str, &str)], at: usize| {
             let (before, after) = forms[at % forms.len()];
             self.samples.push(Sample {

@@ -29,9 +29,26 @@ pub(crate) enum Place {
 
 impl Place {
     pub(crate) const ALL: [Self; 20] = [
-        Self::Stack, Self::Heap, Self::Heap64, Self::Registers, Self::Vector, Self::Exception, Self::ThreadName,
-        Self::ModulePath, Self::DebugFile, Self::UnloadedModule, Self::HandleName, Self::LinkMap, Self::SystemVersion,
-        Self::MiscInfo, Self::TextStream, Self::Environment, Self::Comment, Self::Annotation, Self::Unknown, Self::Gap,
+        Self::Stack,
+        Self::Heap,
+        Self::Heap64,
+        Self::Registers,
+        Self::Vector,
+        Self::Exception,
+        Self::ThreadName,
+        Self::ModulePath,
+        Self::DebugFile,
+        Self::UnloadedModule,
+        Self::HandleName,
+        Self::LinkMap,
+        Self::SystemVersion,
+        Self::MiscInfo,
+        Self::TextStream,
+        Self::Environment,
+        Self::Comment,
+        Self::Annotation,
+        Self::Unknown,
+        Self::Gap,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -68,8 +85,13 @@ impl Place {
     pub(crate) fn is_utf16(self) -> bool {
         matches!(
             self,
-            Self::ThreadName | Self::ModulePath | Self::UnloadedModule | Self::HandleName | Self::LinkMap
-                | Self::SystemVersion | Self::MiscInfo
+            Self::ThreadName
+                | Self::ModulePath
+                | Self::UnloadedModule
+                | Self::HandleName
+                | Self::LinkMap
+                | Self::SystemVersion
+                | Self::MiscInfo
         )
     }
 
@@ -116,7 +138,8 @@ pub(crate) fn memory(place: Place, region: &[u8], plants: &[(usize, usize)]) -> 
         let list = dump.append_located(&words.map(u64::to_le_bytes).concat());
         dump.stream(9, list);
     }
-    let positions = plants.iter().map(|(offset, length)| (at + offset..at + offset + length).collect()).collect();
+    let positions =
+        plants.iter().map(|(offset, length)| (at + offset..at + offset + length).collect()).collect();
     Planted { bytes: dump.finish(), positions }
 }
 

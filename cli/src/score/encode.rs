@@ -62,15 +62,23 @@ pub(crate) fn encode(text: &str, form: Form, random: &mut Random) -> Encoded {
         let utf8 = c.encode_utf8(&mut utf8).as_bytes();
         match form {
             Form::Utf8 | Form::Base64 => out.bytes.extend(utf8),
-            Form::Utf16Le => out.bytes.extend(c.encode_utf16(&mut [0; 2]).iter().flat_map(|u| u.to_le_bytes())),
-            Form::Utf16Be => out.bytes.extend(c.encode_utf16(&mut [0; 2]).iter().flat_map(|u| u.to_be_bytes())),
+            Form::Utf16Le => {
+                out.bytes.extend(c.encode_utf16(&mut [0; 2]).iter().flat_map(|u| u.to_le_bytes()))
+            }
+            Form::Utf16Be => {
+                out.bytes.extend(c.encode_utf16(&mut [0; 2]).iter().flat_map(|u| u.to_be_bytes()))
+            }
             Form::Utf32Le => out.bytes.extend(u32::from(c).to_le_bytes()),
             Form::Utf32Be => out.bytes.extend(u32::from(c).to_be_bytes()),
-            Form::Percent if !every && (c.is_ascii_alphanumeric() || "-._~".contains(c)) => out.bytes.extend(utf8),
+            Form::Percent if !every && (c.is_ascii_alphanumeric() || "-._~".contains(c)) => {
+                out.bytes.extend(utf8)
+            }
             Form::Percent => {
                 utf8.iter().for_each(|byte| out.bytes.extend(format!("%{byte:02X}").bytes()));
             }
-            Form::Hex if upper => utf8.iter().for_each(|byte| out.bytes.extend(format!("{byte:02X}").bytes())),
+            Form::Hex if upper => {
+                utf8.iter().for_each(|byte| out.bytes.extend(format!("{byte:02X}").bytes()))
+            }
             Form::Hex => utf8.iter().for_each(|byte| out.bytes.extend(format!("{byte:02x}").bytes())),
             Form::Json if !every && c.is_ascii_alphanumeric() => out.bytes.extend(utf8),
             Form::Json => {
@@ -87,7 +95,8 @@ fn base64(text: &str) -> Encoded {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bytes = Vec::new();
     for chunk in text.as_bytes().chunks(3) {
-        let word = chunk.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
         for at in 0..4 {
             let digit = DIGITS[(word >> (18 - 6 * at) & 63) as usize];
             bytes.push(if at <= chunk.len() { digit } else { b'=' });

@@ -86,9 +86,18 @@ pub(crate) fn of_matrix(matrix: &Matrix) -> Vec<Measure> {
             forms[at].add(*count);
         }
     }
-    let each: Vec<String> =
-        LAYERS.iter().zip(forms).map(|(name, count)| format!("{name} {:.2} %", count.rate() * 100.0)).collect();
-    measures.push(Measure::least("recall, one layer of base64, percent, hex, JSON", layered.rate(), 0.95, 0.99, each.join(", ")));
+    let each: Vec<String> = LAYERS
+        .iter()
+        .zip(forms)
+        .map(|(name, count)| format!("{name} {:.2} %", count.rate() * 100.0))
+        .collect();
+    measures.push(Measure::least(
+        "recall, one layer of base64, percent, hex, JSON",
+        layered.rate(),
+        0.95,
+        0.99,
+        each.join(", "),
+    ));
     for (groups, name, must) in [
         (&[Group::Checksum, Group::Shape][..], "precision, checksum, prefix and shape kinds", 0.99),
         (&[Group::Context], "precision, context kinds", 0.95),
@@ -105,20 +114,29 @@ pub(crate) fn of_matrix(matrix: &Matrix) -> Vec<Measure> {
         let note = format!("{} removed, {wrong} neighbours or near misses touched", right.removed);
         measures.push(Measure::least(name, value, must, 0.999, note));
     }
-    measures.push(Measure::most("receipts that differ from the byte difference", matrix.wrong_receipts as f64, 0.0, 0.0, String::new()));
+    measures.push(Measure::most(
+        "receipts that differ from the byte difference",
+        matrix.wrong_receipts as f64,
+        0.0,
+        0.0,
+        String::new(),
+    ));
     measures
 }
 
 /// All cells.
 pub(crate) fn cells(matrix: &Matrix) -> Vec<Cell> {
-    let cell = |((group, kind, encoding, place), count): (&(Group, String, &'static str, &'static str), &Count)| Cell {
-        group: group.name(),
-        kind: kind.clone(),
-        encoding,
-        place,
-        planted: count.planted,
-        removed: count.removed,
-    };
+    let cell =
+        |((group, kind, encoding, place), count): (&(Group, String, &'static str, &'static str), &Count)| {
+            Cell {
+                group: group.name(),
+                kind: kind.clone(),
+                encoding,
+                place,
+                planted: count.planted,
+                removed: count.removed,
+            }
+        };
     matrix.cells.iter().map(cell).collect()
 }
 
@@ -133,7 +151,9 @@ pub(crate) fn print_matrix(matrix: &Matrix) -> Result<()> {
         (!places.contains(place)).then(|| places.push(place));
         (!kinds.contains(&kind)).then(|| kinds.push(kind));
     }
-    let order = |form: &&str| super::encode::Form::PLAIN.iter().chain(&super::encode::Form::LAYERS).position(|f| f.name() == *form);
+    let order = |form: &&str| {
+        super::encode::Form::PLAIN.iter().chain(&super::encode::Form::LAYERS).position(|f| f.name() == *form)
+    };
     forms.sort_by_key(order);
     output::line(output::bold("recall in % by kind and encoding (all places together)"))?;
     let heading: Vec<String> = forms.iter().map(|form| format!("{form:>9}")).collect();
@@ -143,9 +163,18 @@ pub(crate) fn print_matrix(matrix: &Matrix) -> Result<()> {
         matrix.cells.iter().filter(|(key, _)| pick(key)).for_each(|(_, count)| all.add(*count));
         all
     };
-    let percent = |count: Count| if count.planted == 0 { "-".to_owned() } else { format!("{:.2}", (count.rate() * 1e4).floor() / 100.0) };
+    let percent = |count: Count| {
+        if count.planted == 0 {
+            "-".to_owned()
+        } else {
+            format!("{:.2}", (count.rate() * 1e4).floor() / 100.0)
+        }
+    };
     for (_, kind) in kinds {
-        let cells: Vec<String> = forms.iter().map(|form| format!("{:>9}", percent(sum(&|key| key.1 == kind && key.2 == *form)))).collect();
+        let cells: Vec<String> = forms
+            .iter()
+            .map(|form| format!("{:>9}", percent(sum(&|key| key.1 == kind && key.2 == *form))))
+            .collect();
         output::line(format!("{kind:24} {}", cells.join("")))?;
     }
     output::line("")?;
@@ -165,7 +194,11 @@ pub(crate) fn print(measures: &[Measure]) -> Result<()> {
         let mark = if measure.must_held { "held  " } else { "MISSED" };
         output::line(format!(
             "{:58} {:>12} {:>9} {:>9} {mark} {}",
-            measure.name, number(measure.value), number(measure.must), number(measure.aim), measure.note
+            measure.name,
+            number(measure.value),
+            number(measure.must),
+            number(measure.aim),
+            measure.note
         ))?;
     }
     Ok(())

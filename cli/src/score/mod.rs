@@ -46,7 +46,13 @@ pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
     let mut measures = measures::of_matrix(&matrix);
     let pointers = recall::pointers(&corpus, options.plants, options.seed)?;
     let left = 1.0 - pointers.rate();
-    measures.push(Measure::most("Pointers, 64 bit: share of runs of 4 that survive", left, 0.0, 0.0, format!("{} plants", pointers.planted)));
+    measures.push(Measure::most(
+        "Pointers, 64 bit: share of runs of 4 that survive",
+        left,
+        0.0,
+        0.0,
+        format!("{} plants", pointers.planted),
+    ));
     measures::print_matrix(&matrix)?;
     if options.examples {
         print_examples(&matrix)?;
@@ -59,7 +65,10 @@ pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
     }
     match missed {
         0 => Ok(()),
-        missed => Err(Failure::Failed(format!("score: {missed} measures missed what must be; seed {}", options.seed))),
+        missed => Err(Failure::Failed(format!(
+            "score: {missed} measures missed what must be; seed {}",
+            options.seed
+        ))),
     }
 }
 

@@ -19,9 +19,21 @@ const LEAK: usize = 4;
 
 /// Texts that stand beside values in a program's memory, and must stay.
 const NEIGHBOURS: &[&str] = &[
-    "level 7 loaded in 0.25 s", "[info] frame 1024", "GL_RENDERER: llvmpipe (LLVM 15.0.6)", "texture hero_diffuse.png",
-    "std::vector<int>::push_back", "at line 42 of main.lua", "state=IDLE", "v1.2.3", "libstdc++.so.6", "{\"ok\":true}",
-    "size 4096 bytes", "0x7ffd12345678", "2024-05-06T07:08:09Z", "assertion failed: x < y", "%s: %d items",
+    "level 7 loaded in 0.25 s",
+    "[info] frame 1024",
+    "GL_RENDERER: llvmpipe (LLVM 15.0.6)",
+    "texture hero_diffuse.png",
+    "std::vector<int>::push_back",
+    "at line 42 of main.lua",
+    "state=IDLE",
+    "v1.2.3",
+    "libstdc++.so.6",
+    "{\"ok\":true}",
+    "size 4096 bytes",
+    "0x7ffd12345678",
+    "2024-05-06T07:08:09Z",
+    "assertion failed: x < y",
+    "%s: %d items",
 ];
 
 /// Planted and removed.
@@ -112,7 +124,10 @@ fn holds(place: Place, form: Form) -> bool {
 fn plant<'a>(sample: &'a Sample, place: Place, form: Form, random: &mut Random) -> Option<Plant<'a>> {
     let (mut before, mut after) = (sample.before.clone(), sample.after.clone());
     let line_breaks = sample.text().contains(['\n', '\0']);
-    if !place.is_memory() && line_breaks && !matches!(place, Place::Registers | Place::Vector | Place::Exception) {
+    if !place.is_memory()
+        && line_breaks
+        && !matches!(place, Place::Registers | Place::Vector | Place::Exception)
+    {
         return None;
     }
     // Base names stay, so the value is in a directory's name; and it must be no path with a base name itself.
@@ -172,7 +187,11 @@ fn region(plants: &[Plant<'_>], form: Form, random: &mut Random) -> (Vec<u8>, Ve
         region.extend([0x01, 0xfe, 0x01, stop]);
         starts.push((region.len(), plant.encoded.bytes.len()));
         region.extend(&plant.encoded.bytes);
-        region.extend(if random.below(2) == 0 { [0; 8] } else { [0x01, 0xfe, 0x01, 0xfe, 0x01, 0xfe, 0x01, 0xfe] });
+        region.extend(if random.below(2) == 0 {
+            [0; 8]
+        } else {
+            [0x01, 0xfe, 0x01, 0xfe, 0x01, 0xfe, 0x01, 0xfe]
+        });
     }
     region.extend([0x01; 64]);
     (region, starts)
@@ -227,7 +246,11 @@ fn count(
     if neighbours_hurt {
         *matrix.false_hits.entry(sample.group()).or_default() += 1;
         if matrix.false_examples.len() < 40 {
-            matrix.false_examples.push(format!("beside {}: {} ({form}, {place})", sample.kind, sample.text()));
+            matrix.false_examples.push(format!(
+                "beside {}: {} ({form}, {place})",
+                sample.kind,
+                sample.text()
+            ));
         }
     }
 }
@@ -339,7 +362,9 @@ fn decoys(
                     let group = if context { Group::Context } else { Group::Checksum };
                     *matrix.false_hits.entry(group).or_default() += 1;
                     if matrix.false_examples.len() < 80 {
-                        matrix.false_examples.push(format!("decoy {}: {}", plant.sample.kind, plant.sample.before));
+                        matrix
+                            .false_examples
+                            .push(format!("decoy {}: {}", plant.sample.kind, plant.sample.before));
                     }
                 }
             }

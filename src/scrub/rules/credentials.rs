@@ -4,15 +4,18 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::keys::{self, Pem};
+use super::tokens::{AWS_ID, TOKENS, Token, is_base64};
+use super::words::{Meaning, WORDS};
 use super::{Hit, before, end_of};
+use super::{context, identity, wallets};
 use crate::error::{Error, Result};
 
 /// A literal that something may begin with. The search for it ignores case.
 struct Anchor {
-    text: &'static str,
+    text: Vec<u8>,
     kind: Kind,
 }
 
@@ -26,56 +29,12 @@ enum Kind {
     Authorization,
     Bearer,
     Basic,
+    Word(Meaning),
+    Bech32,
+    Telegram,
+    Sid,
+    SteamId,
 }
-
-/// A prefix and what may follow it.
-struct Token {
-    rule: &'static str,
-    /// The prefix, whose case counts.
-    prefix: &'static str,
-    body: fn(u8) -> bool,
-    /// Least and most characters of the body.
-    length: (usize, usize),
-    /// Whether a letter or digit may stand before the prefix.
-    inside_words: bool,
-}
-
-const fn token(rule: &'static str, prefix: &'static str, body: fn(u8) -> bool, least: usize) -> Token {
-    Token { rule, prefix, body, length: (least, usize::MAX), inside_words: true }
-}
-
-const fn aws_id(prefix: &'static str) -> Token {
-    Token { rule: AWS_ID, prefix, body: is_upper, length: (16, 16), inside_words: false }
-}
-
-const AWS_ID: &str = "aws-key-id";
-
-/// Prefixes as the issuers document them (GitHub: "Behind GitHub's new authentication token formats"; Slack: "Token
-/// types"; Stripe: "API keys"; AWS: "IAM identifiers"). Least lengths are below the real ones, for cut-off tokens.
-static TOKENS: [Token; 22] = [
-    aws_id("AKIA"),
-    aws_id("ASIA"),
-    token("github-token", "ghp_", is_word, 20),
-    token("github-token", "gho_", is_word, 20),
-    token("github-token", "ghu_", is_word, 20),
-    token("github-token", "ghs_", is_word, 20),
-    token("github-token", "ghr_", is_word, 20),
-    token("github-token", "github_pat_", is_word, 20),
-    token("slack-token", "xoxa-", is_dashed, 10),
-    token("slack-token", "xoxb-", is_dashed, 10),
-    token("slack-token", "xoxe", is_dashed, 14),
-    token("slack-token", "xoxp-", is_dashed, 10),
-    token("slack-token", "xoxr-", is_dashed, 10),
-    token("slack-token", "xoxs-", is_dashed, 10),
-    token("slack-token", "xapp-", is_dashed, 10),
-    token("slack-webhook", "hooks.slack.com/", is_path, 8),
-    token("stripe-key", "sk_live_", is_alphanumeric, 10),
-    token("stripe-key", "sk_test_", is_alphanumeric, 10),
-    token("stripe-key", "rk_live_", is_alphanumeric, 10),
-    token("stripe-key", "rk_test_", is_alphanumeric, 10),
-    token("stripe-key", "pk_live_", is_alphanumeric, 10),
-    token("stripe-key", "whsec_", is_base64, 16),
-];
 
 fn anchors() -> impl Iterator<Item = Anchor> {
     let others = [
@@ -90,9 +49,18 @@ fn anchors() -> impl Iterator<Item = Anchor> {
         ("authorization", Kind::Authorization),
         ("bearer", Kind::Bearer),
         ("basic", Kind::Basic),
+        ("bc1", Kind::Bech32),
+        (":aa", Kind::Telegram),
+        ("s-1-5-21-", Kind::Sid),
+        ("7656119", Kind::SteamId),
     ];
-    let tokens = TOKENS.iter().map(|token| Anchor { text: token.prefix, kind: Kind::Token(token) });
-    tokens.chain(others.into_iter().map(|(text, kind)| Anchor { text, kind }))
+    let tokens = TOKENS.iter().map(|token| (token.prefix, Kind::Token(token)));
+    let words = WORDS.iter().map(|(word, meaning)| (*word, Kind::Word(*meaning)));
+    let utf8 = tokens.chain(others).chain(words.clone());
+    let utf8 = utf8.map(|(text, kind)| Anchor { text: text.as_bytes().to_vec(), kind });
+    // In lines of one byte a character.
+    let wide = words.filter(|(word, _)| !word.is_ascii());
+    utf8.chain(wide.map(|(text, kind)| Anchor { text: text.chars().map(super::narrow).collect(), kind }))
 }
 
 struct Compiled {
@@ -107,6 +75,7 @@ fn compiled() -> Option<&'static Compiled> {
             let (texts, kinds): (Vec<_>, Vec<_>) = anchors().map(|anchor| (anchor.text, anchor.kind)).unzip();
             let automaton = AhoCorasick::builder()
                 .match_kind(MatchKind::Standard)
+                .kind(Some(AhoCorasickKind::DFA))
                 .ascii_case_insensitive(true)
                 .build(texts)
                 .ok()?;
@@ -119,7 +88,7 @@ fn compiled() -> Option<&'static Compiled> {
 pub(super) fn prepare() -> Result<()> {
     match compiled() {
         Some(_) => Ok(()),
-        None => Err(Error::Limit { what: "the table of token prefixes", limit: TOKENS.len() }),
+        None => Err(Error::Limit { what: "the table of token prefixes", limit: TOKENS.len() + WORDS.len() }),
     }
 }
 
@@ -144,6 +113,24 @@ pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
             Kind::Authorization => keys::authorization(line, end, hits),
             Kind::Bearer => keys::bearer(line, start, end, hits),
             Kind::Basic => keys::basic(line, start, end, hits),
+            Kind::Word(meaning) => {
+                context::announced(line, start..end, meaning, hits);
+                0
+            }
+            Kind::Bech32 => {
+                let found = wallets::bech32(line, start).map(|end| start..end);
+                hits.extend(found.map(|range| Hit { range, rule: "bitcoin-address" }));
+                0
+            }
+            Kind::Telegram => {
+                wallets::telegram(line, start, hits);
+                0
+            }
+            Kind::Sid => identity::windows_sid(line, start, hits),
+            Kind::SteamId => {
+                identity::steam_id(line, start, hits);
+                0
+            }
         };
     }
     pem.finish(line, hits);
@@ -189,30 +176,6 @@ fn aws_secret(line: &[u8], from: usize, hits: &mut Vec<Hit>) -> usize {
         at = end + 1;
     }
     0
-}
-
-fn is_alphanumeric(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-}
-
-fn is_upper(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || byte.is_ascii_digit()
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-fn is_dashed(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.'
-}
-
-fn is_base64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'/' || byte == b'+'
-}
-
-fn is_path(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"/-_.~%".contains(&byte)
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ const ISSUERS: &[(u64, u64, u32, &[usize])] = &[
     (65, 65, 2, &[16, 17, 18, 19]),                     // Discover, RuPay
     (62, 62, 2, &[16, 17, 18, 19]),                     // UnionPay
     (81, 81, 2, &[16]),                                 // UnionPay, RuPay
-    (3528, 3589, 4, &[16, 17, 18, 19]),                 // JCB
+    (3500, 3589, 4, &[16, 17, 18, 19]),                 // JCB (3528 on today)
+    (1800, 1800, 4, &[15]),                             // JCB, older
+    (2131, 2131, 4, &[15]),                             // JCB, older
     (300, 305, 3, &[14, 16, 17, 18, 19]),               // Diners Club
     (3095, 3095, 4, &[14, 16, 17, 18, 19]),             // Diners Club
     (36, 36, 2, &[14, 15, 16, 17, 18, 19]),             // Diners Club
@@ -102,7 +104,7 @@ fn is_card(text: &[u8]) -> bool {
     issued && luhn(digits)
 }
 
-fn luhn(digits: &[u8]) -> bool {
+pub(super) fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()
         .rev()

@@ -7,12 +7,18 @@
 #![forbid(unsafe_code)]
 
 mod contact;
+mod context;
 mod credentials;
+mod documents;
 mod financial;
 mod identity;
 mod keys;
 mod network;
 mod paths;
+mod phone;
+mod tokens;
+mod wallets;
+mod words;
 
 use std::ops::Range;
 
@@ -38,12 +44,21 @@ const SLASH: u8 = 4;
 const COLON: u8 = 8;
 const DOT: u8 = 16;
 const DASH: u8 = 32;
+/// A plus sign or a bracket, before a telephone number.
+const SIGN: u8 = 64;
+const ANGLE: u8 = 128;
 
 const RULES: &[Rule] = &[
     Rule { needs: AT | DOT, find: contact::email },
     Rule { needs: DIGIT, find: financial::payment_card },
     Rule { needs: DIGIT, find: financial::iban },
+    Rule { needs: DIGIT | DASH, find: identity::us_itin },
     Rule { needs: DIGIT, find: identity::us_ssn },
+    Rule { needs: DIGIT, find: network::mac },
+    Rule { needs: DIGIT | SIGN, find: phone::international },
+    Rule { needs: DIGIT, find: wallets::words },
+    Rule { needs: DOT, find: wallets::discord },
+    Rule { needs: ANGLE, find: documents::mrz },
     Rule { needs: DIGIT | DOT, find: network::ipv4 },
     Rule { needs: DIGIT | COLON, find: network::ipv6 },
     Rule { needs: AT | SLASH | COLON, find: network::url_user_info },
@@ -65,6 +80,9 @@ const CLASS: [u8; 256] = {
     table[b':' as usize] = COLON;
     table[b'.' as usize] = DOT;
     table[b'-' as usize] = DASH;
+    table[b'+' as usize] = SIGN;
+    table[b'(' as usize] = SIGN;
+    table[b'<' as usize] = ANGLE;
     table
 };
 
@@ -84,6 +102,19 @@ pub(super) fn find(line: &[u8], hits: &mut Vec<Hit>) {
             (rule.find)(line, hits);
         }
     }
+    // "user:pass@db.intra" in a URL is no address, and its host stays.
+    if hits.iter().any(|hit| hit.rule == network::USER_INFO) {
+        let inside: Vec<Range<usize>> =
+            hits.iter().filter(|hit| hit.rule == network::USER_INFO).map(|hit| hit.range.clone()).collect();
+        hits.retain(|hit| {
+            hit.rule != contact::EMAIL || !inside.iter().any(|range| range.contains(&hit.range.start))
+        });
+    }
+}
+
+/// A character as one byte: itself in ASCII, else one from 0x80 on, by which words of other scripts can be told.
+pub(super) fn narrow(c: char) -> u8 {
+    if c.is_ascii() { c as u8 } else { 0x80 | (u32::from(c) ^ u32::from(c) >> 7) as u8 }
 }
 
 /// The characters from `start` on that are `class`, as the index behind the last.
