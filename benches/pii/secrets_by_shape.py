@@ -165,7 +165,7 @@ def cookie(r, fakes):
 
 def url_secret(r, fakes):
     name = r.choice(["access_token", "api_key", "token", "sig", "code", "client_secret", "password", "X-Amz-Signature"])
-    return "GET https://api.example.org/v1/x?a=1&" + name + "={}" + r.choice(["", "&b=2", " HTTP/1.1"]), [hexa(r, 40)], ""
+    return "GET https://api.skyforge.io/v1/x?a=1&" + name + "={}" + r.choice(["", "&b=2", " HTTP/1.1"]), [hexa(r, 40)], ""
 
 
 def connection(r, fakes):

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::edit::{Encoding, Finding};
-use super::runs;
+use super::runs::{self, Run};
 use crate::error::{Error, Result};
 
 /// The rule's name in receipts.
@@ -78,9 +78,15 @@ const COMMON: &[&str] = &[
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     rule: &'static str,
-    /// `None` if there are no values.
+    /// Every value in UTF-8, for lines of one byte a character.
+    lines: Option<AhoCorasick>,
+    /// For each of its patterns.
+    bounds: Vec<Bounds>,
+    /// The first two characters of every value, in lower case: of short runs hardly one passes.
+    pairs: Box<[u64; 1024]>,
+    /// Values that runs of ASCII do not hold whole, in every encoding, for memory as it is.
     automaton: Option<AhoCorasick>,
-    /// For each of the automaton's patterns.
+    /// For each of its patterns.
     needles: Vec<Needle>,
     /// Values with white space or quotes: those of which a cut-off token is not all that is left.
     phrases: Vec<Vec<u8>>,
@@ -118,6 +124,7 @@ impl Known {
             return Err(Error::Limit { what: "the number of known values", limit: MOST });
         }
         let (mut patterns, mut needles, mut phrases) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut texts, mut all_bounds, mut pairs) = (Vec::new(), Vec::new(), Box::new([0; 1024]));
         let mut values: Vec<&str> = values.iter().map(|value| value.trim()).collect();
         values.sort_unstable();
         values.dedup();
@@ -129,25 +136,27 @@ impl Known {
                 continue;
             }
             let bounds = bounds_of(value.as_bytes());
-            for encoding in [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Utf32Le] {
-                patterns.push(encode(value, encoding));
-                needles.push(Needle { encoding, bounds });
+            texts.push(value.as_bytes());
+            all_bounds.push(bounds);
+            if let Some(pair) = value.as_bytes().first_chunk() {
+                let (word, bit) = position(pair);
+                pairs[word] |= 1 << bit;
+            }
+            // Runs of wide text are found by their ASCII characters, and short ones by three of them.
+            if value.len() < runs::LEAST - 1 || !value.bytes().all(runs::is_text) {
+                for encoding in ENCODINGS {
+                    patterns.push(encode(value, encoding));
+                    needles.push(Needle { encoding, bounds });
+                }
             }
             if value.bytes().any(is_delimiter) {
                 phrases.push(value.as_bytes().to_vec());
             }
         }
-        let automaton = (!patterns.is_empty())
-            .then(|| {
-                AhoCorasick::builder()
-                    .match_kind(MatchKind::Standard)
-                    .ascii_case_insensitive(true)
-                    .build(&patterns)
-            })
-            .transpose()
-            .map_err(|_| Error::Limit { what: "the size of all known values", limit: MOST * LONGEST })?;
+        let automaton = compile(&patterns)?;
+        let lines = compile(&texts)?;
         let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
-        Ok(Self { rule: RULE, automaton, needles, phrases, values })
+        Ok(Self { rule: RULE, lines, bounds: all_bounds, pairs, automaton, needles, phrases, values })
     }
 
     /// The values of an environment and a command line (both as the kernel keeps them: separated by zero bytes) that may be
@@ -172,11 +181,84 @@ impl Known {
         Ok(Self { rule: COPIES, ..Self::new(&values)? })
     }
 
+    /// Whether there is nothing to find.
+    pub(super) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// Every occurrence in `bytes`. Overlapping ones of one encoding are given as one.
     pub(super) fn find(&self, bytes: &[u8], found: &mut Vec<Finding>) {
-        for part in non_zero_parts(bytes) {
-            self.find_in(bytes, part, found);
+        if self.is_empty() {
+            return;
         }
+        runs::scan(bytes, runs::LEAST, &mut runs::Scratch::default(), |run, line| {
+            self.find_in_run(run, line, bytes, found);
+        });
+        self.find_raw(bytes, found);
+    }
+
+    /// Every occurrence in a run of `bytes`, whose text is `line`.
+    pub(super) fn find_in_run(&self, run: &Run, line: &[u8], bytes: &[u8], found: &mut Vec<Finding>) {
+        // Of short runs there are many, and starting a search costs more than a look.
+        if line.len() < runs::SHORTEST && !self.may_begin(line) {
+            return;
+        }
+        self.find_in_line(line, |chars| {
+            let finding = |run: &Run| Finding {
+                range: run.bytes(&chars, bytes),
+                encoding: run.encoding,
+                rule: self.rule,
+            };
+            found.push(finding(run));
+            found.extend(run.twin(bytes).map(|twin| finding(&twin)));
+        });
+    }
+
+    fn may_begin(&self, line: &[u8]) -> bool {
+        line.array_windows::<2>().any(|pair| {
+            let (word, bit) = position(pair);
+            self.pairs[word] >> bit & 1 == 1
+        })
+    }
+
+    /// Every occurrence in a line of one byte a character; overlapping ones as one.
+    pub(super) fn find_in_line(&self, line: &[u8], mut found: impl FnMut(Range<usize>)) {
+        let Some(automaton) = &self.lines else { return };
+        let utf8 = Encoding::Utf8;
+        let mut last: Option<Range<usize>> = None;
+        for hit in automaton.find_overlapping_iter(line) {
+            let needle = Needle { encoding: utf8, bounds: self.bounds[hit.pattern().as_usize()] };
+            let range = hit.range();
+            if !allowed(line, &range, needle) {
+                continue;
+            }
+            // Hits come in the order of their ends.
+            last = Some(match last.take() {
+                Some(open) if open.end >= range.start => open.start.min(range.start)..range.end,
+                Some(open) => {
+                    found(open);
+                    range
+                }
+                None => range,
+            });
+        }
+        if let Some(open) = last {
+            found(open);
+        }
+    }
+
+    /// Every occurrence in `bytes` of the values that are found in no run.
+    pub(super) fn find_raw(&self, bytes: &[u8], found: &mut Vec<Finding>) {
+        if self.automaton.is_some() {
+            for part in non_zero_parts(bytes) {
+                self.find_in(bytes, part, found);
+            }
+        }
+    }
+
+    /// The rule that its findings are of.
+    pub(super) fn rule(&self) -> &'static str {
+        self.rule
     }
 
     fn find_in(&self, bytes: &[u8], part: Range<usize>, found: &mut Vec<Finding>) {
@@ -235,6 +317,31 @@ impl Known {
         };
         self.phrases.iter().filter_map(|value| ends(value)).max().unwrap_or(0)
     }
+}
+
+const ENCODINGS: [Encoding; 5] =
+    [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Utf32Le, Encoding::Utf32Be];
+
+fn compile<P: AsRef<[u8]>>(patterns: &[P]) -> Result<Option<AhoCorasick>> {
+    // A table is the fastest way, if it does not become too large.
+    let small = patterns.iter().map(|pattern| pattern.as_ref().len()).sum::<usize>() < 1 << 14;
+    (!patterns.is_empty())
+        .then(|| {
+            AhoCorasick::builder()
+                .match_kind(MatchKind::Standard)
+                .kind(small.then_some(AhoCorasickKind::DFA))
+                .ascii_case_insensitive(true)
+                .build(patterns)
+        })
+        .transpose()
+        .map_err(|_| Error::Limit { what: "the size of all known values", limit: MOST * LONGEST })
+}
+
+/// Word and bit of two characters in a set of such.
+fn position(pair: &[u8; 2]) -> (usize, u32) {
+    let [first, second] = pair.map(|byte| byte.to_ascii_lowercase());
+    let at = usize::from(first) << 8 | usize::from(second);
+    (at / 64, (at % 64) as u32)
 }
 
 /// Variables whose values are the same on many machines and mean something to a developer.

@@ -213,7 +213,7 @@ pub(crate) fn elsewhere(place: Place, plants: &[Vec<u8>]) -> Planted {
                 let mut record = b"RSDS".to_vec();
                 record.extend([7; 20]);
                 record.extend(plant);
-                record.extend(b"/game.pdb\0");
+                record.extend(b"\\game.pdb\0");
                 let located = dump.append_located(&record);
                 positions.push(whole(located.1 + 24, plant));
                 let name = dump.string(b"g\0a\0m\0e\0").0;
@@ -226,7 +226,7 @@ pub(crate) fn elsewhere(place: Place, plants: &[Vec<u8>]) -> Planted {
             }
             _ => {
                 let path = place == Place::ModulePath;
-                let tail: &[u8] = if path { b"/\0l\0i\0b\0.\0s\0o\0" } else { b"" };
+                let tail: &[u8] = if path { b"\\\0l\0i\0b\0.\0s\0o\0" } else { b"" };
                 let (rva, text) = dump.string(&[plant, tail].concat());
                 positions.push(whole(text, plant));
                 lists.push(match place {

@@ -69,8 +69,9 @@ pub(crate) fn of_matrix(matrix: &Matrix) -> Vec<Measure> {
             }
         }
         let (rate, cell) = worst.unwrap_or((1.0, "none".to_owned()));
-        let note = format!("worst cell {:.2} %: {cell}; {} plants", rate * 100.0, all.planted);
-        Measure::least(name, all.rate(), must, aim, note)
+        let note =
+            format!("the worst cell ({cell}); all: {:.3} % of {} plants", all.rate() * 100.0, all.planted);
+        Measure::least(name, rate, must, aim, note)
     };
     let mut measures = vec![
         row(Group::Checksum, "recall, kinds with a checksum or prefix", 0.999, 1.0),

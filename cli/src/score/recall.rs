@@ -223,6 +223,18 @@ fn judge(
     let around = (0..plant.whole).filter(|at| !plant.value.contains(at) && !kept(*at)).count();
     let layered = Form::LAYERS.iter().any(|layer| layer.name() == form);
     let neighbours_hurt = exact && !layered && around > 0;
+    if neighbours_hurt && matrix.false_examples.len() < 60 {
+        let text = |all: &[u8]| {
+            let bytes: Vec<u8> = positions.iter().map(|&at| all[at]).filter(|&byte| byte != 0).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        matrix.false_examples.push(format!(
+            "beside {}: {} -> {}",
+            plant.sample.kind,
+            text(&planted.bytes),
+            text(after)
+        ));
+    }
     count(plant.sample, &survivors, neighbours_hurt, (form, place), matrix);
 }
 

@@ -40,6 +40,7 @@ fn assigned(line: &[u8], end: usize) -> Option<(Option<u8>, usize, bool)> {
     }
     let closed = at > end;
     at = end_of(&line[..line.len().min(at + 4)], at, |byte| byte == b' ' || byte == b'\t');
+    let spaced = before(line, at).is_some_and(|byte| byte == b' ' || byte == b'\t');
     let separator = *line.get(at)?;
     if separator != b'=' && separator != b':' {
         return None;
@@ -52,6 +53,10 @@ fn assigned(line: &[u8], end: usize) -> Option<(Option<u8>, usize, bool)> {
         _ => {}
     }
     at = end_of(&line[..line.len().min(at + 4)], at, |byte| byte == b' ' || byte == b'\t');
+    // "token= HTTP/1.1" assigns nothing.
+    if separator == b'=' && !spaced && before(line, at).is_some_and(|byte| byte == b' ') {
+        return None;
+    }
     let escaped = line.get(at) == Some(&b'\\');
     let opening = line.get(at + usize::from(escaped)).copied().filter(|&byte| quote(byte));
     let start = if opening.is_some() { at + usize::from(escaped) + 1 } else { at };
