@@ -70,6 +70,7 @@ fn run() -> Result<()> {
             Some("inspect") => commands::inspect(arguments),
             Some("open") => commands::open(arguments),
             Some("scrub") => commands::scrub(arguments),
+            Some("score-victim") => score::victim(arguments),
             Some("score") => score::score(arguments),
             Some("spool") => commands::spool(arguments),
             Some("help") => output::line(HELP.trim_end()),

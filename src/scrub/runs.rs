@@ -216,34 +216,40 @@ fn wide(
     label(&mut run, bytes, stride);
     *free = at + run.count * stride;
     scratch.clear();
-    letters_before(&mut run, bytes, scratch);
     scratch.extend(bytes[at..].iter().step_by(stride).take(run.count));
     found(&run, scratch);
+    // Once more with the letters before it. By itself first: they may be no letters but other data.
+    let mut longer = [Some(run.clone()), run.twin(bytes)].into_iter().flatten();
+    if let Some(longer) = longer.find_map(|run| letters_before(run, bytes, scratch)) {
+        found(&longer, scratch);
+    }
 }
 
 /// Letters of any script, and what ASCII there is between them, that a run looks back at: "contraseña: ".
 const LETTERS: usize = 24;
 
-/// Puts before a run what belongs to its first word: there a run ends that looks at ASCII alone.
-fn letters_before(run: &mut Run, bytes: &[u8], line: &mut Vec<u8>) {
+/// A run with what belongs to its first word, and its line: there a run ends that looks at ASCII alone.
+fn letters_before(mut run: Run, bytes: &[u8], line: &mut Vec<u8>) -> Option<Run> {
     let (stride, lead) = (run.encoding.stride(), run.encoding.lead());
-    let mut start = run.first - lead;
-    while line.len() < LETTERS
+    let mut start = run.first.checked_sub(lead)?;
+    let mut letters = [0; LETTERS];
+    while run.back < LETTERS
         && let Some(before) = start.checked_sub(stride)
         && let Some(unit) = bytes.get(before..start)
     {
         let value = |value: u32, byte: &u8| value << 8 | u32::from(*byte);
         let code = if lead == 0 { unit.iter().rev().fold(0, value) } else { unit.iter().fold(0, value) };
         match char::from_u32(code) {
-            Some(c) if is_letter(c) || (!line.is_empty() && c.is_ascii() && is_text(c as u8)) => {
-                line.push(rules::narrow(c));
+            Some(c) if is_letter(c) || (run.back > 0 && c.is_ascii() && is_text(c as u8)) => {
+                letters[run.back] = rules::narrow(c);
             }
             _ => break,
         }
+        run.back += 1;
         start = before;
     }
-    line.reverse();
-    run.back = line.len();
+    line.splice(0..0, letters[..run.back].iter().rev().copied());
+    (run.back > 0).then_some(run)
 }
 
 /// Letters of the scripts that words of rules are written in.

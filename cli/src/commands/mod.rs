@@ -17,7 +17,7 @@ use crate::failure::{Failure, Result};
 use crate::output;
 
 pub(crate) use collect::collect;
-pub(crate) use inspect::inspect;
+pub(crate) use inspect::{frames, inspect};
 pub(crate) use open::open;
 pub(crate) use scrub::scrub;
 pub(crate) use spool::spool;

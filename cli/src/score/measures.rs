@@ -4,6 +4,8 @@
 use serde::Serialize;
 
 use super::corpus::Group;
+use super::negatives::Negatives;
+use super::real::Real;
 use super::recall::{Count, Matrix};
 use crate::failure::Result;
 use crate::output;
@@ -123,6 +125,64 @@ pub(crate) fn of_matrix(matrix: &Matrix) -> Vec<Measure> {
         String::new(),
     ));
     measures
+}
+
+/// The rows that real processes give.
+pub(crate) fn of_real(real: &Real) -> Vec<Measure> {
+    let [pattern, crashing, all] = real.frames;
+    let frames = |count: Count| {
+        format!(
+            "{} of {} frames, {} dumps, with unwind tables and without",
+            count.removed, count.planted, real.dumps
+        )
+    };
+    vec![
+        Measure::least(
+            "recall, values in the memory of real processes",
+            real.values.rate(),
+            0.999,
+            1.0,
+            format!("{} occurrences in {} dumps", real.values.planted, real.dumps),
+        ),
+        Measure::least("frames identical, Pattern", pattern.rate(), 1.0, 1.0, frames(pattern)),
+        Measure::least(
+            "frames identical, Pointers, crashing thread",
+            crashing.rate(),
+            1.0,
+            1.0,
+            frames(crashing),
+        ),
+        Measure::least("frames identical, Pointers, all threads", all.rate(), 0.999, 1.0, frames(all)),
+        Measure::most(
+            "receipts of real dumps that differ",
+            real.wrong_receipts as f64,
+            0.0,
+            0.0,
+            String::new(),
+        ),
+    ]
+}
+
+/// The row that the heaps of programs give.
+pub(crate) fn of_negatives(negatives: &Negatives) -> Measure {
+    let rate = negatives.wrong() as f64 / negatives.mebibytes.max(1.0);
+    let note = format!(
+        "{} of {} redactions in {:.0} MiB are not literally what the rule says: {}",
+        negatives.wrong(),
+        negatives.all(),
+        negatives.mebibytes,
+        negatives.programs.join(", ")
+    );
+    Measure::most("false redactions per MiB of real heaps", rate, 0.1, 0.01, note)
+}
+
+/// Redactions in the heaps of programs, by rule.
+pub(crate) fn print_negatives(negatives: &Negatives) -> Result<()> {
+    output::line(output::bold("redactions in heaps without personal data (wrong of all)"))?;
+    for (rule, (all, wrong)) in &negatives.by_rule {
+        output::line(format!("{rule:24} {wrong:>6} of {all}"))?;
+    }
+    output::line("")
 }
 
 /// All cells.

@@ -7,8 +7,13 @@ mod corpus;
 mod dump;
 mod encode;
 mod measures;
+mod negatives;
 mod random;
+mod real;
 mod recall;
+mod speed;
+
+pub(crate) use real::victim;
 
 use std::path::PathBuf;
 
@@ -31,6 +36,8 @@ struct Options {
     python: PathBuf,
     generator: PathBuf,
     examples: bool,
+    /// Mebibytes of the heaps of programs.
+    negatives: usize,
 }
 
 pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
@@ -53,9 +60,17 @@ pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
         0.0,
         format!("{} plants", pointers.planted),
     ));
+    let real = real::measure(&corpus, &known, if options.small { 2 } else { 20 }, options.seed)?;
+    measures.extend(measures::of_real(&real));
+    let negatives = negatives::measure(options.negatives, 32 << 20)?;
+    measures.push(measures::of_negatives(&negatives));
+    measures.extend(speed::measure(&negatives.heap, options.seed, options.small)?);
     measures::print_matrix(&matrix)?;
+    measures::print_negatives(&negatives)?;
     if options.examples {
         print_examples(&matrix)?;
+        let more = real.examples.iter().chain(&negatives.examples);
+        more.map(|example| output::line(output::printable(example))).collect::<Result<()>>()?;
     }
     measures::print(&measures)?;
     let missed = measures.iter().filter(|measure| !measure.must_held).count();
@@ -94,6 +109,7 @@ impl Options {
             python: "target/pii/bin/python".into(),
             generator: "benches/pii/generate.py".into(),
             examples: false,
+            negatives: 0,
         };
         while let Some(argument) = arguments.next()? {
             match argument {
@@ -104,9 +120,13 @@ impl Options {
                 Long("data") => options.data = Some(arguments.value()?.into()),
                 Long("python") => options.python = arguments.value()?.into(),
                 Long("generator") => options.generator = arguments.value()?.into(),
+                Long("negatives") => options.negatives = arguments.value()?.parse()?,
                 Long("examples") => options.examples = true,
                 other => return Err(other.unexpected().into()),
             }
+        }
+        if options.negatives == 0 {
+            options.negatives = if options.small { 32 } else { 1024 };
         }
         if options.plants == 0 {
             options.plants = if options.small { 12 } else { 1000 };

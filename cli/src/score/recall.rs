@@ -220,7 +220,12 @@ fn judge(
         positions[bytes].iter().all(|&at| planted.bytes[at] == after[at])
     };
     let survivors: Vec<bool> = plant.value.clone().map(kept).collect();
-    let around = (0..plant.whole).filter(|at| !plant.value.contains(at) && !kept(*at)).count();
+    // A space between two things tells nobody anything.
+    let space = |at: usize| {
+        let bytes = plant.encoded.characters[at].clone();
+        positions[bytes].iter().all(|&at| matches!(planted.bytes[at], 0 | b' '))
+    };
+    let around = (0..plant.whole).filter(|at| !plant.value.contains(at) && !kept(*at) && !space(*at)).count();
     let layered = Form::LAYERS.iter().any(|layer| layer.name() == form);
     let neighbours_hurt = exact && !layered && around > 0;
     if neighbours_hurt && matrix.false_examples.len() < 60 {

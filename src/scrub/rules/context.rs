@@ -266,20 +266,24 @@ fn network(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
 /// 12 to 24 lower-case words of 3 to 8 letters (BIP 39).
 fn mnemonic(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
     let start = separators(line, word.end, 6);
-    let (mut at, mut end, mut words) = (start, start, 0);
+    let (mut at, mut words) = (start, 0);
+    let mut whole = start;
     while words < 24 {
         let next = end_of(line, at, |byte| byte.is_ascii_lowercase());
         if !(3..=8).contains(&(next - at)) {
             break;
         }
         words += 1;
-        end = next;
+        // 12, 15, 18, 21 or 24: what follows is prose.
+        if words >= 12 && words % 3 == 0 {
+            whole = next;
+        }
         match line.get(next) {
             Some(b' ' | b',') => at = next + 1,
             _ => break,
         }
     }
-    (words >= 12).then_some(start..end)
+    (words >= 12).then_some(start..whole)
 }
 
 /// `0x` and 40 hexadecimal digits behind a word of wallets.
