@@ -105,7 +105,8 @@ pub(super) fn echoes_in_memory(bytes: &[u8], echoes: &Echoes) -> Vec<Finding> {
 pub(super) fn learn(echoes: &mut Echoes, bytes: &[u8], findings: &[Finding]) {
     for Finding { range, encoding, rule } in findings {
         // What an edge cut off is blanked for what it may have been; most of it is nobody's value.
-        if *rule != CUT_OFF {
+        // The words of a seed phrase are everybody's.
+        if *rule != CUT_OFF && *rule != "mnemonic" {
             let characters = bytes[range.clone()].iter().skip(encoding.lead()).step_by(encoding.stride());
             echoes.learn(&characters.copied().collect::<Vec<u8>>());
         }

@@ -82,8 +82,8 @@ pub(super) struct Known {
     lines: Option<AhoCorasick>,
     /// For each of its patterns.
     bounds: Vec<Bounds>,
-    /// The first two characters of every value, in lower case: of short runs hardly one passes.
-    pairs: Box<[u64; 1024]>,
+    /// The first two or three characters of every value: hardly a line passes.
+    begins: Box<[u64; 512]>,
     /// Values that runs of ASCII do not hold whole, in every encoding, for memory as it is.
     automaton: Option<AhoCorasick>,
     /// For each of its patterns.
@@ -124,7 +124,7 @@ impl Known {
             return Err(Error::Limit { what: "the number of known values", limit: MOST });
         }
         let (mut patterns, mut needles, mut phrases) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut texts, mut all_bounds, mut pairs) = (Vec::new(), Vec::new(), Box::new([0; 1024]));
+        let (mut texts, mut all_bounds, mut begins) = (Vec::new(), Vec::new(), Box::new([0; 512]));
         let mut values: Vec<&str> = values.iter().map(|value| value.trim()).collect();
         values.sort_unstable();
         values.dedup();
@@ -138,9 +138,11 @@ impl Known {
             let bounds = bounds_of(value.as_bytes());
             texts.push(value.as_bytes());
             all_bounds.push(bounds);
-            if let Some(pair) = value.as_bytes().first_chunk() {
-                let (word, bit) = position(pair);
-                pairs[word] |= 1 << bit;
+            for third in 0..=31 {
+                let [first, second] = *value.as_bytes().first_chunk().unwrap_or(&[0; 2]);
+                let (word, bit) =
+                    position(&[first, second, value.as_bytes().get(2).copied().unwrap_or(third)]);
+                begins[word] |= 1 << bit;
             }
             // Runs of wide text are found by their ASCII characters, and short ones by three of them.
             if value.len() < runs::LEAST - 1 || !value.bytes().all(runs::is_text) {
@@ -156,7 +158,7 @@ impl Known {
         let automaton = compile(&patterns)?;
         let lines = compile(&texts)?;
         let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
-        Ok(Self { rule: RULE, lines, bounds: all_bounds, pairs, automaton, needles, phrases, values })
+        Ok(Self { rule: RULE, lines, bounds: all_bounds, begins, automaton, needles, phrases, values })
     }
 
     /// The values of an environment and a command line (both as the kernel keeps them: separated by zero bytes) that may be
@@ -199,8 +201,7 @@ impl Known {
 
     /// Every occurrence in a run of `bytes`, whose text is `line`.
     pub(super) fn find_in_run(&self, run: &Run, line: &[u8], bytes: &[u8], found: &mut Vec<Finding>) {
-        // Of short runs there are many, and starting a search costs more than a look.
-        if line.len() < runs::SHORTEST && !self.may_begin(line) {
+        if !self.may_begin(line) {
             return;
         }
         self.find_in_line(line, |chars| {
@@ -215,10 +216,17 @@ impl Known {
     }
 
     fn may_begin(&self, line: &[u8]) -> bool {
-        line.array_windows::<2>().any(|pair| {
-            let (word, bit) = position(pair);
-            self.pairs[word] >> bit & 1 == 1
+        line.array_windows::<3>().any(|three| {
+            let (word, bit) = position(three);
+            self.begins[word] >> bit & 1 == 1
         })
+            // At the very end there may be two characters.
+            || line.last_chunk::<2>().is_some_and(|&[first, second]| {
+                (0..=31).any(|third| {
+                    let (word, bit) = position(&[first, second, third]);
+                    self.begins[word] >> bit & 1 == 1
+                })
+            })
     }
 
     /// Every occurrence in a line of one byte a character; overlapping ones as one.
@@ -337,11 +345,11 @@ fn compile<P: AsRef<[u8]>>(patterns: &[P]) -> Result<Option<AhoCorasick>> {
         .map_err(|_| Error::Limit { what: "the size of all known values", limit: MOST * LONGEST })
 }
 
-/// Word and bit of two characters in a set of such.
-fn position(pair: &[u8; 2]) -> (usize, u32) {
-    let [first, second] = pair.map(|byte| byte.to_ascii_lowercase());
-    let at = usize::from(first) << 8 | usize::from(second);
-    (at / 64, (at % 64) as u32)
+/// Word and bit of three characters in a set of such, with five bits of each: those that letters share in both cases.
+fn position(three: &[u8; 3]) -> (usize, u32) {
+    let [a, b, c] = three.map(|byte| u32::from(byte & 31));
+    let at = a << 10 | b << 5 | c;
+    ((at / 64) as usize, at % 64)
 }
 
 /// Variables whose values are the same on many machines and mean something to a developer.

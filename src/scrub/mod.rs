@@ -74,7 +74,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Limit`](crate::Error::Limit) for too many or too long known values.
     pub fn new(policy: &Policy) -> Result<Self> {
-        rules::prepare()?;
+        rules::prepare();
         let mut echoes = echoes::Echoes::default();
         policy.known.iter().for_each(|value| echoes.learn(value.as_bytes()));
         Ok(Self { known: known::Known::new(&policy.known)?, policy: policy.clone(), echoes })

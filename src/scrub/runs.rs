@@ -55,6 +55,22 @@ impl Run {
         zeros.iter().all(|&byte| byte == 0).then(|| Self { encoding, ..self.clone() })
     }
 
+    /// The same text in big-endian order, whose first character is none of ASCII: its other byte only looks like one.
+    fn without_first(&self, bytes: &[u8]) -> Option<Self> {
+        let encoding = match self.encoding.stride() {
+            2 => Encoding::Utf16Be,
+            _ => Encoding::Utf32Be,
+        };
+        let before = bytes.get((self.first + 1).checked_sub(encoding.stride())?..self.first)?;
+        let other = before.iter().any(|&byte| byte != 0);
+        (other && self.count > 2).then(|| Self {
+            first: self.first + encoding.stride(),
+            count: self.count - 1,
+            back: 0,
+            encoding,
+        })
+    }
+
     /// Whether a character before the first could be cut off by the start of the bytes.
     pub(super) fn at_start(&self) -> bool {
         self.first < self.encoding.stride()
@@ -166,6 +182,10 @@ fn each_bit(mut bits: u64, mut call: impl FnMut(usize)) {
 /// The run around the text at `at`, not reaching before `floor`.
 fn ascii_run(bytes: &[u8], at: usize, floor: usize) -> Run {
     let (mut first, mut end) = (at, at);
+    // Of ASCII as much as there is at once.
+    while let Some(false) = bytes.get(end).map(|&byte| !is_text(byte)) {
+        end += 1;
+    }
     while let Some(length) = character_before(&bytes[floor..first]) {
         first -= length;
     }
@@ -219,7 +239,8 @@ fn wide(
     scratch.extend(bytes[at..].iter().step_by(stride).take(run.count));
     found(&run, scratch);
     // Once more with the letters before it. By itself first: they may be no letters but other data.
-    let mut longer = [Some(run.clone()), run.twin(bytes)].into_iter().flatten();
+    let longer = [Some(run.clone()), run.twin(bytes), run.without_first(bytes)];
+    let mut longer = longer.into_iter().flatten();
     if let Some(longer) = longer.find_map(|run| letters_before(run, bytes, scratch)) {
         found(&longer, scratch);
     }
@@ -248,8 +269,13 @@ fn letters_before(mut run: Run, bytes: &[u8], line: &mut Vec<u8>) -> Option<Run>
         run.back += 1;
         start = before;
     }
+    if run.back == 0 {
+        return None;
+    }
+    line.clear();
+    line.extend((0..run.count).map(|at| bytes[run.first + at * stride]));
     line.splice(0..0, letters[..run.back].iter().rev().copied());
-    (run.back > 0).then_some(run)
+    Some(run)
 }
 
 /// Letters of the scripts that words of rules are written in.
@@ -377,7 +403,8 @@ mod tests {
             for least in [LEAST, SHORTEST] {
                 let mut fast = Vec::new();
                 scan(&bytes, least, &mut Scratch::default(), |run, _| {
-                    if run.encoding.stride() == stride {
+                    // Those that look back are others once more.
+                    if run.encoding.stride() == stride && run.back == 0 {
                         fast.push((run.first, run.count));
                     }
                 });

@@ -21,6 +21,9 @@ use crate::commands::frames;
 use crate::failure::{Failure, Result};
 use crate::output;
 
+/// Module, offset in it, trust.
+type Frame = (String, u64, String);
+
 /// What real processes showed.
 #[derive(Debug, Default)]
 pub(crate) struct Real {
@@ -100,12 +103,14 @@ fn judge(
         for (level, after) in scrubbed.iter().enumerate() {
             let new = frames(after, before, tables)?;
             for (thread, (id, frames)) in old.iter().enumerate() {
-                let found = new
-                    .iter()
-                    .find(|(other, _)| other == id)
-                    .map(|(_, frames)| &frames[..])
-                    .unwrap_or_default();
-                let same = frames.iter().zip(found).take_while(|(a, b)| a == b).count() as u64;
+                // A frame in no module names no code: it is where the walk without tables went astray.
+                let code = |frames: &[Frame]| -> Vec<Frame> {
+                    frames.iter().filter(|frame| !frame.0.is_empty()).cloned().collect()
+                };
+                let frames = code(frames);
+                let found = new.iter().find(|(other, _)| other == id);
+                let found = found.map(|(_, frames)| code(frames)).unwrap_or_default();
+                let same = frames.iter().zip(found.iter()).take_while(|(a, b)| a == b).count() as u64;
                 // What is walked beyond the old end is a difference too.
                 let longer = found.len().saturating_sub(frames.len()) as u64;
                 let count = Count { planted: frames.len() as u64 + longer, removed: same };

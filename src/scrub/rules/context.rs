@@ -10,8 +10,16 @@ use super::{identity, phone};
 /// The longest value that is assigned to a word.
 const LONGEST: usize = 256;
 
-/// What the word at `word` of `line` announces. Returns up to where no later word of its kind need look.
-pub(super) fn announced(line: &[u8], word: Range<usize>, meaning: Meaning, hits: &mut Vec<Hit>) {
+/// What the word at `word` of `line` announces. It may look at `budget` characters, and at a few more.
+pub(super) fn announced(
+    line: &[u8],
+    word: Range<usize>,
+    meaning: Meaning,
+    budget: &mut usize,
+    hits: &mut Vec<Hit>,
+) {
+    let longest = LONGEST.min(*budget + 24);
+    let line = &line[..line.len().min(word.end.saturating_add(longest))];
     let hit = match meaning {
         Meaning::Password => password(line, &word).map(|range| (range, "password")),
         Meaning::Secret => secret(line, &word, 8).map(|range| (range, "secret")),
@@ -26,6 +34,9 @@ pub(super) fn announced(line: &[u8], word: Range<usize>, meaning: Meaning, hits:
         Meaning::Wallet => ethereum(line, &word).map(|range| (range, "ethereum-address")),
         Meaning::Cookie => cookie(line, &word).map(|range| (range, "cookie")),
     };
+    // A value that was found is passed once; one that was not may be passed again for each word in it.
+    let looked = if hit.is_some() { 8 } else { assigned_length(line, word.end) };
+    *budget = budget.saturating_sub(looked);
     hits.extend(hit.map(|(range, rule)| Hit { range, rule }));
 }
 
@@ -78,6 +89,11 @@ fn value(line: &[u8], quote: Option<u8>, start: usize) -> Range<usize> {
     start..end
 }
 
+/// How far a value that begins about `end` goes.
+fn assigned_length(line: &[u8], end: usize) -> usize {
+    assigned(line, end).map_or(1, |(quote, start, _)| value(line, quote, start).len())
+}
+
 fn is_no_value(text: &[u8]) -> bool {
     let word = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
     let known = |text: &[u8]| NOT_A_VALUE.iter().any(|no| text.eq_ignore_ascii_case(no.as_bytes()));
@@ -101,7 +117,7 @@ fn password(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
     let (quote, start, formal) = assigned(line, word.end)?;
     let range = value(line, quote, start);
     let text = &line[range.clone()];
-    let mixed = text.iter().any(|byte| !byte.is_ascii_lowercase());
+    let mixed = text.iter().skip(1).any(|byte| !byte.is_ascii_lowercase());
     // Short words are the end of other ones ("enclave"), and PWD is a directory.
     let whole = word.len() > 5 || starts_word(line, word.start);
     let path = word.len() == 3 && matches!(text.first(), Some(b'/' | b'~'));
@@ -205,7 +221,8 @@ fn date(line: &[u8], start: usize) -> Option<usize> {
     let day = |(value, length): (u32, usize)| (1..=3).contains(&length) && (1..=31).contains(&value);
     let [a, b, c] = parts;
     let ordered = day(a) && day(b) && year(c) || a.1 == 4 && year(a) && day(b) && day(c);
-    (ordered && words <= 1 && !digit_at(line, at)).then_some(at)
+    // What follows four digits may be the rest of an older text.
+    (ordered && words <= 1 && (!digit_at(line, at) || year(c) && c.1 == 4)).then_some(at)
 }
 
 fn number(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {

@@ -1,17 +1,14 @@
 //! Secrets that software is given: tokens by their prefixes, found with one search for all literals.
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
 use std::sync::OnceLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-
+use super::anchors::Anchors;
 use super::keys::{self, Pem};
 use super::tokens::{AWS_ID, TOKENS, Token, is_base64};
 use super::words::{Meaning, WORDS};
 use super::{Hit, before, end_of};
 use super::{context, identity, wallets};
-use crate::error::{Error, Result};
 
 /// A literal that something may begin with. The search for it ignores case.
 struct Anchor {
@@ -36,6 +33,7 @@ enum Kind {
     SteamId,
 }
 
+/// At most [`MOST`].
 fn anchors() -> impl Iterator<Item = Anchor> {
     let others = [
         ("aws_secret", Kind::AwsSecret),
@@ -61,48 +59,42 @@ fn anchors() -> impl Iterator<Item = Anchor> {
     // In lines of one byte a character.
     let wide = words.filter(|(word, _)| !word.is_ascii());
     utf8.chain(wide.map(|(text, kind)| Anchor { text: text.chars().map(super::narrow).collect(), kind }))
+        .take(MOST)
 }
 
+/// Room for as many anchors.
+const MOST: usize = 320;
+
 struct Compiled {
-    automaton: AhoCorasick,
+    anchors: Anchors,
     kinds: Vec<Kind>,
 }
 
-fn compiled() -> Option<&'static Compiled> {
-    static COMPILED: OnceLock<Option<Compiled>> = OnceLock::new();
-    COMPILED
-        .get_or_init(|| {
-            let (texts, kinds): (Vec<_>, Vec<_>) = anchors().map(|anchor| (anchor.text, anchor.kind)).unzip();
-            let automaton = AhoCorasick::builder()
-                .match_kind(MatchKind::Standard)
-                .kind(Some(AhoCorasickKind::DFA))
-                .ascii_case_insensitive(true)
-                .build(texts)
-                .ok()?;
-            Some(Compiled { automaton, kinds })
-        })
-        .as_ref()
+fn compiled() -> &'static Compiled {
+    static COMPILED: OnceLock<Compiled> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        let (texts, kinds): (Vec<_>, Vec<_>) = anchors().map(|anchor| (anchor.text, anchor.kind)).unzip();
+        Compiled { anchors: Anchors::new(texts), kinds }
+    })
 }
 
 /// See [`super::prepare`].
-pub(super) fn prepare() -> Result<()> {
-    match compiled() {
-        Some(_) => Ok(()),
-        None => Err(Error::Limit { what: "the table of token prefixes", limit: TOKENS.len() + WORDS.len() }),
-    }
+pub(super) fn prepare() {
+    compiled();
 }
 
 /// Every kind of this file and of [`keys`].
 pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
-    let Some(Compiled { automaton, kinds }) = compiled() else { return };
+    let Compiled { anchors, kinds } = compiled();
     let mut pem = Pem::default();
     // For each kind of anchor up to where it has been looked at, whatever came of it: no later anchor of
     // that kind in between can do better.
-    let mut examined = vec![0; kinds.len()];
-    for anchor in automaton.find_overlapping_iter(line) {
-        let (index, Range { start, end }) = (anchor.pattern().as_usize(), anchor.range());
+    let mut examined = [0; MOST];
+    // What words may look at in all, so that a line of nothing but words costs no more than another.
+    let mut budget = 4096 + 4 * line.len();
+    anchors.each(line, |start, end, index| {
         if start < examined[index] {
-            continue;
+            return;
         }
         examined[index] = match kinds[index] {
             Kind::Token(token) => find_token(line, start, token, hits),
@@ -114,7 +106,7 @@ pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
             Kind::Bearer => keys::bearer(line, start, end, hits),
             Kind::Basic => keys::basic(line, start, end, hits),
             Kind::Word(meaning) => {
-                context::announced(line, start..end, meaning, hits);
+                context::announced(line, start..end, meaning, &mut budget, hits);
                 0
             }
             Kind::Bech32 => {
@@ -132,7 +124,7 @@ pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
                 0
             }
         };
-    }
+    });
     pem.finish(line, hits);
 }
 
@@ -203,6 +195,12 @@ mod tests {
                 "x«sk_test_4eC39HqLyjWDarjtT1zdp7dc»\"",
             ],
         );
+    }
+
+    #[test]
+    fn there_is_room_for_all_anchors() {
+        assert!(super::anchors().count() < super::MOST);
+        assert!(super::anchors().all(|anchor| anchor.text.len() >= 2));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(super) fn mrz(line: &[u8], hits: &mut Vec<Hit>) {
         }
         let (start, end) = (start_of(line, floor, angle, part), end_of(line, angle, part));
         floor = end;
+        // An older text's rest may follow.
+        let end = if is_second_line(&line[start..end.min(start + 44)]) { end.min(start + 44) } else { end };
         let text = &line[start..end];
         let inside = before(line, start).is_some_and(|byte| byte.is_ascii_alphanumeric());
         let names = (text.len() == 44 || text.len() == 36)

@@ -260,7 +260,7 @@ fn iban_end(line: &[u8], start: usize) -> Option<usize> {
         at += 1;
     }
     // A number in capitals ends where its country says so, even if an older text's rest follows.
-    let exact = separator.is_none() && !text.iter().any(u8::is_ascii_lowercase);
+    let exact = !text.iter().any(u8::is_ascii_lowercase);
     if !exact && line.get(at).is_some_and(u8::is_ascii_alphanumeric) {
         return None;
     }

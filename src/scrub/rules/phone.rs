@@ -68,6 +68,8 @@ pub(super) fn national(line: &[u8], start: usize) -> Option<usize> {
 /// Digits in groups: where they end, which they are, and how many.
 fn digits(line: &[u8], start: usize) -> Option<(usize, [u8; 15], usize)> {
     let (mut digits, mut count, mut end, mut at) = ([0; 15], 0, start, start);
+    // Where the group before the last one ended, and what was counted there.
+    let mut before_last = None;
     let limit = line.len().min(start + 32);
     while at < limit {
         match line[at] {
@@ -86,10 +88,21 @@ fn digits(line: &[u8], start: usize) -> Option<(usize, [u8; 15], usize)> {
                 {
                     break;
                 }
+                // "+35236450.6" is a number of another kind.
+                if gap == b"." && !line.get(next + 1).is_some_and(u8::is_ascii_digit) {
+                    return None;
+                }
+                before_last = Some((end, count));
                 at = next;
             }
             _ => break,
         }
+    }
+    // "+48126428777 0x7ffd": the last group begins something else.
+    if let Some((before, counted)) = before_last
+        && line.get(end).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+    {
+        (end, count) = (before, counted);
     }
     (count >= 5).then_some((end, digits, count))
 }

@@ -16,13 +16,15 @@ pub(super) fn words(line: &[u8], hits: &mut Vec<Hit>) {
         }
         let end = end_of(line, at, |byte| byte.is_ascii_alphanumeric());
         let word = &line[at..end];
-        if (26..=35).contains(&word.len()) {
-            if matches!(word[0], b'1' | b'3') && is_base58check(word) {
-                hits.push(Hit { range: at..end, rule: "bitcoin-address" });
+        if word.len() >= 26 {
+            // An older text's rest may follow.
+            let mut lengths = (26..=35.min(word.len())).rev().filter(|_| matches!(word[0], b'1' | b'3'));
+            if let Some(length) = lengths.find(|&length| is_base58check(&word[..length])) {
+                hits.push(Hit { range: at..at + length, rule: "bitcoin-address" });
             }
-            let twilio = word.len() == 34 && (word.starts_with(b"SK") || word.starts_with(b"AC"));
-            if twilio && word[2..].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-                hits.push(Hit { range: at..end, rule: "twilio-key" });
+            let twilio = word.len() >= 34 && (word.starts_with(b"SK") || word.starts_with(b"AC"));
+            if twilio && word[2..34].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+                hits.push(Hit { range: at..at + 34, rule: "twilio-key" });
             }
         }
         at = end;
@@ -99,10 +101,7 @@ pub(super) fn discord(line: &[u8], hits: &mut Vec<Hit>) {
 pub(super) fn telegram(line: &[u8], colon: usize, hits: &mut Vec<Hit>) {
     let start = start_of(line, colon.saturating_sub(11), colon, |byte| byte.is_ascii_digit());
     let end = end_of(line, colon + 1, is_dashed_word);
-    if (8..=10).contains(&(colon - start))
-        && (30..=40).contains(&(end - colon))
-        && line[colon + 1..].starts_with(b"AA")
-    {
+    if (8..=10).contains(&(colon - start)) && end - colon >= 30 && line[colon + 1..].starts_with(b"AA") {
         hits.push(Hit { range: start..end, rule: "telegram-token" });
     }
 }
