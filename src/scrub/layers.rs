@@ -13,11 +13,11 @@ const SHORTEST: usize = 8;
 ///
 /// Each character belongs to one piece of each kind at most; base64 is tried at four phases, so the work is linear.
 pub(super) fn each(line: &[u8], scratch: &mut Decoded, mut found: impl FnMut(&Decoded)) {
-    let (mut percent, mut backslash) = (false, false);
-    for &byte in line {
-        percent |= byte == b'%';
-        backslash |= byte == b'\\';
+    if line.len() < SHORTEST {
+        return;
     }
+    let percent = memchr::memchr(b'%', line).is_some();
+    let backslash = memchr::memchr(b'\\', line).is_some();
     if percent && scratch.percent(line) {
         found(scratch);
     }

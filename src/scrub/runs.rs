@@ -239,10 +239,10 @@ fn wide(
     scratch.extend(bytes[at..].iter().step_by(stride).take(run.count));
     found(&run, scratch);
     // Once more with the letters before it. By itself first: they may be no letters but other data.
-    let longer = [Some(run.clone()), run.twin(bytes), run.without_first(bytes)];
-    let mut longer = longer.into_iter().flatten();
-    if let Some(longer) = longer.find_map(|run| letters_before(run, bytes, scratch)) {
-        found(&longer, scratch);
+    for run in [Some(run.clone()), run.twin(bytes), run.without_first(bytes)].into_iter().flatten() {
+        if let Some(longer) = letters_before(run, bytes, scratch) {
+            found(&longer, scratch);
+        }
     }
 }
 

@@ -223,7 +223,7 @@ fn judge(
     // A space between two things tells nobody anything.
     let space = |at: usize| {
         let bytes = plant.encoded.characters[at].clone();
-        positions[bytes].iter().all(|&at| matches!(planted.bytes[at], 0 | b' '))
+        positions[bytes].iter().all(|&at| matches!(planted.bytes[at], 0 | b' ' | b'\n'))
     };
     let around = (0..plant.whole).filter(|at| !plant.value.contains(at) && !kept(*at) && !space(*at)).count();
     let layered = Form::LAYERS.iter().any(|layer| layer.name() == form);

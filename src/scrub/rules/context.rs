@@ -10,14 +10,15 @@ use super::{identity, phone};
 /// The longest value that is assigned to a word.
 const LONGEST: usize = 256;
 
-/// What the word at `word` of `line` announces. It may look at `budget` characters, and at a few more.
+/// What the word at `word` of `line` announces. It may look at `budget` characters, and at a few more. Returns up
+/// to where no later word of its kind need look.
 pub(super) fn announced(
     line: &[u8],
     word: Range<usize>,
     meaning: Meaning,
     budget: &mut usize,
     hits: &mut Vec<Hit>,
-) {
+) -> usize {
     let longest = LONGEST.min(*budget + 24);
     let line = &line[..line.len().min(word.end.saturating_add(longest))];
     let hit = match meaning {
@@ -37,7 +38,10 @@ pub(super) fn announced(
     // A value that was found is passed once; one that was not may be passed again for each word in it.
     let looked = if hit.is_some() { 8 } else { assigned_length(line, word.end) };
     *budget = budget.saturating_sub(looked);
-    hits.extend(hit.map(|(range, rule)| Hit { range, rule }));
+    let Some((range, rule)) = hit else { return 0 };
+    let end = range.end;
+    hits.push(Hit { range, rule });
+    end
 }
 
 /// The assignment behind a word: `word = "value"`, `"word": 'value'`, `word=value`. Gives the quote, if there is one, and
@@ -77,7 +81,9 @@ fn assigned(line: &[u8], end: usize) -> Option<(Option<u8>, usize, bool)> {
 /// The value that begins at `start`: up to the closing quote, or to what ends a value in forms, URLs and logs.
 fn value(line: &[u8], quote: Option<u8>, start: usize) -> Range<usize> {
     let limit = line.len().min(start + LONGEST);
-    let plain = |byte: u8| byte > b' ' && byte != 0x7f && !b"&\"'<>;,`\\".contains(&byte);
+    let plain = |byte: u8| {
+        byte > b' ' && !matches!(byte, 0x7f | b'&' | b'"' | b'\'' | b'<' | b'>' | b';' | b',' | b'`' | b'\\')
+    };
     let end = match quote {
         Some(quote) => {
             let end = end_of(&line[..limit], start, |byte| byte != quote && byte >= b' ');

@@ -89,10 +89,12 @@ pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
     let mut pem = Pem::default();
     // For each kind of anchor up to where it has been looked at, whatever came of it: no later anchor of
     // that kind in between can do better.
-    let mut examined = [0; MOST];
+    // Made for the first: most lines have none.
+    let mut examined: Option<[usize; MOST]> = None;
     // What words may look at in all, so that a line of nothing but words costs no more than another.
     let mut budget = 4096 + 4 * line.len();
     anchors.each(line, |start, end, index| {
+        let examined = examined.get_or_insert([0; MOST]);
         if start < examined[index] {
             return;
         }
@@ -105,10 +107,7 @@ pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
             Kind::Authorization => keys::authorization(line, end, hits),
             Kind::Bearer => keys::bearer(line, start, end, hits),
             Kind::Basic => keys::basic(line, start, end, hits),
-            Kind::Word(meaning) => {
-                context::announced(line, start..end, meaning, &mut budget, hits);
-                0
-            }
+            Kind::Word(meaning) => context::announced(line, start..end, meaning, &mut budget, hits),
             Kind::Bech32 => {
                 let found = wallets::bech32(line, start).map(|end| start..end);
                 hits.extend(found.map(|range| Hit { range, rule: "bitcoin-address" }));

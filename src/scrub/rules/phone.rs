@@ -31,7 +31,7 @@ pub(super) fn international(line: &[u8], hits: &mut Vec<Hit>) {
 }
 
 fn plus(line: &[u8], at: usize) -> Option<usize> {
-    let (end, digits, count) = digits(line, at + 1)?;
+    let (end, digits, count) = digits(line, at + 1, 15)?;
     let first = u8::try_from(digits.iter().take(2).fold(0u32, |n, &d| n * 10 + u32::from(d))).ok()?;
     let plausible = match digits[0] {
         1 => count == 11 && digits[1] >= 2,
@@ -58,7 +58,7 @@ pub(super) fn national(line: &[u8], start: usize) -> Option<usize> {
     if line.get(start) == Some(&b'+') {
         return plus(line, start);
     }
-    let (end, digits, count) = digits(line, start)?;
+    let (end, digits, count) = digits(line, start, 13)?;
     let same = digits[..count].iter().all(|&digit| digit == digits[0]);
     // A hexadecimal or decimal number, a date or a version goes on with something else.
     let goes_on = line.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
@@ -66,7 +66,7 @@ pub(super) fn national(line: &[u8], start: usize) -> Option<usize> {
 }
 
 /// Digits in groups: where they end, which they are, and how many.
-fn digits(line: &[u8], start: usize) -> Option<(usize, [u8; 15], usize)> {
+fn digits(line: &[u8], start: usize, most: usize) -> Option<(usize, [u8; 15], usize)> {
     let (mut digits, mut count, mut end, mut at) = ([0; 15], 0, start, start);
     // Where the group before the last one ended, and what was counted there.
     let mut before_last = None;
@@ -91,6 +91,11 @@ fn digits(line: &[u8], start: usize) -> Option<(usize, [u8; 15], usize)> {
                 // "+35236450.6" is a number of another kind.
                 if gap == b"." && !line.get(next + 1).is_some_and(u8::is_ascii_digit) {
                     return None;
+                }
+                // What would make it too long begins something else: "5343 2024-05-06".
+                let group = end_of(&line[..limit.max(next)], next, |byte| byte.is_ascii_digit());
+                if count + group - next > most {
+                    break;
                 }
                 before_last = Some((end, count));
                 at = next;

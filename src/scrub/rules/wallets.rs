@@ -8,6 +8,9 @@ use super::{Hit, before, end_of, start_of};
 
 /// Words of letters and digits that prove themselves: Bitcoin addresses (Base58Check), Twilio's identifiers.
 pub(super) fn words(line: &[u8], hits: &mut Vec<Hit>) {
+    if line.len() < 26 {
+        return;
+    }
     let mut at = 0;
     while at < line.len() {
         if !line[at].is_ascii_alphanumeric() {
