@@ -145,13 +145,12 @@ fn process(
     block_on(minidump_processor::process_minidump(dump, &provider))
 }
 
+/// Module, offset in it (or address), trust.
+pub(crate) type CodeFrame = (String, u64, String);
+
 /// Threads and frames as an independent stackwalker finds them: (module, offset or address, trust). `tables`: with the unwind
 /// tables of this machine's binaries, else by frame pointers and scanning. `of` is the dump to find the binaries by.
-pub(crate) fn frames(
-    bytes: &[u8],
-    of: &[u8],
-    tables: bool,
-) -> Result<Vec<(u32, Vec<(String, u64, String)>)>> {
+pub(crate) fn frames(bytes: &[u8], of: &[u8], tables: bool) -> Result<Vec<(u32, Vec<CodeFrame>)>> {
     let failed = |why: &dyn std::fmt::Display| Failure::Failed(format!("a dump cannot be walked: {why}"));
     let local = if tables { local_binaries(of, &Layout::parse(of)?) } else { Vec::new() };
     let dump = Minidump::read(bytes.to_vec()).map_err(|e| failed(&e))?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::corpus::Group;
 use super::negatives::Negatives;
 use super::real::Real;
-use super::recall::{Count, Matrix};
+use super::recall::{Count, Key, Matrix};
 use crate::failure::Result;
 use crate::output;
 
@@ -187,17 +187,14 @@ pub(crate) fn print_negatives(negatives: &Negatives) -> Result<()> {
 
 /// All cells.
 pub(crate) fn cells(matrix: &Matrix) -> Vec<Cell> {
-    let cell =
-        |((group, kind, encoding, place), count): (&(Group, String, &'static str, &'static str), &Count)| {
-            Cell {
-                group: group.name(),
-                kind: kind.clone(),
-                encoding,
-                place,
-                planted: count.planted,
-                removed: count.removed,
-            }
-        };
+    let cell = |((group, kind, encoding, place), count): (&Key, &Count)| Cell {
+        group: group.name(),
+        kind: kind.clone(),
+        encoding,
+        place,
+        planted: count.planted,
+        removed: count.removed,
+    };
     matrix.cells.iter().map(cell).collect()
 }
 
@@ -219,7 +216,7 @@ pub(crate) fn print_matrix(matrix: &Matrix) -> Result<()> {
     output::line(output::bold("recall in % by kind and encoding (all places together)"))?;
     let heading: Vec<String> = forms.iter().map(|form| format!("{form:>9}")).collect();
     output::line(format!("{:24} {}", "", heading.join("")))?;
-    let sum = |pick: &dyn Fn(&(Group, String, &'static str, &'static str)) -> bool| {
+    let sum = |pick: &dyn Fn(&Key) -> bool| {
         let mut all = Count::default();
         matrix.cells.iter().filter(|(key, _)| pick(key)).for_each(|(_, count)| all.add(*count));
         all

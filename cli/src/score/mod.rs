@@ -69,8 +69,8 @@ pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
     measures::print_negatives(&negatives)?;
     if options.examples {
         print_examples(&matrix)?;
-        let more = real.examples.iter().chain(&negatives.examples);
-        more.map(|example| output::line(output::printable(example))).collect::<Result<()>>()?;
+        let mut more = real.examples.iter().chain(&negatives.examples);
+        more.try_for_each(|example| output::line(output::printable(example)))?;
     }
     measures::print(&measures)?;
     let missed = measures.iter().filter(|measure| !measure.must_held).count();

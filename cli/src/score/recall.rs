@@ -54,11 +54,14 @@ impl Count {
     }
 }
 
+/// Group, kind, form and place.
+pub(crate) type Key = (Group, String, &'static str, &'static str);
+
 /// Every cell, and what else was touched.
 #[derive(Debug, Default)]
 pub(crate) struct Matrix {
     /// By group, kind, form and place.
-    pub(crate) cells: BTreeMap<(Group, String, &'static str, &'static str), Count>,
+    pub(crate) cells: BTreeMap<Key, Count>,
     /// By group: plants whose neighbours lost a character, and decoys that did.
     pub(crate) false_hits: BTreeMap<Group, u64>,
     /// Some of them.

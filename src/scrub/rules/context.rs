@@ -152,8 +152,7 @@ fn secret(line: &[u8], word: &Range<usize>, least: usize) -> Option<Range<usize>
         let letter = text.iter().any(u8::is_ascii_alphabetic);
         let (upper, lower) =
             (text.iter().any(u8::is_ascii_uppercase), text.iter().any(u8::is_ascii_lowercase));
-        !text.contains(&b' ')
-            && (digit && letter || digit && text.len() >= 16 || upper && lower && text.len() >= 16)
+        !text.contains(&b' ') && (digit && (letter || text.len() >= 16) || upper && lower && text.len() >= 16)
     };
     (text.len() >= least && opaque(text) && !is_no_value(text) && !is_name(text)).then_some(range)
 }

@@ -55,12 +55,18 @@ fn is_base58check(word: &[u8]) -> bool {
 
 /// `bc1...`, with the check of BIP 173 or BIP 350, at `start`: its end.
 pub(super) fn bech32(line: &[u8], start: usize) -> Option<usize> {
+    let whole = end_of(line, start, |byte| byte.is_ascii_alphanumeric());
+    // Programs of 20 and 32 bytes, behind which an older text's rest may follow.
+    let ends = [start + 42, start + 62, whole];
+    ends.into_iter().filter(|&end| end <= whole).find(|&end| is_bech32(line, start, end))
+}
+
+fn is_bech32(line: &[u8], start: usize, end: usize) -> bool {
     const DIGITS: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-    let end = end_of(line, start, |byte| byte.is_ascii_alphanumeric());
     if !(14..=90).contains(&(end - start))
         || before(line, start).is_some_and(|byte| byte.is_ascii_alphanumeric())
     {
-        return None;
+        return false;
     }
     const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
     let mut check = 1u32;
@@ -74,10 +80,12 @@ pub(super) fn bech32(line: &[u8], start: usize) -> Option<usize> {
     // "bc", expanded.
     [3, 3, 0, 2, 3].into_iter().for_each(&mut feed);
     for byte in &line[start + 3..end] {
-        let digit = DIGITS.iter().position(|known| *known == byte.to_ascii_lowercase())?;
+        let Some(digit) = DIGITS.iter().position(|known| *known == byte.to_ascii_lowercase()) else {
+            return false;
+        };
         feed(digit as u32);
     }
-    (check == 1 || check == 0x2bc8_30a3).then_some(end)
+    check == 1 || check == 0x2bc8_30a3
 }
 
 /// Discord's bot tokens: a user's number in base64, six characters, a signature, with points between.
