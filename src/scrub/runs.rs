@@ -364,7 +364,7 @@ mod tests {
             scan(&bytes, SHORTEST, &mut Scratch::default(), |run, line| {
                 all.push((run.bytes(&(0..line.len()), &bytes), line.to_vec()));
             });
-            assert_eq!(all.last(), Some(&(0..bytes.len(), expected)), "{text}");
+            assert!(all.contains(&(0..bytes.len(), expected)), "{text}: {all:?}");
         }
     }
 
