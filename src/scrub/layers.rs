@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use super::runs::is_text;
 
-/// Shortest encoded piece that is looked at, in characters: "a@b.co" in base64.
-const SHORTEST: usize = 8;
+/// Shortest encoded piece that is looked at, in characters: four in base64, for a short known value with a separator.
+const SHORTEST: usize = 6;
 
 /// Calls `found` with every decoded piece of `line`, and a function from its characters to those of `line`.
 ///

@@ -137,7 +137,7 @@ fn find_token(line: &[u8], start: usize, token: &Token, hits: &mut Vec<Hit>) -> 
     let (least, most) = token.length;
     if (least..=most).contains(&(end - behind))
         && (token.inside_words || !inside)
-        && has_digit(&line[behind..end])
+        && (token.rule == AWS_ID || is_random(&line[behind..end]))
     {
         hits.push(Hit { range: start..end, rule: token.rule });
         if token.rule == AWS_ID {
@@ -147,9 +147,15 @@ fn find_token(line: &[u8], start: usize, token: &Token, hits: &mut Vec<Hit>) -> 
     end
 }
 
-/// Words alone are no token: "task_live_queueconsumer".
-fn has_digit(body: &[u8]) -> bool {
-    body.len() >= 30 || body.iter().any(u8::is_ascii_digit)
+/// Words alone are no token: "task_live_queueconsumer". One in a hundred of those with few characters has no digit.
+fn is_random(body: &[u8]) -> bool {
+    let has = |class: fn(&u8) -> bool| body.iter().any(class);
+    body.len() >= 30 || has(u8::is_ascii_digit) || body.len() >= 16 && is_mixed(body)
+}
+
+/// Whether capitals stand in the middle of words again and again.
+fn is_mixed(body: &[u8]) -> bool {
+    body.windows(2).filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase()).count() >= 2
 }
 
 /// AWS's secret access keys have no prefix: 40 characters of base64, near behind a word that names them or an access key
@@ -160,7 +166,7 @@ fn aws_secret(line: &[u8], from: usize, hits: &mut Vec<Hit>) -> usize {
     while at < window.len().min(from + 80) {
         let end = end_of(window, at, is_base64);
         let text = &window[at..end];
-        if text.len() == 40 && text.iter().any(u8::is_ascii_digit) {
+        if text.len() == 40 && (text.iter().any(u8::is_ascii_digit) || is_mixed(text)) {
             hits.push(Hit { range: at..end, rule: "aws-secret" });
             break;
         }

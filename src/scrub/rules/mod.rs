@@ -57,8 +57,8 @@ use Class::*;
 const RULES: &[Rule] = &[
     Rule { needs: &[(At, 1), (Dot, 1)], find: contact::email },
     Rule { needs: &[(Digit, 12)], find: financial::payment_card },
-    // The one with the fewest digits has ten; the rest are letters.
-    Rule { needs: &[(Digit, 6)], find: financial::iban },
+    // Besides the check digits there may be letters alone.
+    Rule { needs: &[(Digit, 2)], find: financial::iban },
     Rule { needs: &[(Digit, 9), (Dash, 2)], find: identity::us_itin },
     Rule { needs: &[(Digit, 9)], find: identity::us_ssn },
     Rule { needs: &[(Colon, 5)], find: network::mac },
