@@ -201,7 +201,7 @@ fn date(line: &[u8], start: usize) -> Option<usize> {
             .is_some_and(|name| MONTHS.iter().any(|month| name.eq_ignore_ascii_case(month.as_bytes())))
     };
     let mut parts = [(0, 0); 3];
-    let (mut at, mut words) = (start, 0);
+    let (mut at, mut words, mut first_is_year) = (start, 0, false);
     for (number, part) in parts.iter_mut().enumerate() {
         let text = end_of(line, at, |byte| byte.is_ascii_alphabetic());
         if text > at && month(&line[at..]) && text - at <= 9 {
@@ -209,9 +209,11 @@ fn date(line: &[u8], start: usize) -> Option<usize> {
             *part = (1, 3);
             at = text;
         } else {
-            let end = end_of(&line[..line.len().min(at + 4)], at, |byte| byte.is_ascii_digit());
+            let most = if number > 0 && first_is_year { 2 } else { 4 };
+            let end = end_of(&line[..line.len().min(at + most)], at, |byte| byte.is_ascii_digit());
             let digits = line[at..end].iter().fold(0, |n: u32, digit| n * 10 + u32::from(digit - b'0'));
             *part = (digits, end - at);
+            first_is_year |= number == 0 && end - at == 4;
             at = end;
         }
         if number < 2 {
@@ -227,7 +229,7 @@ fn date(line: &[u8], start: usize) -> Option<usize> {
     let [a, b, c] = parts;
     let ordered = day(a) && day(b) && year(c) || a.1 == 4 && year(a) && day(b) && day(c);
     // What follows four digits may be the rest of an older text.
-    (ordered && words <= 1 && (!digit_at(line, at) || year(c) && c.1 == 4)).then_some(at)
+    (ordered && words <= 1 && (!digit_at(line, at) || first_is_year || year(c) && c.1 == 4)).then_some(at)
 }
 
 fn number(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {

@@ -159,14 +159,14 @@ fn is_mixed(body: &[u8]) -> bool {
 }
 
 /// AWS's secret access keys have no prefix: 40 characters of base64, near behind a word that names them or an access key
-/// id. Returns 0, as the search is bounded.
+/// id, and perhaps an older text's rest behind them. Returns 0, as the search is bounded.
 fn aws_secret(line: &[u8], from: usize, hits: &mut Vec<Hit>) -> usize {
     let window = &line[..line.len().min(from + 128)];
     let mut at = from;
     while at < window.len().min(from + 80) {
         let end = end_of(window, at, is_base64);
         let text = &window[at..end];
-        if text.len() == 40 && (text.iter().any(u8::is_ascii_digit) || is_mixed(text)) {
+        if text.len() >= 40 && (text.iter().any(u8::is_ascii_digit) || is_mixed(text)) {
             hits.push(Hit { range: at..end, rule: "aws-secret" });
             break;
         }

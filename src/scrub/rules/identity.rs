@@ -58,7 +58,8 @@ pub(super) fn imei(line: &[u8], end: usize) -> Option<std::ops::Range<usize>> {
     let start = super::end_of(window, end, |byte| !byte.is_ascii_digit() && byte > 0x1f);
     let (mut digits, mut count, mut at) = ([0u8; 15], 0, start);
     while let Some(&byte) =
-        line.get(at).filter(|&&b| b.is_ascii_digit() || (b == b'-' || b == b' ') && count < 15)
+        // What follows the last digit may be an older text's rest.
+        line.get(at).filter(|&&b| count < 15 && (b.is_ascii_digit() || b == b'-' || b == b' '))
     {
         if byte.is_ascii_digit() {
             *digits.get_mut(count)? = byte - b'0';

@@ -61,7 +61,8 @@ pub(super) fn national(line: &[u8], start: usize) -> Option<usize> {
     let (end, digits, count) = digits(line, start, 13)?;
     let same = digits[..count].iter().all(|&digit| digit == digits[0]);
     // A hexadecimal or decimal number, a date or a version goes on with something else.
-    let goes_on = line.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let one = line[start..end].iter().all(u8::is_ascii_digit);
+    let goes_on = one && line.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     ((6..=13).contains(&count) && !same && !goes_on).then_some(end)
 }
 
@@ -105,7 +106,8 @@ fn digits(line: &[u8], start: usize, most: usize) -> Option<(usize, [u8; 15], us
     }
     // "+48126428777 0x7ffd": the last group begins something else.
     if let Some((before, counted)) = before_last
-        && line.get(end).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+        && line[end - 1] == b'0'
+        && line.get(end) == Some(&b'x')
     {
         (end, count) = (before, counted);
     }
