@@ -28,7 +28,7 @@ pub(super) fn in_memory(bytes: &[u8], edges: Edges, known: &Known) -> Vec<Findin
     in_memory_with(bytes, edges, known, None)
 }
 
-/// The same, with more known values.
+/// The same, with more known values, which come last.
 pub(super) fn in_memory_with(
     bytes: &[u8],
     edges: Edges,
@@ -36,14 +36,14 @@ pub(super) fn in_memory_with(
     more: Option<&Known>,
 ) -> Vec<Finding> {
     let more = more.filter(|more| !more.is_empty());
-    let (mut findings, mut ruled, mut cut_off) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut findings, mut ruled, mut cut_off, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut searcher, mut hits) = (Searcher::default(), Vec::new());
     let short = !known.is_empty() || more.is_some();
     let least = if short { runs::LEAST } else { runs::SHORTEST };
     runs::scan(bytes, least, &mut Scratch::default(), |run, line| {
         known.find_in_run(run, line, bytes, &mut findings);
         if let Some(more) = more {
-            more.find_in_run(run, line, bytes, &mut ruled);
+            more.find_in_run(run, line, bytes, &mut last);
         }
         if line.len() < runs::SHORTEST {
             return;
@@ -60,13 +60,14 @@ pub(super) fn in_memory_with(
     });
     known.find_raw(bytes, &mut findings);
     if let Some(more) = more {
-        more.find_raw(bytes, &mut ruled);
+        more.find_raw(bytes, &mut last);
     }
     if let Edges::Cut { .. } = edges {
         runs::scan_edges(bytes, |run, line| cut(run, line, bytes, known, &mut cut_off));
     }
     findings.append(&mut ruled);
     findings.append(&mut cut_off);
+    findings.append(&mut last);
     findings
 }
 
