@@ -29,6 +29,7 @@ const UNSAFE: &[&str] = &[
     "pmodule/plugin/",
     "private_file/",
     "protocol.rs",
+    "scrub/simd.rs",
     "sys/",
 ];
 

@@ -8,6 +8,7 @@ mod output;
 
 mod commands;
 mod demo;
+mod score;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,9 @@ Commands:
       Removes personal data from a minidump and prints what was removed, by place and rule.
   open CONTAINER --key KEY -o DIR
       Unseals a report of a spool, with the spool's file 'key'.
+  score [--seed S] [--small] [--json FILE] [--plants N] [--data FILE] [--python PYTHON] [--examples]
+      How much personal data is left after scrubbing, and how much else is lost: made-up values in every kind, encoding
+      and place. Draws them with benches/pii/generate.py; --small takes a committed draw and needs no Python.
   spool list DIR [--json FILE]
       The reports that wait in a spool.
   pmodule run MODULE.so CORE [--json FILE] [--dump FILE]
@@ -70,6 +74,8 @@ fn run() -> Result<()> {
             Some("inspect") => commands::inspect(arguments),
             Some("open") => commands::open(arguments),
             Some("scrub") => commands::scrub(arguments),
+            Some("score-victim") => score::victim(arguments),
+            Some("score") => score::score(arguments),
             Some("spool") => commands::spool(arguments),
             Some("pmodule") => commands::pmodule(arguments),
             Some("help") => output::line(HELP.trim_end()),

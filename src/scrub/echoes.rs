@@ -40,8 +40,12 @@ impl Echoes {
     /// Remembers a value, one byte a character.
     pub(super) fn learn(&mut self, value: &[u8]) {
         for piece in value.array_windows::<PIECE>() {
-            if self.pieces.len() < MAX_PIECES && says_something(piece) {
-                let (word, bit) = position(piece);
+            if self.pieces.len() >= MAX_PIECES {
+                return;
+            }
+            let (word, bit) = position(piece);
+            let known = self.filter[word] >> bit & 1 == 1 && self.pieces.contains(piece);
+            if !known && says_something(piece) {
                 self.filter[word] |= 1 << bit;
                 self.pieces.insert(*piece);
             }

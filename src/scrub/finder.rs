@@ -6,7 +6,9 @@ use std::ops::Range;
 use super::echoes::{self, Echoes};
 use super::edit::{Encoding, Finding};
 use super::known::Known;
-use super::runs::{self, Run};
+use super::layers::{self, Decoded};
+use super::rules::Hit;
+use super::runs::{self, Run, Scratch};
 use super::{contexts, edges, rules};
 
 /// The rule of texts that an edge cuts off.
@@ -23,13 +25,31 @@ pub(super) enum Edges {
 
 /// What is to be blanked in `bytes` of any content, with ranges relative to it. Known values come first.
 pub(super) fn in_memory(bytes: &[u8], edges: Edges, known: &Known) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    known.find(bytes, &mut findings);
-    let (mut scratch, mut hits) = (Vec::new(), Vec::new());
-    let mut cut_off = Vec::new();
-    runs::scan(bytes, &mut scratch, |run, line| {
-        rules::find(line, &mut hits);
-        findings.extend(hits.drain(..).map(|hit| finding(run, &hit.range, bytes, hit.rule)));
+    in_memory_with(bytes, edges, known, None)
+}
+
+/// The same, with more known values, which come last.
+pub(super) fn in_memory_with(
+    bytes: &[u8],
+    edges: Edges,
+    known: &Known,
+    more: Option<&Known>,
+) -> Vec<Finding> {
+    let more = more.filter(|more| !more.is_empty());
+    let (mut findings, mut ruled, mut cut_off, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut searcher, mut hits) = (Searcher::default(), Vec::new());
+    let short = !known.is_empty() || more.is_some();
+    let least = if short { runs::LEAST } else { runs::SHORTEST };
+    runs::scan(bytes, least, &mut Scratch::default(), |run, line| {
+        known.find_in_run(run, line, bytes, &mut findings);
+        if let Some(more) = more {
+            more.find_in_run(run, line, bytes, &mut last);
+        }
+        if line.len() < runs::SHORTEST {
+            return;
+        }
+        searcher.find(line, known, &mut hits);
+        ruled.extend(hits.drain(..).map(|hit| finding(run, &hit.range, bytes, hit.rule)));
         if let Edges::Cut { address } = edges {
             cut(run, line, bytes, known, &mut cut_off);
             if let Some(chars) = freed(run, bytes, address) {
@@ -38,18 +58,44 @@ pub(super) fn in_memory(bytes: &[u8], edges: Edges, known: &Known) -> Vec<Findin
             }
         }
     });
+    known.find_raw(bytes, &mut findings);
+    if let Some(more) = more {
+        more.find_raw(bytes, &mut last);
+    }
     if let Edges::Cut { .. } = edges {
         runs::scan_edges(bytes, |run, line| cut(run, line, bytes, known, &mut cut_off));
     }
+    findings.append(&mut ruled);
     findings.append(&mut cut_off);
+    findings.append(&mut last);
     findings
+}
+
+/// Searches lines, plain and through one layer of encoding.
+#[derive(Debug, Default)]
+struct Searcher {
+    decoded: Decoded,
+    inner: Vec<Hit>,
+}
+
+impl Searcher {
+    /// What the rules find in `line`, and what rules and known values find in what it encodes.
+    fn find(&mut self, line: &[u8], known: &Known, hits: &mut Vec<Hit>) {
+        rules::find(line, hits);
+        let Self { decoded, inner } = self;
+        layers::each(line, decoded, |decoded| {
+            rules::find(&decoded.text, inner);
+            known.find_in_line(&decoded.text, |range| inner.push(Hit { range, rule: known.rule() }));
+            hits.extend(inner.drain(..).map(|hit| Hit { range: decoded.source(&hit.range), ..hit }));
+        });
+    }
 }
 
 /// Pieces in `bytes` of values that were found elsewhere.
 pub(super) fn echoes_in_memory(bytes: &[u8], echoes: &Echoes) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !echoes.is_empty() {
-        runs::scan(bytes, &mut Vec::new(), |run, line| {
+        runs::scan(bytes, runs::SHORTEST, &mut Scratch::default(), |run, line| {
             findings.extend(echoes.find(line).iter().map(|range| finding(run, range, bytes, echoes::RULE)));
         });
     }
@@ -60,7 +106,8 @@ pub(super) fn echoes_in_memory(bytes: &[u8], echoes: &Echoes) -> Vec<Finding> {
 pub(super) fn learn(echoes: &mut Echoes, bytes: &[u8], findings: &[Finding]) {
     for Finding { range, encoding, rule } in findings {
         // What an edge cut off is blanked for what it may have been; most of it is nobody's value.
-        if *rule != CUT_OFF {
+        // The words of a seed phrase are everybody's.
+        if *rule != CUT_OFF && *rule != "mnemonic" {
             let characters = bytes[range.clone()].iter().skip(encoding.lead()).step_by(encoding.stride());
             echoes.learn(&characters.copied().collect::<Vec<u8>>());
         }
@@ -73,7 +120,7 @@ pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
     known.find(text, &mut findings);
     findings.retain(|finding| finding.encoding == Encoding::Utf16Le && finding.range.start % 2 == 0);
     let mut hits = Vec::new();
-    rules::find(&narrow(text), &mut hits);
+    Searcher::default().find(&narrow(text), known, &mut hits);
     findings.extend(hits.into_iter().map(|hit| Finding {
         range: hit.range.start * 2..hit.range.end * 2,
         encoding: Encoding::Utf16Le,
@@ -85,10 +132,11 @@ pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
 /// What is to be blanked in UTF-8 text, all of which is text, on character boundaries.
 pub(super) fn in_utf8(text: &str, known: &Known, echoes: &Echoes) -> Vec<Finding> {
     let mut findings = Vec::new();
-    known.find(text.as_bytes(), &mut findings);
-    findings.retain(|finding| finding.encoding == Encoding::Utf8);
+    known.find_in_line(text.as_bytes(), |range| {
+        findings.push(Finding { range, encoding: Encoding::Utf8, rule: known.rule() });
+    });
     let mut hits = Vec::new();
-    rules::find(text.as_bytes(), &mut hits);
+    Searcher::default().find(text.as_bytes(), known, &mut hits);
     findings.extend(hits.into_iter().map(|hit| Finding {
         range: hit.range,
         encoding: Encoding::Utf8,
@@ -157,9 +205,12 @@ pub(super) fn is_cut_value(name: &[u8], known: &Known) -> bool {
         || known.begins_with(name)
 }
 
-/// One byte a UTF-16LE unit; 0xff for what is not ASCII.
+/// One byte a UTF-16LE unit, from 0x80 on for what is not ASCII ([`rules::narrow`]).
 pub(super) fn narrow(text: &[u8]) -> Vec<u8> {
-    text.chunks_exact(2).map(|unit| if unit[1] == 0 && unit[0] < 0x80 { unit[0] } else { 0xff }).collect()
+    let unit = |unit: &[u8]| {
+        char::from_u32(u32::from(unit[0]) | u32::from(unit[1]) << 8).map_or(0xff, rules::narrow)
+    };
+    text.chunks_exact(2).map(unit).collect()
 }
 
 fn finding(run: &Run, chars: &Range<usize>, bytes: &[u8], rule: &'static str) -> Finding {

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::edit::{Encoding, Finding};
-use super::runs;
+use super::runs::{self, Run};
 use crate::error::{Error, Result};
 
 /// The rule's name in receipts.
@@ -78,9 +78,15 @@ const COMMON: &[&str] = &[
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     rule: &'static str,
-    /// `None` if there are no values.
+    /// Every value in UTF-8, for lines of one byte a character.
+    lines: Option<AhoCorasick>,
+    /// For each of its patterns.
+    bounds: Vec<Bounds>,
+    /// The first two or three characters of every value: hardly a line passes.
+    begins: Box<[u64; 512]>,
+    /// Values that runs of ASCII do not hold whole, in every encoding, for memory as it is.
     automaton: Option<AhoCorasick>,
-    /// For each of the automaton's patterns.
+    /// For each of its patterns.
     needles: Vec<Needle>,
     /// Values with white space or quotes: those of which a cut-off token is not all that is left.
     phrases: Vec<Vec<u8>>,
@@ -118,6 +124,7 @@ impl Known {
             return Err(Error::Limit { what: "the number of known values", limit: MOST });
         }
         let (mut patterns, mut needles, mut phrases) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut texts, mut all_bounds, mut begins) = (Vec::new(), Vec::new(), Box::new([0; 512]));
         let mut values: Vec<&str> = values.iter().map(|value| value.trim()).collect();
         values.sort_unstable();
         values.dedup();
@@ -129,25 +136,29 @@ impl Known {
                 continue;
             }
             let bounds = bounds_of(value.as_bytes());
-            for encoding in [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Utf32Le] {
-                patterns.push(encode(value, encoding));
-                needles.push(Needle { encoding, bounds });
+            texts.push(value.as_bytes());
+            all_bounds.push(bounds);
+            for third in 0..=31 {
+                let [first, second] = *value.as_bytes().first_chunk().unwrap_or(&[0; 2]);
+                let (word, bit) =
+                    position(&[first, second, value.as_bytes().get(2).copied().unwrap_or(third)]);
+                begins[word] |= 1 << bit;
+            }
+            // Runs of wide text are found by their ASCII characters, and short ones by three of them.
+            if value.len() < runs::LEAST - 1 || !value.bytes().all(runs::is_text) {
+                for encoding in ENCODINGS {
+                    patterns.push(encode(value, encoding));
+                    needles.push(Needle { encoding, bounds });
+                }
             }
             if value.bytes().any(is_delimiter) {
                 phrases.push(value.as_bytes().to_vec());
             }
         }
-        let automaton = (!patterns.is_empty())
-            .then(|| {
-                AhoCorasick::builder()
-                    .match_kind(MatchKind::Standard)
-                    .ascii_case_insensitive(true)
-                    .build(&patterns)
-            })
-            .transpose()
-            .map_err(|_| Error::Limit { what: "the size of all known values", limit: MOST * LONGEST })?;
+        let automaton = compile(&patterns)?;
+        let lines = compile(&texts)?;
         let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
-        Ok(Self { rule: RULE, automaton, needles, phrases, values })
+        Ok(Self { rule: RULE, lines, bounds: all_bounds, begins, automaton, needles, phrases, values })
     }
 
     /// The values of an environment and a command line (both as the kernel keeps them: separated by zero bytes) that may be
@@ -172,11 +183,90 @@ impl Known {
         Ok(Self { rule: COPIES, ..Self::new(&values)? })
     }
 
+    /// Whether there is nothing to find.
+    pub(super) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// Every occurrence in `bytes`. Overlapping ones of one encoding are given as one.
     pub(super) fn find(&self, bytes: &[u8], found: &mut Vec<Finding>) {
-        for part in non_zero_parts(bytes) {
-            self.find_in(bytes, part, found);
+        if self.is_empty() {
+            return;
         }
+        runs::scan(bytes, runs::LEAST, &mut runs::Scratch::default(), |run, line| {
+            self.find_in_run(run, line, bytes, found);
+        });
+        self.find_raw(bytes, found);
+    }
+
+    /// Every occurrence in a run of `bytes`, whose text is `line`.
+    pub(super) fn find_in_run(&self, run: &Run, line: &[u8], bytes: &[u8], found: &mut Vec<Finding>) {
+        if !self.may_begin(line) {
+            return;
+        }
+        self.find_in_line(line, |chars| {
+            let finding = |run: &Run| Finding {
+                range: run.bytes(&chars, bytes),
+                encoding: run.encoding,
+                rule: self.rule,
+            };
+            found.push(finding(run));
+            found.extend(run.twin(bytes).map(|twin| finding(&twin)));
+        });
+    }
+
+    fn may_begin(&self, line: &[u8]) -> bool {
+        line.array_windows::<3>().any(|three| {
+            let (word, bit) = position(three);
+            self.begins[word] >> bit & 1 == 1
+        })
+            // At the very end there may be two characters.
+            || line.last_chunk::<2>().is_some_and(|&[first, second]| {
+                (0..=31).any(|third| {
+                    let (word, bit) = position(&[first, second, third]);
+                    self.begins[word] >> bit & 1 == 1
+                })
+            })
+    }
+
+    /// Every occurrence in a line of one byte a character; overlapping ones as one.
+    pub(super) fn find_in_line(&self, line: &[u8], mut found: impl FnMut(Range<usize>)) {
+        let Some(automaton) = &self.lines else { return };
+        let utf8 = Encoding::Utf8;
+        let mut last: Option<Range<usize>> = None;
+        for hit in automaton.find_overlapping_iter(line) {
+            let needle = Needle { encoding: utf8, bounds: self.bounds[hit.pattern().as_usize()] };
+            let range = hit.range();
+            if !allowed(line, &range, needle) {
+                continue;
+            }
+            // Hits come in the order of their ends.
+            last = Some(match last.take() {
+                Some(open) if open.end >= range.start => open.start.min(range.start)..range.end,
+                Some(open) => {
+                    found(open);
+                    range
+                }
+                None => range,
+            });
+        }
+        if let Some(open) = last {
+            found(open);
+        }
+    }
+
+    /// Every occurrence in `bytes` of the values that are found in no run.
+    pub(super) fn find_raw(&self, bytes: &[u8], found: &mut Vec<Finding>) {
+        if self.automaton.is_some() {
+            for part in non_zero_parts(bytes) {
+                self.find_in(bytes, part, found);
+            }
+        }
+    }
+
+    /// The rule that its findings are of.
+    pub(super) fn rule(&self) -> &'static str {
+        self.rule
     }
 
     fn find_in(&self, bytes: &[u8], part: Range<usize>, found: &mut Vec<Finding>) {
@@ -235,6 +325,31 @@ impl Known {
         };
         self.phrases.iter().filter_map(|value| ends(value)).max().unwrap_or(0)
     }
+}
+
+const ENCODINGS: [Encoding; 5] =
+    [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Utf32Le, Encoding::Utf32Be];
+
+fn compile<P: AsRef<[u8]>>(patterns: &[P]) -> Result<Option<AhoCorasick>> {
+    // A table is the fastest way, if it does not become too large.
+    let small = patterns.iter().map(|pattern| pattern.as_ref().len()).sum::<usize>() < 1 << 14;
+    (!patterns.is_empty())
+        .then(|| {
+            AhoCorasick::builder()
+                .match_kind(MatchKind::Standard)
+                .kind(small.then_some(AhoCorasickKind::DFA))
+                .ascii_case_insensitive(true)
+                .build(patterns)
+        })
+        .transpose()
+        .map_err(|_| Error::Limit { what: "the size of all known values", limit: MOST * LONGEST })
+}
+
+/// Word and bit of three characters in a set of such, with five bits of each: those that letters share in both cases.
+fn position(three: &[u8; 3]) -> (usize, u32) {
+    let [a, b, c] = three.map(|byte| u32::from(byte & 31));
+    let at = a << 10 | b << 5 | c;
+    ((at / 64) as usize, at % 64)
 }
 
 /// Variables whose values are the same on many machines and mean something to a developer.
@@ -342,97 +457,4 @@ fn non_zero_parts(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(values: &[&str], bytes: &[u8]) -> Vec<(Range<usize>, Encoding)> {
-        let values: Vec<String> = values.iter().map(|&v| v.to_owned()).collect();
-        let mut all = Vec::new();
-        Known::new(&values).unwrap().find(bytes, &mut all);
-        all.into_iter().map(|f| (f.range, f.encoding)).collect()
-    }
-
-    #[test]
-    fn values_are_found_in_every_encoding_at_every_phase_in_any_case() {
-        for value in ["wilhelmina", "Jürgen Müller", "/home/wilhelmina", "日本太郎", "C:\\Users\\x y"] {
-            for encoding in [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Utf32Le] {
-                for phase in 0..70 {
-                    let mut bytes = vec![0; phase];
-                    let needle = encode(&value.to_ascii_uppercase(), encoding);
-                    bytes.extend(&needle);
-                    bytes.extend([0; 70]);
-                    let hit = (phase..phase + needle.len(), encoding);
-                    assert!(found(&[value], &bytes).contains(&hit), "{value} {encoding:?} {phase}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn short_and_common_values_match_as_whole_fields_only() {
-        for (value, text, expected) in [
-            ("bob", "/home/bob/x", true),
-            ("bob", "user=bob;", true),
-            ("bob", "\u{1}bob\u{1}", true),
-            ("bob", "user bob went", true),
-            ("bob", "/home/bobby/x", false),
-            ("bob", "kebob/x", false),
-            ("bob", "bob_1", false),
-            ("me", "/home/me/x", true),
-            ("me", "ask me now", false),
-            ("root", "/root/.ssh", true),
-            ("root", "rootkit chroot", false),
-            ("root", "the root cause", false),
-            ("root", "USER=root x", true),
-            ("root", "\u{1}root\u{1}", true),
-            ("localhost", "http://localhost:80", true),
-            ("localhost", "localhosts", false),
-            ("alicia", "xalicia1", true),
-            ("/", "a/b/c", false),
-            ("", "a b", false),
-        ] {
-            assert_eq!(!found(&[value], text.as_bytes()).is_empty(), expected, "{value} in {text}");
-            let wide = encode(text, Encoding::Utf16Le);
-            assert_eq!(!found(&[value], &wide).is_empty(), expected, "{value} in wide {text}");
-        }
-    }
-
-    #[test]
-    fn overlapping_values_are_covered_together() {
-        assert_eq!(
-            found(&["alice.smith", "smithson-long"], b"-alice.smithson-long-"),
-            [(1..20, Encoding::Utf8)]
-        );
-        let many = "a".repeat(100_000);
-        assert_eq!(found(&["aaaaaa", "aaaaaaa"], many.as_bytes()), [(0..100_000, Encoding::Utf8)]);
-    }
-
-    #[test]
-    fn cut_off_phrases_are_noticed() {
-        let known = Known::new(&["Jane Q. Public".to_owned(), "wilhelmina".to_owned()]).unwrap();
-        assert_eq!(known.cut_at_end(b"by jane q. P"), 3);
-        assert_eq!(known.cut_at_end(b"nothing here"), 12);
-        assert_eq!(known.cut_at_start(b"ne Q. PUBLIC wrote"), 12);
-        assert_eq!(known.cut_at_start(b"nothing"), 0);
-    }
-
-    #[test]
-    fn copies_of_the_environment_are_found_if_they_may_be_secret() {
-        let environment = b"TERM=xterm-256color\0PW=hunter2-long\0HOME=/home/x1\0N=12345678\0S=short1\0\0=x";
-        let known =
-            Known::copies(environment, b"game\0--token=abcdefgh1\0positional9\0/usr/bin/x86_64").unwrap();
-        let text = b"xterm-256color hunter2-long /home/x1 12345678 short1 --token=abcdefgh1 positional9 /usr/bin/x86_64";
-        let mut all = Vec::new();
-        known.find(text, &mut all);
-        let found: Vec<_> =
-            all.iter().map(|f| std::str::from_utf8(&text[f.range.clone()]).unwrap()).collect();
-        assert_eq!(found, ["hunter2-long", "abcdefgh1", "positional9"]);
-        assert_eq!(all[0].rule, "environment-value");
-    }
-
-    #[test]
-    fn limits_are_errors() {
-        assert!(matches!(Known::new(&vec!["x".repeat(9); MOST + 1]), Err(Error::Limit { .. })));
-        assert!(matches!(Known::new(&["x".repeat(LONGEST + 1)]), Err(Error::Limit { .. })));
-    }
-}
+mod tests;

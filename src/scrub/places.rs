@@ -175,8 +175,8 @@ fn memory(
         .iter()
         .map(|entry| {
             let bytes = &editor.bytes()[entry.bytes.clone()];
-            let mut findings = finder::in_memory(bytes, Edges::Cut { address: entry.address }, known);
-            copies.find(bytes, &mut findings);
+            let edges = Edges::Cut { address: entry.address };
+            let findings = finder::in_memory_with(bytes, edges, known, Some(copies));
             finder::learn(echoes, bytes, &findings);
             findings
         })

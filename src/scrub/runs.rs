@@ -1,6 +1,6 @@
 //! Text in memory: runs of characters in any of five encodings at any byte offset, in one pass.
 //!
-//! Every block of 64 bytes is reduced to two bitmaps, printable byte and zero byte. ASCII is a series of printable
+//! Every block of 64 bytes is reduced to two bitmaps, printable byte and zero byte ([`simd`](super::simd)). ASCII is a series of printable
 //! bytes; UTF-16 is printable and zero in turn; UTF-32 has three zeros between. Only where enough characters
 //! follow each other does anything else happen: the run is followed to its end and narrowed to one byte a character.
 //! Time is linear: no byte is visited more than once for each of nine (encoding, phase) pairs.
@@ -9,6 +9,9 @@
 use std::ops::Range;
 
 use super::edit::Encoding;
+use super::{rules, simd};
+
+pub(super) use super::simd::is_text;
 
 /// Shortest run, in characters. The shortest value that a rule knows ("a@b.co") has as many.
 pub(super) const SHORTEST: usize = 6;
@@ -20,13 +23,16 @@ pub(super) struct Run {
     first: usize,
     /// Characters (bytes, in UTF-8).
     count: usize,
+    /// Characters before the first that its line has besides: letters of other scripts, and what is between them.
+    back: usize,
     pub(super) encoding: Encoding,
 }
 
 impl Run {
-    /// The byte that is not zero of character `at`.
+    /// The byte that is not zero of character `at` of its line.
     fn position(&self, at: usize) -> usize {
-        self.first + at * self.encoding.stride()
+        // What it looks back at lies in the same bytes.
+        (self.first + at * self.encoding.stride()).saturating_sub(self.back * self.encoding.stride())
     }
 
     /// The bytes of the characters `chars` of this run of `bytes`, not empty. A unit that is cut off by the end of
@@ -38,6 +44,33 @@ impl Run {
         self.position(chars.start) - self.encoding.lead()..last + 1 + zeros
     }
 
+    /// The same characters as big-endian text, where there are zeros on both sides and either order may be meant.
+    pub(super) fn twin(&self, bytes: &[u8]) -> Option<Self> {
+        let encoding = match self.encoding {
+            Encoding::Utf16Le => Encoding::Utf16Be,
+            Encoding::Utf32Le => Encoding::Utf32Be,
+            _ => return None,
+        };
+        let zeros = bytes.get((self.first + 1).checked_sub(encoding.stride())?..self.first)?;
+        zeros.iter().all(|&byte| byte == 0).then(|| Self { encoding, ..self.clone() })
+    }
+
+    /// The same text in big-endian order, whose first character is none of ASCII: its other byte only looks like one.
+    fn without_first(&self, bytes: &[u8]) -> Option<Self> {
+        let encoding = match self.encoding.stride() {
+            2 => Encoding::Utf16Be,
+            _ => Encoding::Utf32Be,
+        };
+        let before = bytes.get((self.first + 1).checked_sub(encoding.stride())?..self.first)?;
+        let other = before.iter().any(|&byte| byte != 0);
+        (other && self.count > 2).then(|| Self {
+            first: self.first + encoding.stride(),
+            count: self.count - 1,
+            back: 0,
+            encoding,
+        })
+    }
+
     /// Whether a character before the first could be cut off by the start of the bytes.
     pub(super) fn at_start(&self) -> bool {
         self.first < self.encoding.stride()
@@ -45,45 +78,73 @@ impl Run {
 
     /// Whether a character behind the last could be cut off by the end of `length` bytes.
     pub(super) fn at_end(&self, length: usize) -> bool {
-        self.position(self.count) >= length
+        self.position(self.back + self.count) >= length
     }
 }
 
-/// Calls `found` with every run of `bytes` of at least [`SHORTEST`] characters and its text, one byte a character.
-/// `scratch` is overwritten; it is taken so that its memory is used again.
-pub(super) fn scan(bytes: &[u8], scratch: &mut Vec<u8>, mut found: impl FnMut(&Run, &[u8])) {
+/// Memory that [`scan`] uses again.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    line: Vec<u8>,
+    maps: Vec<(u64, u64)>,
+}
+
+/// Shortest run that [`scan`] can be asked for: a short known value with a separator.
+pub(super) const LEAST: usize = 3;
+
+/// Blocks that are classified at once: their bitmaps stay in the nearest cache.
+const BLOCKS: usize = 256;
+
+/// Calls `found` with every run of `bytes` of at least `least` characters ([`LEAST`] or [`SHORTEST`]) and its text, one byte
+/// a character.
+pub(super) fn scan(bytes: &[u8], least: usize, scratch: &mut Scratch, mut found: impl FnMut(&Run, &[u8])) {
+    let long = least > LEAST;
     // Where the next run may begin: ASCII, two phases of stride 2, four of stride 4.
     let (mut ascii, mut two, mut four) = (0, [0; 2], [0; 4]);
-    let mut next = classify(bytes, 0);
-    for block in (0..bytes.len()).step_by(64) {
-        let (text, zero) = next;
-        next = classify(bytes, block + 64);
-        if text == 0 {
-            continue;
-        }
-        let text = u128::from(text) | u128::from(next.0) << 64;
-        let zero = u128::from(zero) | u128::from(next.1) << 64;
-
-        let series = text & text >> 1;
-        let series = series & series >> 2 & text >> 4 & text >> 5;
-        each_bit(series as u64, |bit| {
-            if block + bit >= ascii {
-                let run = ascii_run(bytes, block + bit, ascii);
-                ascii = run.position(run.count);
-                found(&run, &bytes[run.first..ascii]);
+    let Scratch { line, maps } = scratch;
+    for part in (0..bytes.len()).step_by(BLOCKS * simd::BLOCK) {
+        // With the block behind the part, in which its last runs go on.
+        simd::classify(&bytes[part..bytes.len().min(part + (BLOCKS + 1) * simd::BLOCK)], maps);
+        for at in 0..maps.len().min(BLOCKS) {
+            let (text, zero) = maps[at];
+            if text == 0 {
+                continue;
             }
-        });
+            let block = part + at * simd::BLOCK;
+            let next = maps.get(at + 1).copied().unwrap_or_default();
+            let text = u128::from(text) | u128::from(next.0) << 64;
+            let zero = u128::from(zero) | u128::from(next.1) << 64;
 
-        // A link: a character, zeros, and another character. Five links in a row are six characters.
-        let links = text & zero >> 1 & text >> 2;
-        let series = links & links >> 2;
-        let series = series & series >> 4 & links >> 8;
-        each_bit(series as u64, |bit| wide(bytes, block + bit, 2, &mut two, scratch, &mut found));
+            let series = text & text >> 1 & text >> 2;
+            let series = if long { series & series >> 3 } else { series };
+            let mut bits = series as u64;
+            while bits != 0 {
+                let start = block + bits.trailing_zeros() as usize;
+                if start >= ascii {
+                    let run = ascii_run(bytes, start, ascii);
+                    ascii = run.position(run.count);
+                    found(&run, &bytes[run.first..ascii]);
+                }
+                // Everything up to the run's end is part of it.
+                match ascii.checked_sub(block) {
+                    Some(done @ 1..64) => bits &= u64::MAX << done,
+                    Some(64..) => break,
+                    _ => bits &= bits - 1,
+                }
+                bits &= !(1u64 << (start - block));
+            }
 
-        let links = text & zero >> 1 & zero >> 2 & zero >> 3 & text >> 4;
-        let series = links & links >> 4;
-        let series = series & series >> 8 & links >> 16;
-        each_bit(series as u64, |bit| wide(bytes, block + bit, 4, &mut four, scratch, &mut found));
+            // A link: a character, zeros, and another character. Five links in a row are six characters.
+            let links = text & zero >> 1 & text >> 2;
+            let series = links & links >> 2;
+            let series = if long { series & series >> 4 & links >> 8 } else { series };
+            each_bit(series as u64, |bit| wide(bytes, block + bit, 2, &mut two, line, &mut found));
+
+            let links = text & zero >> 1 & zero >> 2 & zero >> 3 & text >> 4;
+            let series = links & links >> 4;
+            let series = if long { series & series >> 8 & links >> 16 } else { series };
+            each_bit(series as u64, |bit| wide(bytes, block + bit, 4, &mut four, line, &mut found));
+        }
     }
 }
 
@@ -111,61 +172,6 @@ pub(super) fn scan_edges(bytes: &[u8], mut found: impl FnMut(&Run, &[u8])) {
     }
 }
 
-/// Printable ASCII, tab, line feed, carriage return.
-pub(super) fn is_text(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r')
-}
-
-/// Bitmaps of printable bytes and of zero bytes of the 64 bytes from `at` on; behind the end there is neither.
-fn classify(bytes: &[u8], at: usize) -> (u64, u64) {
-    let Some(rest) = bytes.get(at..) else { return (0, 0) };
-    match rest.first_chunk::<64>() {
-        Some(block) => classify_block(block),
-        None => {
-            let mut block = [0xff; 64];
-            block[..rest.len()].copy_from_slice(rest);
-            classify_block(&block)
-        }
-    }
-}
-
-fn classify_block(block: &[u8; 64]) -> (u64, u64) {
-    let (mut text, mut zero) = (0, 0);
-    for (at, word) in block.as_chunks::<8>().0.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        if word == 0 {
-            zero |= 0xff << (at * 8);
-            continue;
-        }
-        text |= gather(text_bytes(word)) << (at * 8);
-        zero |= gather(zero_bytes(word)) << (at * 8);
-    }
-    (text, zero)
-}
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
-
-/// The high bit of every byte that is zero.
-fn zero_bytes(word: u64) -> u64 {
-    !(((word & !HIGH) + !HIGH) | word) & HIGH
-}
-
-/// The high bit of every byte that [`is_text`].
-fn text_bytes(word: u64) -> u64 {
-    let low = word & !HIGH;
-    // Seven-bit values: adding 0x80 - n carries into the high bit from n on.
-    let from = |n: u64| low + ONES * (0x80 - n);
-    let printable = from(0x20) & !from(0x7f);
-    let control = from(0x09) & !from(0x0b) | from(0x0d) & !from(0x0e);
-    (printable | control) & !word & HIGH
-}
-
-/// The high bits of eight bytes as eight bits, the lowest byte first.
-fn gather(high_bits: u64) -> u64 {
-    (high_bits >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
-}
-
 fn each_bit(mut bits: u64, mut call: impl FnMut(usize)) {
     while bits != 0 {
         call(bits.trailing_zeros() as usize);
@@ -176,13 +182,17 @@ fn each_bit(mut bits: u64, mut call: impl FnMut(usize)) {
 /// The run around the text at `at`, not reaching before `floor`.
 fn ascii_run(bytes: &[u8], at: usize, floor: usize) -> Run {
     let (mut first, mut end) = (at, at);
+    // Of ASCII as much as there is at once.
+    while let Some(false) = bytes.get(end).map(|&byte| !is_text(byte)) {
+        end += 1;
+    }
     while let Some(length) = character_before(&bytes[floor..first]) {
         first -= length;
     }
     while let Some(length) = character(&bytes[end..]) {
         end += length;
     }
-    Run { first, count: end - first, encoding: Encoding::Utf8 }
+    Run { first, count: end - first, back: 0, encoding: Encoding::Utf8 }
 }
 
 /// Bytes of the text character that `bytes` begins with.
@@ -228,6 +238,53 @@ fn wide(
     scratch.clear();
     scratch.extend(bytes[at..].iter().step_by(stride).take(run.count));
     found(&run, scratch);
+    // Once more with the letters before it. By itself first: they may be no letters but other data.
+    for run in [Some(run.clone()), run.twin(bytes), run.without_first(bytes)].into_iter().flatten() {
+        if let Some(longer) = letters_before(run, bytes, scratch) {
+            found(&longer, scratch);
+        }
+    }
+}
+
+/// Letters of any script, and what ASCII there is between them, that a run looks back at: "contraseña: ".
+const LETTERS: usize = 24;
+
+/// A run with what belongs to its first word, and its line: there a run ends that looks at ASCII alone.
+fn letters_before(mut run: Run, bytes: &[u8], line: &mut Vec<u8>) -> Option<Run> {
+    let (stride, lead) = (run.encoding.stride(), run.encoding.lead());
+    let mut start = run.first.checked_sub(lead)?;
+    let mut letters = [0; LETTERS];
+    while run.back < LETTERS
+        && let Some(before) = start.checked_sub(stride)
+        && let Some(unit) = bytes.get(before..start)
+    {
+        let value = |value: u32, byte: &u8| value << 8 | u32::from(*byte);
+        let code = if lead == 0 { unit.iter().rev().fold(0, value) } else { unit.iter().fold(0, value) };
+        match char::from_u32(code) {
+            Some(c) if is_letter(c) || (run.back > 0 && c.is_ascii() && is_text(c as u8)) => {
+                letters[run.back] = rules::narrow(c);
+            }
+            _ => break,
+        }
+        run.back += 1;
+        start = before;
+    }
+    if run.back == 0 {
+        return None;
+    }
+    line.clear();
+    line.extend((0..run.count).map(|at| bytes[run.first + at * stride]));
+    line.splice(0..0, letters[..run.back].iter().rev().copied());
+    Some(run)
+}
+
+/// Letters of the scripts that words of rules are written in.
+fn is_letter(c: char) -> bool {
+    matches!(
+        c,
+        '\u{c0}'..='\u{24f}' | '\u{370}'..='\u{52f}' | '\u{5d0}'..='\u{64a}' | '\u{900}'..='\u{97f}' | '\u{e00}'..='\u{e7f}'
+            | '\u{1e00}'..='\u{1eff}' | '\u{3040}'..='\u{30ff}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}'
+    )
 }
 
 /// The characters from `at` on (or back from it) with `stride - 1` zeros between them.
@@ -235,7 +292,7 @@ fn edge_run(bytes: &[u8], at: usize, stride: usize, forward: bool) -> Run {
     let linked = |from: usize, to: usize| is_text(bytes[to]) && bytes[from + 1..to].iter().all(|&b| b == 0);
     let (mut first, mut last) = (at, at);
     if !is_text(bytes[at]) {
-        return Run { first, count: 0, encoding: Encoding::Utf8 };
+        return Run { first, count: 0, back: 0, encoding: Encoding::Utf8 };
     }
     if forward {
         while last + stride < bytes.len() && linked(last, last + stride) {
@@ -246,7 +303,7 @@ fn edge_run(bytes: &[u8], at: usize, stride: usize, forward: bool) -> Run {
             first -= stride;
         }
     }
-    Run { first, count: (last - first) / stride + 1, encoding: Encoding::Utf8 }
+    Run { first, count: (last - first) / stride + 1, back: 0, encoding: Encoding::Utf8 }
 }
 
 /// Decides the byte order: the same bytes are little-endian text if the last character's zeros follow it, and
@@ -272,22 +329,11 @@ mod tests {
 
     fn lines(bytes: &[u8]) -> Vec<(Encoding, usize, String)> {
         let mut all = Vec::new();
-        scan(bytes, &mut Vec::new(), |run, line| {
+        scan(bytes, SHORTEST, &mut Scratch::default(), |run, line| {
             let range = run.bytes(&(0..run.count), bytes);
             all.push((run.encoding, range.start, String::from_utf8(line.to_vec()).unwrap()));
         });
         all
-    }
-
-    #[test]
-    fn the_bitmaps_say_what_the_bytes_are() {
-        for first in 0..=255u8 {
-            let block: [u8; 64] = std::array::from_fn(|i| first.wrapping_add((i * 37) as u8));
-            let (text, zero) = classify_block(&block);
-            for (i, &byte) in block.iter().enumerate() {
-                assert_eq!((text >> i & 1 == 1, zero >> i & 1 == 1), (is_text(byte), byte == 0), "{byte:#x}");
-            }
-        }
     }
 
     #[test]
@@ -306,6 +352,19 @@ mod tests {
                 bytes.extend([0xfe; 9]);
                 assert_eq!(lines(&bytes), [(encoding, offset, text.to_owned())]);
             }
+        }
+    }
+
+    #[test]
+    fn a_run_looks_back_at_letters_of_other_scripts() {
+        for text in ["contraseña: xyz", "né le 1.2.3", "пароль: abc1"] {
+            let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let expected: Vec<u8> = text.chars().map(rules::narrow).collect();
+            let mut all = Vec::new();
+            scan(&bytes, SHORTEST, &mut Scratch::default(), |run, line| {
+                all.push((run.bytes(&(0..line.len()), &bytes), line.to_vec()));
+            });
+            assert!(all.contains(&(0..bytes.len(), expected)), "{text}: {all:?}");
         }
     }
 
@@ -335,21 +394,25 @@ mod tests {
                 let mut at = phase;
                 while at < bytes.len() {
                     let run = edge_run(&bytes, at, stride, true);
-                    if run.count >= SHORTEST {
+                    if run.count >= LEAST {
                         naive.push((at, run.count));
                     }
                     at += run.count.max(1) * stride;
                 }
             }
-            let mut fast = Vec::new();
-            scan(&bytes, &mut Vec::new(), |run, _| {
-                if run.encoding.stride() == stride {
-                    fast.push((run.first, run.count));
-                }
-            });
-            naive.sort_unstable();
-            fast.sort_unstable();
-            assert_eq!(fast, naive, "stride {stride}");
+            for least in [LEAST, SHORTEST] {
+                let mut fast = Vec::new();
+                scan(&bytes, least, &mut Scratch::default(), |run, _| {
+                    // Those that look back are others once more.
+                    if run.encoding.stride() == stride && run.back == 0 {
+                        fast.push((run.first, run.count));
+                    }
+                });
+                let mut naive: Vec<_> = naive.iter().copied().filter(|(_, count)| *count >= least).collect();
+                naive.sort_unstable();
+                fast.sort_unstable();
+                assert_eq!(fast, naive, "stride {stride}");
+            }
         }
     }
 

@@ -145,6 +145,23 @@ fn process(
     block_on(minidump_processor::process_minidump(dump, &provider))
 }
 
+/// Module, offset in it (or address), trust.
+pub(crate) type CodeFrame = (String, u64, String);
+
+/// Threads and frames as an independent stackwalker finds them: (module, offset or address, trust). `tables`: with the unwind
+/// tables of this machine's binaries, else by frame pointers and scanning. `of` is the dump to find the binaries by.
+pub(crate) fn frames(bytes: &[u8], of: &[u8], tables: bool) -> Result<Vec<(u32, Vec<CodeFrame>)>> {
+    let failed = |why: &dyn std::fmt::Display| Failure::Failed(format!("a dump cannot be walked: {why}"));
+    let local = if tables { local_binaries(of, &Layout::parse(of)?) } else { Vec::new() };
+    let dump = Minidump::read(bytes.to_vec()).map_err(|e| failed(&e))?;
+    let state = process(&dump, &local).map_err(|e| failed(&e))?;
+    let frame = |frame: Frame| {
+        (frame.module.unwrap_or_default(), frame.offset.unwrap_or(frame.instruction), frame.trust.to_owned())
+    };
+    let threads = state.threads.iter().map(thread);
+    Ok(threads.map(|thread| (thread.id, thread.frames.into_iter().map(frame).collect())).collect())
+}
+
 fn thread(stack: &CallStack) -> Thread {
     let frames = stack.frames.iter().map(|frame| Frame {
         instruction: frame.instruction,

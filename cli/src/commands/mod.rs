@@ -18,7 +18,7 @@ use crate::failure::{Failure, Result};
 use crate::output;
 
 pub(crate) use collect::collect;
-pub(crate) use inspect::inspect;
+pub(crate) use inspect::{frames, inspect};
 pub(crate) use open::open;
 pub(crate) use pmodule::pmodule;
 pub(crate) use scrub::scrub;
@@ -61,7 +61,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Writes `value` as JSON into a file, or to standard output for `-`.
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Failure::file(path, "write as JSON", e))?;
     if path == Path::new("-") {
         return output::line(text);

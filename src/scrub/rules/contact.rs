@@ -3,6 +3,8 @@
 
 use super::{Hit, end_of, start_of};
 
+pub(super) const EMAIL: &str = "email";
+
 /// What follows a dot in file names and units that are written with `@`: "icon@2x.png", "getty@tty1.service".
 const NO_TOP_LEVEL_DOMAIN: &[&[u8]] = &[
     b"png", b"jpg", b"jpeg", b"gif", b"webp", b"svg", b"service", b"socket", b"timer", b"mount", b"slice",
@@ -19,7 +21,7 @@ pub(super) fn email(line: &[u8], hits: &mut Vec<Hit>) {
         if let Some(end) = end
             && line[start..at].iter().any(|&byte| byte.is_ascii_alphanumeric() || byte >= 0x80)
         {
-            hits.push(Hit { range: start..end, rule: "email" });
+            hits.push(Hit { range: start..end, rule: EMAIL });
         }
         floor = at + 1;
     }

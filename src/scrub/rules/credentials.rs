@@ -1,18 +1,18 @@
 //! Secrets that software is given: tokens by their prefixes, found with one search for all literals.
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
 use std::sync::OnceLock;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-
+use super::anchors::Anchors;
 use super::keys::{self, Pem};
+use super::tokens::{AWS_ID, TOKENS, Token, is_base64};
+use super::words::{Meaning, WORDS};
 use super::{Hit, before, end_of};
-use crate::error::{Error, Result};
+use super::{context, identity, wallets};
 
 /// A literal that something may begin with. The search for it ignores case.
 struct Anchor {
-    text: &'static str,
+    text: Vec<u8>,
     kind: Kind,
 }
 
@@ -26,57 +26,14 @@ enum Kind {
     Authorization,
     Bearer,
     Basic,
+    Word(Meaning),
+    Bech32,
+    Telegram,
+    Sid,
+    SteamId,
 }
 
-/// A prefix and what may follow it.
-struct Token {
-    rule: &'static str,
-    /// The prefix, whose case counts.
-    prefix: &'static str,
-    body: fn(u8) -> bool,
-    /// Least and most characters of the body.
-    length: (usize, usize),
-    /// Whether a letter or digit may stand before the prefix.
-    inside_words: bool,
-}
-
-const fn token(rule: &'static str, prefix: &'static str, body: fn(u8) -> bool, least: usize) -> Token {
-    Token { rule, prefix, body, length: (least, usize::MAX), inside_words: true }
-}
-
-const fn aws_id(prefix: &'static str) -> Token {
-    Token { rule: AWS_ID, prefix, body: is_upper, length: (16, 16), inside_words: false }
-}
-
-const AWS_ID: &str = "aws-key-id";
-
-/// Prefixes as the issuers document them (GitHub: "Behind GitHub's new authentication token formats"; Slack: "Token
-/// types"; Stripe: "API keys"; AWS: "IAM identifiers"). Least lengths are below the real ones, for cut-off tokens.
-static TOKENS: [Token; 22] = [
-    aws_id("AKIA"),
-    aws_id("ASIA"),
-    token("github-token", "ghp_", is_word, 20),
-    token("github-token", "gho_", is_word, 20),
-    token("github-token", "ghu_", is_word, 20),
-    token("github-token", "ghs_", is_word, 20),
-    token("github-token", "ghr_", is_word, 20),
-    token("github-token", "github_pat_", is_word, 20),
-    token("slack-token", "xoxa-", is_dashed, 10),
-    token("slack-token", "xoxb-", is_dashed, 10),
-    token("slack-token", "xoxe", is_dashed, 14),
-    token("slack-token", "xoxp-", is_dashed, 10),
-    token("slack-token", "xoxr-", is_dashed, 10),
-    token("slack-token", "xoxs-", is_dashed, 10),
-    token("slack-token", "xapp-", is_dashed, 10),
-    token("slack-webhook", "hooks.slack.com/", is_path, 8),
-    token("stripe-key", "sk_live_", is_alphanumeric, 10),
-    token("stripe-key", "sk_test_", is_alphanumeric, 10),
-    token("stripe-key", "rk_live_", is_alphanumeric, 10),
-    token("stripe-key", "rk_test_", is_alphanumeric, 10),
-    token("stripe-key", "pk_live_", is_alphanumeric, 10),
-    token("stripe-key", "whsec_", is_base64, 16),
-];
-
+/// At most [`MOST`].
 fn anchors() -> impl Iterator<Item = Anchor> {
     let others = [
         ("aws_secret", Kind::AwsSecret),
@@ -90,50 +47,56 @@ fn anchors() -> impl Iterator<Item = Anchor> {
         ("authorization", Kind::Authorization),
         ("bearer", Kind::Bearer),
         ("basic", Kind::Basic),
+        ("bc1", Kind::Bech32),
+        (":aa", Kind::Telegram),
+        ("s-1-5-21-", Kind::Sid),
+        ("7656119", Kind::SteamId),
     ];
-    let tokens = TOKENS.iter().map(|token| Anchor { text: token.prefix, kind: Kind::Token(token) });
-    tokens.chain(others.into_iter().map(|(text, kind)| Anchor { text, kind }))
+    let tokens = TOKENS.iter().map(|token| (token.prefix, Kind::Token(token)));
+    let words = WORDS.iter().map(|(word, meaning)| (*word, Kind::Word(*meaning)));
+    let utf8 = tokens.chain(others).chain(words.clone());
+    let utf8 = utf8.map(|(text, kind)| Anchor { text: text.as_bytes().to_vec(), kind });
+    // In lines of one byte a character.
+    let wide = words.filter(|(word, _)| !word.is_ascii());
+    utf8.chain(wide.map(|(text, kind)| Anchor { text: text.chars().map(super::narrow).collect(), kind }))
+        .take(MOST)
 }
 
+/// Room for as many anchors.
+const MOST: usize = 320;
+
 struct Compiled {
-    automaton: AhoCorasick,
+    anchors: Anchors,
     kinds: Vec<Kind>,
 }
 
-fn compiled() -> Option<&'static Compiled> {
-    static COMPILED: OnceLock<Option<Compiled>> = OnceLock::new();
-    COMPILED
-        .get_or_init(|| {
-            let (texts, kinds): (Vec<_>, Vec<_>) = anchors().map(|anchor| (anchor.text, anchor.kind)).unzip();
-            let automaton = AhoCorasick::builder()
-                .match_kind(MatchKind::Standard)
-                .ascii_case_insensitive(true)
-                .build(texts)
-                .ok()?;
-            Some(Compiled { automaton, kinds })
-        })
-        .as_ref()
+fn compiled() -> &'static Compiled {
+    static COMPILED: OnceLock<Compiled> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        let (texts, kinds): (Vec<_>, Vec<_>) = anchors().map(|anchor| (anchor.text, anchor.kind)).unzip();
+        Compiled { anchors: Anchors::new(texts), kinds }
+    })
 }
 
 /// See [`super::prepare`].
-pub(super) fn prepare() -> Result<()> {
-    match compiled() {
-        Some(_) => Ok(()),
-        None => Err(Error::Limit { what: "the table of token prefixes", limit: TOKENS.len() }),
-    }
+pub(super) fn prepare() {
+    compiled();
 }
 
 /// Every kind of this file and of [`keys`].
 pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
-    let Some(Compiled { automaton, kinds }) = compiled() else { return };
+    let Compiled { anchors, kinds } = compiled();
     let mut pem = Pem::default();
     // For each kind of anchor up to where it has been looked at, whatever came of it: no later anchor of
     // that kind in between can do better.
-    let mut examined = vec![0; kinds.len()];
-    for anchor in automaton.find_overlapping_iter(line) {
-        let (index, Range { start, end }) = (anchor.pattern().as_usize(), anchor.range());
+    // Made for the first: most lines have none.
+    let mut examined: Option<[usize; MOST]> = None;
+    // What words may look at in all, so that a line of nothing but words costs no more than another.
+    let mut budget = 4096 + 4 * line.len();
+    anchors.each(line, |start, end, index| {
+        let examined = examined.get_or_insert([0; MOST]);
         if start < examined[index] {
-            continue;
+            return;
         }
         examined[index] = match kinds[index] {
             Kind::Token(token) => find_token(line, start, token, hits),
@@ -144,8 +107,23 @@ pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
             Kind::Authorization => keys::authorization(line, end, hits),
             Kind::Bearer => keys::bearer(line, start, end, hits),
             Kind::Basic => keys::basic(line, start, end, hits),
+            Kind::Word(meaning) => context::announced(line, start..end, meaning, &mut budget, hits),
+            Kind::Bech32 => {
+                let found = wallets::bech32(line, start).map(|end| start..end);
+                hits.extend(found.map(|range| Hit { range, rule: "bitcoin-address" }));
+                0
+            }
+            Kind::Telegram => {
+                wallets::telegram(line, start, hits);
+                0
+            }
+            Kind::Sid => identity::windows_sid(line, start, hits),
+            Kind::SteamId => {
+                identity::steam_id(line, start, hits);
+                0
+            }
         };
-    }
+    });
     pem.finish(line, hits);
 }
 
@@ -159,7 +137,7 @@ fn find_token(line: &[u8], start: usize, token: &Token, hits: &mut Vec<Hit>) -> 
     let (least, most) = token.length;
     if (least..=most).contains(&(end - behind))
         && (token.inside_words || !inside)
-        && has_digit(&line[behind..end])
+        && (token.rule == AWS_ID || is_random(&line[behind..end]))
     {
         hits.push(Hit { range: start..end, rule: token.rule });
         if token.rule == AWS_ID {
@@ -169,50 +147,32 @@ fn find_token(line: &[u8], start: usize, token: &Token, hits: &mut Vec<Hit>) -> 
     end
 }
 
-/// Words alone are no token: "task_live_queueconsumer".
-fn has_digit(body: &[u8]) -> bool {
-    body.len() >= 30 || body.iter().any(u8::is_ascii_digit)
+/// Words alone are no token: "task_live_queueconsumer". One in a hundred of those with few characters has no digit.
+fn is_random(body: &[u8]) -> bool {
+    let has = |class: fn(&u8) -> bool| body.iter().any(class);
+    body.len() >= 30 || has(u8::is_ascii_digit) || body.len() >= 16 && is_mixed(body)
+}
+
+/// Whether capitals stand in the middle of words again and again.
+fn is_mixed(body: &[u8]) -> bool {
+    body.windows(2).filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase()).count() >= 2
 }
 
 /// AWS's secret access keys have no prefix: 40 characters of base64, near behind a word that names them or an access key
-/// id. Returns 0, as the search is bounded.
+/// id, and perhaps an older text's rest behind them. Returns 0, as the search is bounded.
 fn aws_secret(line: &[u8], from: usize, hits: &mut Vec<Hit>) -> usize {
     let window = &line[..line.len().min(from + 128)];
     let mut at = from;
     while at < window.len().min(from + 80) {
         let end = end_of(window, at, is_base64);
         let text = &window[at..end];
-        if text.len() == 40 && text.iter().any(u8::is_ascii_digit) {
+        if text.len() >= 40 && (text.iter().any(u8::is_ascii_digit) || is_mixed(text)) {
             hits.push(Hit { range: at..end, rule: "aws-secret" });
             break;
         }
         at = end + 1;
     }
     0
-}
-
-fn is_alphanumeric(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-}
-
-fn is_upper(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || byte.is_ascii_digit()
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-fn is_dashed(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.'
-}
-
-fn is_base64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'/' || byte == b'+'
-}
-
-fn is_path(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"/-_.~%".contains(&byte)
 }
 
 #[cfg(test)]
@@ -240,6 +200,12 @@ mod tests {
                 "x«sk_test_4eC39HqLyjWDarjtT1zdp7dc»\"",
             ],
         );
+    }
+
+    #[test]
+    fn there_is_room_for_all_anchors() {
+        assert!(super::anchors().count() < super::MOST);
+        assert!(super::anchors().all(|anchor| anchor.text.len() >= 2));
     }
 
     #[test]

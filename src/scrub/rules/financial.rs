@@ -16,7 +16,9 @@ const ISSUERS: &[(u64, u64, u32, &[usize])] = &[
     (65, 65, 2, &[16, 17, 18, 19]),                     // Discover, RuPay
     (62, 62, 2, &[16, 17, 18, 19]),                     // UnionPay
     (81, 81, 2, &[16]),                                 // UnionPay, RuPay
-    (3528, 3589, 4, &[16, 17, 18, 19]),                 // JCB
+    (3500, 3599, 4, &[16, 17, 18, 19]),                 // JCB (3528 on today)
+    (1800, 1800, 4, &[15]),                             // JCB, older
+    (2131, 2131, 4, &[15]),                             // JCB, older
     (300, 305, 3, &[14, 16, 17, 18, 19]),               // Diners Club
     (3095, 3095, 4, &[14, 16, 17, 18, 19]),             // Diners Club
     (36, 36, 2, &[14, 15, 16, 17, 18, 19]),             // Diners Club
@@ -25,6 +27,8 @@ const ISSUERS: &[(u64, u64, u32, &[usize])] = &[
     (5020, 5020, 4, &[12, 13, 14, 15, 16, 17, 18, 19]), // Maestro
     (5038, 5038, 4, &[12, 13, 14, 15, 16, 17, 18, 19]), // Maestro
     (5893, 5893, 4, &[12, 13, 14, 15, 16, 17, 18, 19]), // Maestro
+    (56, 58, 2, &[12, 13, 14, 15, 16, 17, 18, 19]),     // Maestro
+    (6390, 6390, 4, &[12, 13, 14, 15, 16, 17, 18, 19]), // Maestro
     (6304, 6304, 4, &[12, 13, 14, 15, 16, 17, 18, 19]), // Maestro
     (6759, 6759, 4, &[12, 13, 14, 15, 16, 17, 18, 19]), // Maestro
     (6761, 6763, 4, &[12, 13, 14, 15, 16, 17, 18, 19]), // Maestro
@@ -102,7 +106,7 @@ fn is_card(text: &[u8]) -> bool {
     issued && luhn(digits)
 }
 
-fn luhn(digits: &[u8]) -> bool {
+pub(super) fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()
         .rev()
@@ -258,7 +262,7 @@ fn iban_end(line: &[u8], start: usize) -> Option<usize> {
         at += 1;
     }
     // A number in capitals ends where its country says so, even if an older text's rest follows.
-    let exact = separator.is_none() && !text.iter().any(u8::is_ascii_lowercase);
+    let exact = !text.iter().any(u8::is_ascii_lowercase);
     if !exact && line.get(at).is_some_and(u8::is_ascii_alphanumeric) {
         return None;
     }

@@ -38,7 +38,7 @@ pub(super) fn authorization(line: &[u8], name_end: usize, hits: &mut Vec<Hit>) -
     let (start, end) = if value > scheme && is(ONE_TOKEN) {
         (value, end_of(line, value, is_value))
     } else if value > scheme && is(LIST) {
-        (value, end_of(line, value, |byte| byte != b'\n' && byte != b'\r'))
+        (value, list_end(line, value))
     } else {
         (start, end_of(line, start, is_value))
     };
@@ -46,6 +46,31 @@ pub(super) fn authorization(line: &[u8], name_end: usize, hits: &mut Vec<Hit>) -
         hits.push(Hit { range: start..end, rule: HTTP });
     }
     end.max(name_end)
+}
+
+/// The end of `name=value, name="value"` (RFC 9110, section 11.2) that begins at `start`; of what is no such list, the end of the
+/// line.
+fn list_end(line: &[u8], start: usize) -> usize {
+    let (mut at, mut end) = (start, start);
+    loop {
+        let name = end_of(line, at, |byte| byte.is_ascii_alphanumeric() || b"-_*".contains(&byte));
+        if name == at || line.get(name) != Some(&b'=') {
+            break;
+        }
+        end = match line.get(name + 1) {
+            Some(b'"') => {
+                let quoted = end_of(line, name + 2, |byte| byte != b'"' && byte != b'\n' && byte != b'\r');
+                line.len().min(quoted + 1)
+            }
+            _ => end_of(line, name + 1, is_value),
+        };
+        let next = end_of(&line[..line.len().min(end + 4)], end, |byte| byte == b',' || byte == b' ');
+        if !line[end..next].contains(&b',') {
+            break;
+        }
+        at = next;
+    }
+    if end > start { end } else { end_of(line, start, |byte| byte != b'\n' && byte != b'\r') }
 }
 
 fn is_value(byte: u8) -> bool {

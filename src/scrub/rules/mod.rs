@@ -6,17 +6,22 @@
 //! made once per process.
 #![forbid(unsafe_code)]
 
+pub(super) mod anchors;
 mod contact;
+mod context;
 mod credentials;
+mod documents;
 mod financial;
 mod identity;
 mod keys;
 mod network;
 mod paths;
+mod phone;
+mod tokens;
+mod wallets;
+mod words;
 
 use std::ops::Range;
-
-use crate::error::Result;
 
 /// Characters of a line to blank.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,63 +32,108 @@ pub(super) struct Hit {
 
 /// A rule, or several that share a search.
 struct Rule {
-    /// Classes of characters (bits of [`CLASS`]) without which there can be no hit.
-    needs: u8,
+    /// Characters of each class without as many of which there can be no hit: classes and counts (up to 255).
+    needs: &'static [(Class, u8)],
     find: fn(&[u8], &mut Vec<Hit>),
 }
 
-const AT: u8 = 1;
-const DIGIT: u8 = 2;
-const SLASH: u8 = 4;
-const COLON: u8 = 8;
-const DOT: u8 = 16;
-const DASH: u8 = 32;
+/// Characters that are counted in a line, each in a byte of a word.
+#[derive(Debug, Clone, Copy)]
+enum Class {
+    At,
+    Digit,
+    /// Or a backslash.
+    Slash,
+    Colon,
+    Dot,
+    Dash,
+    /// A plus sign or an opening bracket, before a telephone number.
+    Sign,
+    Angle,
+}
+
+use Class::*;
 
 const RULES: &[Rule] = &[
-    Rule { needs: AT | DOT, find: contact::email },
-    Rule { needs: DIGIT, find: financial::payment_card },
-    Rule { needs: DIGIT, find: financial::iban },
-    Rule { needs: DIGIT, find: identity::us_ssn },
-    Rule { needs: DIGIT | DOT, find: network::ipv4 },
-    Rule { needs: DIGIT | COLON, find: network::ipv6 },
-    Rule { needs: AT | SLASH | COLON, find: network::url_user_info },
-    Rule { needs: SLASH, find: paths::user_path },
-    Rule { needs: 0, find: credentials::all },
+    Rule { needs: &[(At, 1), (Dot, 1)], find: contact::email },
+    Rule { needs: &[(Digit, 12)], find: financial::payment_card },
+    // Besides the check digits there may be letters alone.
+    Rule { needs: &[(Digit, 2)], find: financial::iban },
+    Rule { needs: &[(Digit, 9), (Dash, 2)], find: identity::us_itin },
+    Rule { needs: &[(Digit, 9)], find: identity::us_ssn },
+    Rule { needs: &[(Colon, 5)], find: network::mac },
+    Rule { needs: &[(Dash, 5)], find: network::mac },
+    Rule { needs: &[(Digit, 7), (Sign, 1)], find: phone::international },
+    Rule { needs: &[(Digit, 2)], find: wallets::words },
+    Rule { needs: &[(Dot, 2)], find: wallets::discord },
+    Rule { needs: &[(Angle, 2)], find: documents::mrz },
+    Rule { needs: &[(Digit, 4), (Dot, 3)], find: network::ipv4 },
+    Rule { needs: &[(Digit, 1), (Colon, 2)], find: network::ipv6 },
+    Rule { needs: &[(At, 1), (Slash, 2), (Colon, 1)], find: network::url_user_info },
+    Rule { needs: &[(Slash, 2)], find: paths::user_path },
+    Rule { needs: &[], find: credentials::all },
 ];
 
-/// The class bits of every byte.
-const CLASS: [u8; 256] = {
+/// For each byte a word with a one in the byte of its class.
+const ONES: [u64; 256] = {
     let mut table = [0; 256];
     let mut byte = b'0';
     while byte <= b'9' {
-        table[byte as usize] = DIGIT;
+        table[byte as usize] = one(Digit);
         byte += 1;
     }
-    table[b'@' as usize] = AT;
-    table[b'/' as usize] = SLASH;
-    table[b'\\' as usize] = SLASH;
-    table[b':' as usize] = COLON;
-    table[b'.' as usize] = DOT;
-    table[b'-' as usize] = DASH;
+    table[b'@' as usize] = one(At);
+    table[b'/' as usize] = one(Slash);
+    table[b'\\' as usize] = one(Slash);
+    table[b':' as usize] = one(Colon);
+    table[b'.' as usize] = one(Dot);
+    table[b'-' as usize] = one(Dash);
+    table[b'+' as usize] = one(Sign);
+    table[b'(' as usize] = one(Sign);
+    table[b'<' as usize] = one(Angle);
     table
 };
 
+const fn one(class: Class) -> u64 {
+    1 << (class as u32 * 8)
+}
+
+/// How many characters of each class a line has, up to 255.
+fn count(line: &[u8]) -> [u8; 8] {
+    let mut counts = [0u8; 8];
+    for part in line.chunks(255) {
+        let sums = part.iter().fold(0, |sums, &byte| sums + ONES[usize::from(byte)]).to_le_bytes();
+        counts.iter_mut().zip(sums).for_each(|(count, sum)| *count = count.saturating_add(sum));
+    }
+    counts
+}
+
 /// Compiles what there is to compile, so that it is not done at crash time.
-///
-/// # Errors
-/// If it cannot be compiled; then nothing may be scrubbed, because nothing would be found.
-pub(super) fn prepare() -> Result<()> {
-    credentials::prepare()
+pub(super) fn prepare() {
+    credentials::prepare();
 }
 
 /// All hits of all rules in `line`.
 pub(super) fn find(line: &[u8], hits: &mut Vec<Hit>) {
-    let classes = line.iter().fold(0, |classes, &byte| classes | CLASS[byte as usize]);
+    let counts = count(line);
     for rule in RULES {
-        if rule.needs & classes == rule.needs {
+        if rule.needs.iter().all(|(class, least)| counts[*class as usize] >= *least) {
             (rule.find)(line, hits);
         }
     }
+    // "user:pass@db.intra" in a URL is no address, and its host stays.
+    if hits.iter().any(|hit| hit.rule == network::USER_INFO) {
+        let inside: Vec<Range<usize>> =
+            hits.iter().filter(|hit| hit.rule == network::USER_INFO).map(|hit| hit.range.clone()).collect();
+        hits.retain(|hit| {
+            hit.rule != contact::EMAIL || !inside.iter().any(|range| range.contains(&hit.range.start))
+        });
+    }
+}
+
+/// A character as one byte: itself in ASCII, else one from 0x80 on, by which words of other scripts can be told.
+pub(super) fn narrow(c: char) -> u8 {
+    if c.is_ascii() { c as u8 } else { 0x80 | (u32::from(c) ^ u32::from(c) >> 7) as u8 }
 }
 
 /// The characters from `start` on that are `class`, as the index behind the last.

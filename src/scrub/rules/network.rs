@@ -5,6 +5,8 @@ use std::net::Ipv6Addr;
 
 use super::{Hit, before, end_of, preceded_by, start_of};
 
+pub(super) const USER_INFO: &str = "url-user-info";
+
 /// Dotted quads, but for loopback, unspecified and broadcast ones, and those that are said to be versions.
 pub(super) fn ipv4(line: &[u8], hits: &mut Vec<Hit>) {
     let mut at = 0;
@@ -91,11 +93,42 @@ fn address(line: &[u8], mut start: usize, mut end: usize) -> Option<std::ops::Ra
     // "a::b" is a name in many languages.
     let plausible = text.bytes().any(|byte| byte.is_ascii_digit())
         && (groups >= 3 || (groups == 2 && long_first) || text.contains('.'));
-    (plausible && !address.is_loopback() && !address.is_unspecified()).then_some(start..end)
+    // Eight pairs are a digest or an EUI-64: addresses are written without leading zeros, or with four digits.
+    let pairs = text.len() == 23 && text.split(':').all(|group| group.len() == 2);
+    (plausible && !pairs && !address.is_loopback() && !address.is_unspecified()).then_some(start..end)
 }
 
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+}
+
+/// Six pairs of hexadecimal digits (IEEE 802 MAC-48) with colons or dashes, but for all-zero and broadcast ones and the one that
+/// manuals use.
+pub(super) fn mac(line: &[u8], hits: &mut Vec<Hit>) {
+    let part = |byte: u8| byte.is_ascii_hexdigit() || byte == b':' || byte == b'-';
+    let mut floor = 0;
+    for at in memchr::memchr2_iter(b':', b'-', line) {
+        if at < floor + 2 {
+            continue;
+        }
+        let start = at - 2;
+        let Some(text) = line.get(start..start + 17) else { break };
+        let shape = text
+            .iter()
+            .enumerate()
+            .all(|(i, &b)| if i % 3 == 2 { b == text[2] } else { b.is_ascii_hexdigit() });
+        if !shape {
+            continue;
+        }
+        // What is longer is a digest or an address of another kind.
+        let (first, last) = (start_of(line, floor, start, part), end_of(line, start, part));
+        floor = last;
+        let inside = before(line, first).is_some_and(is_word) || line.get(last).copied().is_some_and(is_word);
+        let same = text.iter().enumerate().all(|(i, byte)| i % 3 == 2 || *byte == text[0]);
+        if first == start && last == start + 17 && !inside && !same && text != b"00:11:22:33:44:55" {
+            hits.push(Hit { range: start..last, rule: "mac" });
+        }
+    }
 }
 
 /// `user` or `user:password` between `://` and `@` (RFC 3986, section 3.2.1).
@@ -108,7 +141,7 @@ pub(super) fn url_user_info(line: &[u8], hits: &mut Vec<Hit>) {
             && length > 0
             && before(line, scheme).is_some_and(|byte| byte.is_ascii_alphanumeric())
         {
-            hits.push(Hit { range: start..start + length, rule: "url-user-info" });
+            hits.push(Hit { range: start..start + length, rule: USER_INFO });
         }
     }
 }
@@ -187,6 +220,27 @@ mod tests {
                 "1:2",
                 ":::::",
                 "face::2g",
+            ],
+        );
+    }
+
+    #[test]
+    fn hardware_addresses() {
+        check(
+            mac,
+            &[
+                "hw «4c:5d:01:64:ed:de» up",
+                "«4C-5D-01-64-ED-DE»",
+                "mac=«4c:5d:01:64:ed:de»;",
+                "00:11:22:33:44:55",
+                "ff:ff:ff:ff:ff:ff",
+                "4c:5d:01:64:ed",
+                "4c:5d:01:64:ed:de:01",
+                "x4c:5d:01:64:ed:de",
+                "4c:5d-01:64:ed:de",
+                "10-20-30",
+                "550e8400-e29b-41d4-a716-446655440000",
+                "12:34:56",
             ],
         );
     }

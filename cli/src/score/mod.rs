@@ -1,0 +1,140 @@
+//! `cenotaph score`: how much personal data a report still holds after scrubbing, measured.
+//!
+//! Values that generators drew (`benches/pii/`) are planted in synthetic dumps and in real processes, scrubbed, and searched for
+//! by code that shares nothing with the scrubber.
+
+mod corpus;
+mod dump;
+mod encode;
+mod measures;
+mod negatives;
+mod random;
+mod real;
+mod recall;
+mod speed;
+
+pub(crate) use real::victim;
+
+use std::path::PathBuf;
+
+use cenotaph::scrub::ENGINE;
+use lexopt::prelude::*;
+
+use crate::commands::write_json;
+use crate::failure::{Failure, Result};
+use crate::output;
+use corpus::Corpus;
+use measures::{Measure, Score};
+
+/// What the command line asked for.
+struct Options {
+    seed: u64,
+    plants: usize,
+    small: bool,
+    json: Option<PathBuf>,
+    data: Option<PathBuf>,
+    python: PathBuf,
+    generator: PathBuf,
+    examples: bool,
+    /// Mebibytes of the heaps of programs.
+    negatives: usize,
+}
+
+pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
+    let options = Options::parse(arguments)?;
+    output::line(format_args!("seed {}", options.seed))?;
+    let mut corpus = match &options.data {
+        Some(path) => Corpus::file(path)?,
+        None if options.small => Corpus::sample()?,
+        None => Corpus::generate(&options.python, &options.generator, options.seed, options.plants)?,
+    };
+    let known = corpus.with_known(options.plants);
+    let matrix = recall::measure(&corpus, &known, options.plants, options.seed)?;
+    let mut measures = measures::of_matrix(&matrix);
+    let pointers = recall::pointers(&corpus, options.plants, options.seed)?;
+    let left = 1.0 - pointers.rate();
+    measures.push(Measure::most(
+        "Pointers, 64 bit: share of runs of 4 that survive",
+        left,
+        0.0,
+        0.0,
+        format!("{} plants", pointers.planted),
+    ));
+    let real = real::measure(&corpus, &known, if options.small { 2 } else { 20 }, options.seed)?;
+    measures.extend(measures::of_real(&real));
+    let negatives = negatives::measure(options.negatives, 32 << 20)?;
+    measures.push(measures::of_negatives(&negatives));
+    measures.extend(speed::measure(&negatives.heap, options.seed, options.small)?);
+    measures::print_matrix(&matrix)?;
+    measures::print_negatives(&negatives)?;
+    if options.examples {
+        print_examples(&matrix)?;
+        let mut more = real.examples.iter().chain(&negatives.examples);
+        more.try_for_each(|example| output::line(output::printable(example)))?;
+    }
+    measures::print(&measures)?;
+    let missed = measures.iter().filter(|measure| !measure.must_held).count();
+    if let Some(path) = &options.json {
+        let score = Score { seed: options.seed, engine: ENGINE, measures, matrix: measures::cells(&matrix) };
+        write_json(path, &score)?;
+    }
+    match missed {
+        0 => Ok(()),
+        missed => Err(Failure::Failed(format!(
+            "score: {missed} measures missed what must be; seed {}",
+            options.seed
+        ))),
+    }
+}
+
+fn print_examples(matrix: &recall::Matrix) -> Result<()> {
+    output::line(output::bold("examples of what survived (made-up values)"))?;
+    for (cell, examples) in &matrix.missed_examples {
+        for example in examples {
+            output::line(output::printable(&format!("{cell}: {example}")))?;
+        }
+    }
+    output::line(output::bold("examples of what was touched wrongly"))?;
+    matrix.false_examples.iter().try_for_each(|example| output::line(output::printable(example)))
+}
+
+impl Options {
+    fn parse(mut arguments: lexopt::Parser) -> Result<Self> {
+        let mut options = Self {
+            seed: clock(),
+            plants: 0,
+            small: false,
+            json: None,
+            data: None,
+            python: "target/pii/bin/python".into(),
+            generator: "benches/pii/generate.py".into(),
+            examples: false,
+            negatives: 0,
+        };
+        while let Some(argument) = arguments.next()? {
+            match argument {
+                Long("seed") => options.seed = arguments.value()?.parse()?,
+                Long("plants") => options.plants = arguments.value()?.parse()?,
+                Long("small") => options.small = true,
+                Long("json") => options.json = Some(arguments.value()?.into()),
+                Long("data") => options.data = Some(arguments.value()?.into()),
+                Long("python") => options.python = arguments.value()?.into(),
+                Long("generator") => options.generator = arguments.value()?.into(),
+                Long("negatives") => options.negatives = arguments.value()?.parse()?,
+                Long("examples") => options.examples = true,
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        if options.negatives == 0 {
+            options.negatives = if options.small { 32 } else { 1024 };
+        }
+        if options.plants == 0 {
+            options.plants = if options.small { 12 } else { 1000 };
+        }
+        Ok(options)
+    }
+}
+
+fn clock() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64)
+}

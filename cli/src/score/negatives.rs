@@ -1,0 +1,238 @@
+//! Heaps of real programs that hold nobody's data: what is redacted there is redacted wrongly, but for what literally is what the
+//! rule says (the addresses of authors in the texts of a library).
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::FileExt;
+use std::process::{Child, Command, Stdio};
+
+use cenotaph::dump::Layout;
+use cenotaph::scrub::{self, Policy, Receipt};
+
+use super::dump::{self, Place};
+use crate::failure::Result;
+
+/// Bytes of a program's memory that are looked at together.
+const PIECE: usize = 16 << 20;
+
+/// Programs that say a line when their heap is full, and then wait.
+const PROGRAMS: &[(&str, &[&str])] = &[
+    (
+        "python3",
+        &[
+            "-c",
+            "import ast,glob,os,sys\nkeep=[]\nfor f in sorted(glob.glob(os.path.dirname(os.__file__)+'/*.py'))[:LIMIT]:\n try: keep.append(ast.parse(open(f).read()))\n except Exception: pass\nprint('ready',flush=True)\nsys.stdin.read()",
+        ],
+    ),
+    (
+        "python3",
+        &[
+            "-c",
+            "import sys\nkeep=[[i*0.37,str(i*1.7),hex(i*7919),(i,i+1)] for i in range(LIMIT*5000)]\nprint('ready',flush=True)\nsys.stdin.read()",
+        ],
+    ),
+    (
+        "node",
+        &[
+            "-e",
+            "const keep=[];for(let i=0;i<LIMIT*4000;i++)keep.push({id:i,x:Math.sin(i),s:'node'+i.toString(36)});for(const m of require('module').builtinModules)try{keep.push(require(m))}catch{};console.log('ready');process.stdin.resume()",
+        ],
+    ),
+    (
+        "perl",
+        &[
+            "-e",
+            "$|=1;use POSIX;my @k;for my $i(1..LIMIT*4000){push @k,{id=>$i,v=>sprintf('%.9f',sin($i)),h=>sprintf('%x',$i*2654435761)}}print \"ready\\n\";<STDIN>;",
+        ],
+    ),
+    (
+        "awk",
+        &[
+            "BEGIN{for(i=0;i<LIMIT*5000;i++)a[i]=sprintf(\"%.12g:%x\",i*0.731,i*48271);print \"ready\";fflush();getline}",
+        ],
+    ),
+    (
+        "bash",
+        &[
+            "-c",
+            "for((i=0;i<LIMIT*60;i++));do a[i]=\"entry-$i-$((i*7919))-$((i*31%97)).$((i%13))\";done;echo ready;read",
+        ],
+    ),
+    (
+        "gdb",
+        &[
+            "-nx",
+            "-q",
+            "-batch",
+            "-ex",
+            "file /bin/bash",
+            "-ex",
+            "python import gdb,sys;print('ready',flush=True);sys.stdin.read()",
+        ],
+    ),
+];
+
+/// What heaps of programs showed.
+#[derive(Debug, Default)]
+pub(crate) struct Negatives {
+    pub(crate) mebibytes: f64,
+    pub(crate) programs: Vec<String>,
+    /// Redactions by rule: all, and those of text that is not what the rule says.
+    pub(crate) by_rule: BTreeMap<String, (u64, u64)>,
+    pub(crate) examples: Vec<String>,
+    /// A heap, to measure speed with.
+    pub(crate) heap: Vec<u8>,
+}
+
+impl Negatives {
+    pub(crate) fn wrong(&self) -> u64 {
+        self.by_rule.values().map(|(_, wrong)| wrong).sum()
+    }
+
+    pub(crate) fn all(&self) -> u64 {
+        self.by_rule.values().map(|(all, _)| all).sum()
+    }
+}
+
+/// Scrubs the heaps of what programs there are on this machine, `mebibytes` in all at most.
+pub(crate) fn measure(mebibytes: usize, keep: usize) -> Result<Negatives> {
+    let mut found = Negatives::default();
+    let limit = mebibytes.div_ceil(2).to_string();
+    for (program, arguments) in PROGRAMS {
+        let left = mebibytes as f64 - found.mebibytes;
+        if left < 1.0 {
+            break;
+        }
+        let arguments: Vec<String> =
+            arguments.iter().map(|argument| argument.replace("LIMIT", &limit)).collect();
+        let Some(running) = Running::start(program, &arguments) else { continue };
+        let before = found.mebibytes;
+        running.each_piece((left * 1048576.0) as usize, |piece| {
+            if found.heap.len() < keep {
+                let more = piece.len().min(keep - found.heap.len());
+                found.heap.extend(&piece[..more]);
+            }
+            look_at(piece, &mut found)
+        })?;
+        found.programs.push(format!("{program} {:.0} MiB", found.mebibytes - before));
+    }
+    Ok(found)
+}
+
+fn look_at(piece: &[u8], found: &mut Negatives) -> Result<()> {
+    let planted = dump::memory(Place::Heap, piece, &[(0, piece.len())]);
+    let start = planted.positions[0].first().copied().unwrap_or(0);
+    let layout = Layout::parse(&planted.bytes)?;
+    let (mut after, mut receipt) = (planted.bytes.clone(), Receipt::default());
+    scrub::dump(&mut after, &layout, &Policy::default(), &mut receipt)?;
+    found.mebibytes += piece.len() as f64 / 1048576.0;
+    for entry in &receipt.entries {
+        let (offset, length) = (entry.offset as usize, entry.length as usize);
+        // The edges of a piece are ours, not the program's; an echo repeats what was counted.
+        if offset < start || offset >= start + piece.len() || entry.rule == "cut-off" || entry.rule == "echo"
+        {
+            continue;
+        }
+        let text: String = planted.bytes[offset..offset + length]
+            .iter()
+            .filter(|&&b| b != 0)
+            .map(|&b| char::from(b))
+            .collect();
+        let wrong = !is_literally(&entry.rule, &text);
+        let count = found.by_rule.entry(entry.rule.clone()).or_default();
+        count.0 += 1;
+        count.1 += u64::from(wrong);
+        if wrong && found.examples.len() < 120 {
+            let (from, to) = (offset.saturating_sub(24), (offset + length + 12).min(planted.bytes.len()));
+            let around = String::from_utf8_lossy(&planted.bytes[from..to]).into_owned();
+            found.examples.push(format!("{}: {text:?} in {around:?}", entry.rule));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a strict reader, which shares nothing with the rules, takes `text` for what the rule says. Only for kinds that can be told from
+/// the text alone; of others every redaction in these heaps counts as wrong.
+fn is_literally(rule: &str, text: &str) -> bool {
+    match rule {
+        "email" => text.split_once('@').is_some_and(|(local, domain)| {
+            let labels: Vec<&str> = domain.split('.').collect();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._%+-".contains(c);
+            local.chars().all(plain)
+                && labels.len() >= 2
+                && labels.iter().all(|label| {
+                    !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+                })
+                && labels
+                    .last()
+                    .is_some_and(|top| top.len() >= 2 && top.chars().all(|c| c.is_ascii_lowercase()))
+        }),
+        "ipv4" => text.parse::<Ipv4Addr>().is_ok(),
+        "ipv6" => text.parse::<Ipv6Addr>().is_ok(),
+        // A directory of people's folders, and no more than a name.
+        "user-path" => {
+            !text.is_empty()
+                && text.len() < 33
+                && text.chars().all(|c| c.is_alphanumeric() || "._- ".contains(c))
+        }
+        "mac" => text.len() == 17,
+        _ => false,
+    }
+}
+
+struct Running(Child);
+
+impl Running {
+    fn start(program: &str, arguments: &[String]) -> Option<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let stdout = child.stdout.take();
+        let running = Self(child);
+        let mut line = String::new();
+        BufReader::new(stdout?).read_line(&mut line).ok()?;
+        line.starts_with("ready").then_some(running)
+    }
+
+    /// Its private writable memory, in pieces.
+    fn each_piece(&self, most: usize, mut call: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        // A launcher (pyenv and the like) may have replaced itself by then; its memory is that of the program.
+        let pid = self.0.id();
+        let Ok(maps) = std::fs::read_to_string(format!("/proc/{pid}/maps")) else { return Ok(()) };
+        let Ok(memory) = std::fs::File::open(format!("/proc/{pid}/mem")) else { return Ok(()) };
+        let mut left = most;
+        for line in maps.lines().filter(|line| line.contains(" rw-p ") && !line.contains("[stack]")) {
+            let Some(range) = super::real::readable(line) else { continue };
+            let mut at = range.start;
+            while at < range.end && left > 0 {
+                let length = ((range.end - at) as usize).min(PIECE).min(left);
+                let mut piece = vec![0; length];
+                let read = memory.read_at(&mut piece, at).unwrap_or(0);
+                if read == 0 {
+                    break;
+                }
+                piece.truncate(read);
+                call(&piece)?;
+                at += read as u64;
+                left -= read.min(left);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,262 @@
+//! How fast scrubbing is, beside memcpy and memchr of the same bytes in the same run, and beside the naive way.
+#![deny(unsafe_op_in_unsafe_fn)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use cenotaph::dump::Layout;
+use cenotaph::scrub::{Engine, Policy, Receipt};
+use regex::bytes::Regex;
+
+use super::dump::{self, Place};
+use super::measures::Measure;
+use super::random::Random;
+use crate::failure::{Failure, Result};
+
+/// The rules as one would write them first: one expression each, one after another, for ASCII.
+const NAIVE: &[&str] = &[
+    r"(?-u)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}",
+    r"(?-u)\b(?:4\d{3}|5[1-5]\d{2}|6011|3[47]\d{2})[ -]?\d{4}[ -]?\d{4}[ -]?\d{3,4}\b",
+    r"(?-u)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}[A-Z0-9]{0,4}\b",
+    r"(?-u)\b\d{3}-\d{2}-\d{4}\b",
+    r"(?-u)\b(?:\d{1,3}\.){3}\d{1,3}\b",
+    r"(?-u)\b(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}\b",
+    r"(?-u)\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b",
+    r"(?-u)(?i)(?:/home/|/users/|\\users\\)[^/\\\x00]+",
+    r"(?-u)://[^/@\s]+@",
+    r"(?-u)eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*",
+    r"(?-u)-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]+",
+    r"(?-u)\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|gh[pousr]_[A-Za-z0-9]{30,}|xox[abprs]-[A-Za-z0-9-]{10,}|[sr]k_(?:live|test)_[A-Za-z0-9]{10,}",
+    r#"(?-u)(?i)(?:password|passwd|secret|token|api[_-]?key)["']?\s*[:=]\s*["']?[^\s"'&;]{4,}"#,
+];
+
+/// A stack's length; an L2 cache holds it.
+const STACK: usize = 132 << 10;
+const HEAP: usize = 32 << 20;
+
+/// Runs each thing several times and takes the fastest.
+fn fastest(times: usize, mut run: impl FnMut() -> Duration) -> Duration {
+    (0..times).map(|_| run()).min().unwrap_or_default()
+}
+
+fn gigabytes(bytes: usize, time: Duration) -> f64 {
+    bytes as f64 / time.as_secs_f64().max(1e-12) / 1e9
+}
+
+/// The rows of speed. `heap` is memory of real programs.
+pub(crate) fn measure(heap: &[u8], seed: u64, small: bool) -> Result<Vec<Measure>> {
+    let mut heap_like: Vec<u8> =
+        heap.iter().copied().cycle().take(if heap.is_empty() { 0 } else { HEAP }).collect();
+    let source = if heap_like.is_empty() {
+        "made up: no program's heap could be read"
+    } else {
+        "heaps of real programs"
+    };
+    let mut random = Random::new(seed ^ 3);
+    if heap_like.is_empty() {
+        heap_like = mixture(HEAP, 55, 12, &mut random);
+    }
+    let stack_like = mixture(STACK, 88, 2, &mut random);
+    let mut measures = Vec::new();
+    let rounds = if small { 3 } else { 7 };
+    let mut rates = Vec::new();
+    for (name, bytes, place, must, aim) in [
+        ("stack-like", &stack_like, Place::Stack, 0.10, 0.25),
+        ("heap-like", &heap_like, Place::Heap, 0.05, 0.15),
+    ] {
+        // Many rounds over what a cache holds: one is too short for a clock.
+        let repeat = (HEAP / 8 / bytes.len()).max(1);
+        let mut copy = vec![0; bytes.len()];
+        let memcpy = fastest(rounds, || {
+            timed(repeat, || {
+                black_box(&mut copy[..]).copy_from_slice(black_box(bytes));
+            })
+        });
+        // A byte that is not there, or the search would end.
+        let counts = bytes.iter().fold([0usize; 256], |mut counts, &byte| {
+            counts[usize::from(byte)] += 1;
+            counts
+        });
+        let rare = (0..=255u8).min_by_key(|&byte| counts[usize::from(byte)]).unwrap_or(0);
+        let memchr = fastest(rounds, || {
+            timed(repeat, || {
+                black_box(memchr::memchr_iter(rare, black_box(bytes)).count());
+            })
+        });
+        let scrub = scrubbing(bytes, place, rounds, repeat)?;
+        let (copied, searched, scrubbed) =
+            (gigabytes(bytes.len(), memcpy), gigabytes(bytes.len(), memchr), gigabytes(bytes.len(), scrub));
+        let naive = if name == "heap-like" && !small { Some(naive(bytes)?) } else { None };
+        let naive = naive.map_or(String::new(), |rate| {
+            format!(", naive regexes {rate:.3} GB/s ({:.0}x slower)", scrubbed / rate)
+        });
+        let note = format!(
+            "scrub {scrubbed:.2} GB/s, memcpy {copied:.1}, memchr {searched:.1}{naive}; {}",
+            if name == "heap-like" { source } else { "88 % zero, 1.5 % text" }
+        );
+        measures.push(Measure::least(
+            &format!("throughput against memcpy, {name}"),
+            scrubbed / copied,
+            must,
+            aim,
+            note,
+        ));
+        rates.push(scrubbed);
+    }
+    let sixteen: Vec<u8> = heap_like.iter().copied().take(16 << 20).collect();
+    let time = scrubbing(&sixteen, Place::Heap, rounds, 1)?;
+    measures.push(Measure::most(
+        "added time for a 16 MiB dump, ms",
+        time.as_secs_f64() * 1000.0,
+        30.0,
+        10.0,
+        "all of it heap".to_owned(),
+    ));
+    measures.push(hostile(rates.last().copied().unwrap_or(0.0))?);
+    Ok(measures)
+}
+
+/// What this thread has had of a processor, so that other programs on the machine do not count.
+#[allow(unsafe_code, reason = "a system call without a safe wrapper in std")]
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a local structure of the type that the call fills.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0;
+    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    match (failed, seconds, nanoseconds) {
+        (false, Ok(seconds), Ok(nanoseconds)) => Duration::new(seconds, nanoseconds),
+        _ => Duration::ZERO,
+    }
+}
+
+fn timed(times: usize, mut run: impl FnMut()) -> Duration {
+    let start = processor_time();
+    (0..times).for_each(|_| run());
+    (processor_time() - start) / u32::try_from(times).unwrap_or(1).max(1)
+}
+
+/// The time of one scrub of a dump with this memory, with three known values.
+fn scrubbing(bytes: &[u8], place: Place, rounds: usize, repeat: usize) -> Result<Duration> {
+    let planted = dump::memory(place, bytes, &[]);
+    let layout = Layout::parse(&planted.bytes)?;
+    let known = ["marguerite", "/home/marguerite", "hostess-7"].map(str::to_owned).to_vec();
+    let engine = Engine::new(&Policy { known, ..Policy::default() })?;
+    let mut failed = None;
+    let mut dump = planted.bytes.clone();
+    let time = fastest(rounds, || {
+        let mut total = Duration::ZERO;
+        for _ in 0..repeat {
+            dump.copy_from_slice(&planted.bytes);
+            let (mut engine, mut receipt) = (engine.clone(), Receipt::default());
+            let start = processor_time();
+            if let Err(error) = engine.dump(black_box(&mut dump), &layout, &mut receipt) {
+                failed = Some(error);
+            }
+            total += processor_time() - start;
+        }
+        total / u32::try_from(repeat).unwrap_or(1).max(1)
+    });
+    failed.map_or(Ok(time), |error| Err(error.into()))
+}
+
+fn naive(bytes: &[u8]) -> Result<f64> {
+    let rules: Vec<Regex> = NAIVE
+        .iter()
+        .map(|rule| Regex::new(rule))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|e| Failure::Failed(format!("a rule as a regular expression: {e}")))?;
+    let part = &bytes[..bytes.len().min(8 << 20)];
+    let start = processor_time();
+    let hits: usize = rules.iter().map(|rule| rule.find_iter(part).count()).sum();
+    black_box(hits);
+    Ok(gigabytes(part.len(), processor_time() - start))
+}
+
+/// How much slower the worst of some hostile memories is than the heap of real programs, per byte of text.
+fn hostile(typical: f64) -> Result<Measure> {
+    const UNITS: &[&str] = &[
+        "a",
+        "1",
+        "@",
+        "a@",
+        "a@b.",
+        "1.",
+        "1.1.1.1.",
+        ":",
+        "1:",
+        "/",
+        "/home/",
+        "://a@",
+        "eyJa.",
+        "-----BEGIN ",
+        "AKIA",
+        "password=",
+        "password=a ",
+        "token:",
+        "tel 1",
+        "+1",
+        "(",
+        "%41",
+        "\\u0041",
+        "YWFh",
+        "6161",
+        "geo:1.",
+        "a\0",
+        "a\0\0\0",
+        "<",
+        "1-",
+        "4111 ",
+        "sk-",
+        "né ",
+        "mnemonic: add ",
+    ];
+    let mut worst = (f64::INFINITY, "");
+    for unit in UNITS {
+        let bytes = unit.as_bytes().repeat((2 << 20) / unit.len());
+        let rate = gigabytes(bytes.len(), scrubbing(&bytes, Place::Heap, 2, 1)?);
+        if rate < worst.0 {
+            worst = (rate, unit);
+        }
+    }
+    // 12 % of a heap is text, and hostile memory is all text.
+    let ratio = typical * 0.12 / worst.0;
+    Ok(Measure::most(
+        "hostile text against the text of a heap, times slower",
+        ratio,
+        3.0,
+        1.0,
+        format!("worst {:.3} GB/s: {:?} repeated", worst.0, worst.1),
+    ))
+}
+
+/// Memory like a process's: so many percent zeros and text, and for the rest pointers and numbers.
+fn mixture(length: usize, zeros: usize, text: usize, random: &mut Random) -> Vec<u8> {
+    const TEXTS: &[&str] = &[
+        "libstdc++.so.6",
+        "texture hero_diffuse.png",
+        "std::vector<int>::push_back",
+        "at line 42 of main.lua",
+        "level 7 loaded",
+    ];
+    let mut bytes = Vec::with_capacity(length + 64);
+    while bytes.len() < length {
+        let dice = random.below(1000);
+        // A text is about three words long.
+        if dice < text * 10 / 3 {
+            bytes.extend(random.of(TEXTS).as_bytes());
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        } else if dice < text * 10 / 3 + zeros * 10 {
+            // Zeros come in series.
+            bytes.extend([0; 8]);
+        } else {
+            let word = match random.below(3) {
+                0 => 0x7ffd_1234_0000 + random.next() % 0x10_0000,
+                1 => 0x55d5_c3a4_b000 + random.next() % 0x100_0000,
+                _ => random.next() % 5000,
+            };
+            bytes.extend(word.to_le_bytes());
+        }
+    }
+    bytes.truncate(length);
+    bytes
+}

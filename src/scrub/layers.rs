@@ -1,0 +1,242 @@
+//! One layer of encoding over text: percent and JSON escapes, hexadecimal, base64. What is decoded is searched like any
+//! other line, and what is found is blanked as it stands, encoded.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use super::runs::is_text;
+
+/// Shortest encoded piece that is looked at, in characters: four in base64, for a short known value with a separator.
+const SHORTEST: usize = 6;
+
+/// Calls `found` with every decoded piece of `line`, and a function from its characters to those of `line`.
+///
+/// Each character belongs to one piece of each kind at most; base64 is tried at four phases, so the work is linear.
+pub(super) fn each(line: &[u8], scratch: &mut Decoded, mut found: impl FnMut(&Decoded)) {
+    if line.len() < SHORTEST {
+        return;
+    }
+    let percent = memchr::memchr(b'%', line).is_some();
+    let backslash = memchr::memchr(b'\\', line).is_some();
+    if percent && scratch.percent(line) {
+        found(scratch);
+    }
+    if backslash && scratch.json(line) {
+        found(scratch);
+    }
+    words(line, scratch, &mut found);
+}
+
+/// Decoded text.
+#[derive(Debug, Default)]
+pub(super) struct Decoded {
+    pub(super) text: Vec<u8>,
+    /// Where in the line each character's own bytes lie.
+    from: Vec<Range<u32>>,
+}
+
+impl Decoded {
+    /// The characters of the line that tell `range` of the text.
+    pub(super) fn source(&self, range: &Range<usize>) -> Range<usize> {
+        let first = self.from.get(range.start).map_or(0, |from| from.start as usize);
+        let last =
+            range.end.checked_sub(1).and_then(|at| self.from.get(at)).map_or(first, |from| from.end as usize);
+        first..last
+    }
+
+    fn clear(&mut self) {
+        self.text.clear();
+        self.from.clear();
+    }
+
+    fn push(&mut self, byte: u8, start: usize, end: usize) {
+        self.text.push(byte);
+        self.from.push(start as u32..end as u32);
+    }
+
+    /// The whole line with its `%XX` decoded (RFC 3986, section 2.1), if there are two at least.
+    fn percent(&mut self, line: &[u8]) -> bool {
+        self.clear();
+        let (mut at, mut escapes) = (0, 0);
+        while at < line.len() {
+            let decoded = (line[at] == b'%').then(|| hex_pair(line, at + 1)).flatten();
+            let length = if decoded.is_some() { 3 } else { 1 };
+            escapes += usize::from(decoded.is_some());
+            self.push(decoded.unwrap_or(line[at]), at, at + length);
+            at += length;
+        }
+        escapes >= 1
+    }
+
+    /// The whole line with the escapes of JSON strings decoded (RFC 8259, section 7), and `\xXX` of other languages.
+    fn json(&mut self, line: &[u8]) -> bool {
+        self.clear();
+        let (mut at, mut escapes) = (0, 0);
+        while at < line.len() {
+            let start = at;
+            if line[at] != b'\\' {
+                self.push(line[at], at, at + 1);
+                at += 1;
+                continue;
+            }
+            let (decoded, length) = match line.get(at + 1) {
+                Some(b'u') => match (hex_pair(line, at + 2), hex_pair(line, at + 4)) {
+                    (Some(high), Some(low)) => (char::from_u32(u32::from(high) << 8 | u32::from(low)), 6),
+                    _ => (None, 1),
+                },
+                Some(b'x') => (hex_pair(line, at + 2).map(char::from), 4),
+                _ => (None, 1),
+            };
+            match decoded {
+                Some(c) => {
+                    escapes += 1;
+                    at += length;
+                    let mut utf8 = [0; 4];
+                    c.encode_utf8(&mut utf8).bytes().for_each(|byte| self.push(byte, start, start + length));
+                }
+                // The other escapes are for the rules, which know backslashes, to see.
+                None => {
+                    self.push(b'\\', start, start + 1);
+                    at += 1;
+                }
+            }
+        }
+        escapes >= 1
+    }
+
+    /// All of `word` (at `start` in its line) from hexadecimal, if it is text throughout.
+    fn hex(&mut self, word: &[u8], start: usize) -> bool {
+        self.clear();
+        for at in (0..word.len() & !1).step_by(2) {
+            match hex_pair(word, at) {
+                Some(byte) if is_text(byte) || byte >= 0x80 => self.push(byte, start + at, start + at + 2),
+                _ => return false,
+            }
+        }
+        is_text_throughout(&self.text)
+    }
+
+    /// `word` from `phase` on from base64 (RFC 4648, sections 4 and 5), as far as it is text.
+    fn base64(&mut self, word: &[u8], start: usize, phase: usize) -> bool {
+        self.clear();
+        // Bytes that a character still needs (RFC 3629): most words that are no base64 fail at the second byte.
+        let mut open = 0;
+        let (mut bits, mut count) = (0u32, 0);
+        for (at, &byte) in word.iter().enumerate().skip(phase) {
+            let Some(value) = base64_value(byte) else { break };
+            bits = bits << 6 | u32::from(value);
+            count += 6;
+            if count >= 8 {
+                count -= 8;
+                let byte = (bits >> count) as u8;
+                open = match (open, byte) {
+                    (1.., 0x80..=0xbf) => open - 1,
+                    (0, 0xc2..=0xdf) => 1,
+                    (0, 0xe0..=0xef) => 2,
+                    (0, 0xf0..=0xf4) => 3,
+                    (0, _) if is_text(byte) => 0,
+                    _ => return false,
+                };
+                // Six bits a character: the byte began in the one before.
+                self.push(byte, start + at - 1, start + at + 1);
+            }
+        }
+        is_text_throughout(&self.text)
+    }
+}
+
+fn is_text_throughout(text: &[u8]) -> bool {
+    // The end may be cut in the middle of a character.
+    text.len() >= 4
+        && match std::str::from_utf8(text) {
+            Ok(_) => true,
+            Err(error) => error.error_len().is_none() && error.valid_up_to() + 4 > text.len(),
+        }
+}
+
+/// Words of base64 characters, and of hexadecimal digits, which are among them.
+fn words(line: &[u8], scratch: &mut Decoded, found: &mut impl FnMut(&Decoded)) {
+    let mut at = 0;
+    while at < line.len() {
+        if base64_value(line[at]).is_none() {
+            at += 1;
+            continue;
+        }
+        let start = at;
+        let mut plain = true;
+        while at < line.len() && base64_value(line[at]).is_some() {
+            plain &= line[at].is_ascii_hexdigit();
+            at += 1;
+        }
+        let word = &line[start..at];
+        if word.len() < SHORTEST {
+            continue;
+        }
+        if plain && scratch.hex(word, start) {
+            found(scratch);
+            continue;
+        }
+        // What stands before may be of the same characters: "/path/", "key-".
+        let cuts =
+            word.iter().take(64).enumerate().filter(|(_, byte)| b"/-_+".contains(byte)).map(|(at, _)| at + 1);
+        for phase in std::iter::once(0).chain(cuts.take(4)) {
+            if word.len() - phase >= SHORTEST && scratch.base64(word, start, phase) {
+                found(scratch);
+                break;
+            }
+        }
+    }
+}
+
+fn hex_pair(line: &[u8], at: usize) -> Option<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let high = line.get(at).and_then(digit)?;
+    let low = line.get(at + 1).and_then(digit)?;
+    Some((high << 4 | low) as u8)
+}
+
+fn base64_value(byte: u8) -> Option<u8> {
+    const TABLE: [u8; 256] = {
+        let mut table = [0xff; 256];
+        let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut at = 0;
+        while at < 64 {
+            table[digits[at] as usize] = at as u8;
+            at += 1;
+        }
+        table[b'-' as usize] = 62;
+        table[b'_' as usize] = 63;
+        table
+    };
+    Some(TABLE[byte as usize]).filter(|&value| value != 0xff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(line: &str) -> Vec<(String, Range<usize>)> {
+        let mut all = Vec::new();
+        each(line.as_bytes(), &mut Decoded::default(), |decoded| {
+            let at = decoded.text.iter().position(|&byte| byte == b'@').unwrap_or(0);
+            all.push((String::from_utf8_lossy(&decoded.text).into_owned(), decoded.source(&(at..at + 1))));
+        });
+        all
+    }
+
+    #[test]
+    fn pieces_are_decoded_with_their_source() {
+        for (line, text, at) in [
+            ("x=a%40b.co&y", "x=a@b.co&y", 3..6),
+            ("a\\u0040b.co", "a@b.co", 1..7),
+            ("k 6140622e636f z", "a@b.co", 4..6),
+            ("key=YUBiLmNv;", "a@b.co", 5..7),
+            ("d/YUBiLmNv", "a@b.co", 3..5),
+        ] {
+            assert!(decoded(line).contains(&(text.to_owned(), at)), "{line}: {:?}", decoded(line));
+        }
+        for line in ["deadbeefdeadbeef", "std::basic_string", "100% sure", "C:\\path\\to", "abcdefgh", ""] {
+            assert_eq!(decoded(line), [], "{line}");
+        }
+    }
+}
