@@ -39,7 +39,9 @@ impl Supervisor {
         (self.client.crash, self.client.control) = (None, None);
         self.delivery.application_gone();
         self.life.ended(&ended, self.may_note());
-        if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
+        // Its handler could not ask and wrote it down: the next start tells of it.
+        let recorded = records::processes(&self.config.spool).contains(&self.application.pid());
+        if let (Ended::Uncleanly { signal, evidence, oom_kills }, false) = (ended, recorded) {
             let reason = Reason::UncleanExit { signal, evidence, oom_kills };
             self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
             self.epitaph(Captured::of_the_dead(reason, self.blackbox.snapshot()));
