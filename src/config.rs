@@ -1,10 +1,14 @@
 //! Settings: a builder that checks, and the checked value that travels to the other processes.
 #![forbid(unsafe_code)]
 
+mod destination;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use destination::{Destination, Protocol};
 
 use crate::error::{Error, Result};
 use crate::pmodule::{self, Description, Pmodule, Registered};
@@ -33,89 +37,6 @@ pub enum ReleaseAt {
     /// service's control group, under a die-with-parent sandbox, as pid 1 of a namespace
     /// (there it is in force whatever is set).
     Spooled,
-}
-
-/// A server that takes reports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Destination {
-    pub(crate) protocol: Protocol,
-    pub(crate) url: String,
-}
-
-/// What the server speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Protocol {
-    /// The Breakpad/Crashpad multipart form.
-    Crashpad,
-    /// Backtrace's minidump submission.
-    Backtrace,
-}
-
-impl Destination {
-    /// A Breakpad or Crashpad collector, for example Socorro's Antenna.
-    ///
-    /// # Errors
-    /// If `url` is not an https URL with a host.
-    pub fn crashpad(url: &str) -> Result<Self> {
-        Self::new(Protocol::Crashpad, url)
-    }
-
-    /// Backtrace: `https://submit.backtrace.io/<universe>/<token>/minidump`, or a listener on premise.
-    ///
-    /// # Errors
-    /// If `url` is not an https URL with a host.
-    pub fn backtrace(url: &str) -> Result<Self> {
-        Self::new(Protocol::Backtrace, url)
-    }
-
-    /// From `KIND=URL`, as the command line takes it.
-    ///
-    /// # Errors
-    /// If the kind is not known or the URL cannot be used.
-    pub fn parse(text: &str) -> Result<Self> {
-        match text.split_once('=') {
-            Some(("crashpad", url)) => Self::crashpad(url),
-            Some(("backtrace", url)) => Self::backtrace(url),
-            _ => Err(Error::InvalidConfig {
-                field: "destination",
-                reason: "expected crashpad=URL or backtrace=URL".to_owned(),
-            }),
-        }
-    }
-
-    fn new(protocol: Protocol, url: &str) -> Result<Self> {
-        let refuse =
-            |reason: &str| Err(Error::InvalidConfig { field: "destination", reason: reason.to_owned() });
-        if url.starts_with("http://") {
-            return refuse("plain http would send reports in the clear; use https");
-        }
-        let Some(rest) = url.strip_prefix("https://") else {
-            return refuse("expected a URL that starts with https://");
-        };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if authority.is_empty() || authority.starts_with(':') {
-            return refuse("the URL has no host");
-        }
-        if authority.contains('@') {
-            return refuse("user info in a URL ends up in logs; put the token into the path or query");
-        }
-        if url.bytes().any(|b| b <= b' ' || b == 0x7f) {
-            return refuse("the URL holds white space or control characters");
-        }
-        Ok(Self { protocol, url: url.to_owned() })
-    }
-
-    /// What the server speaks.
-    pub fn protocol(&self) -> Protocol {
-        self.protocol
-    }
-
-    /// The URL. It may hold a submission token: do not log it.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
 }
 
 /// The settings of one application. Build it, then [`install`](Config::install).

@@ -21,6 +21,8 @@ pub(super) struct Life {
     /// A crash before is a crash at the start.
     window_ends: Instant,
     crashes: u32,
+    /// How it ended was said.
+    known: bool,
 }
 
 impl Life {
@@ -37,7 +39,7 @@ impl Life {
         let crashes = start_ups::crashes_in_a_row(&config.spool);
         let well = (crashes > 0).then_some(window_ends);
         let config = config.clone();
-        let mut life = Self { config, log, pid, session: None, well, window_ends, crashes };
+        let mut life = Self { config, log, pid, session: None, well, window_ends, crashes, known: false };
         life.consent_changed(allowed);
         life
     }
@@ -78,6 +80,7 @@ impl Life {
 
     /// The application has ended. `allowed`: consent lets us note it.
     pub(super) fn ended(&mut self, ended: &Ended, allowed: bool) {
+        self.known = true;
         let at_start = Instant::now() < self.window_ends;
         match ended {
             Ended::Reported | Ended::Uncleanly { .. } if at_start => {
@@ -89,9 +92,11 @@ impl Life {
         }
     }
 
-    /// Everything about the end is told.
+    /// Everything about the end is told. One that said good-bye is not waited for.
     pub(super) fn over(&mut self) {
-        self.well = None;
+        if !self.known {
+            self.ended(&Ended::Cleanly, true);
+        }
         if let Some(session) = self.session.take() {
             session.end();
         }

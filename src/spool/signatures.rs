@@ -1,7 +1,7 @@
 //! How many reports of one fingerprint are stored in a day; those beyond are counted, and the counts travel with the next
 //! report.
 //!
-//! `DIR/signatures` is JSON, at most `MOST` entries, read and replaced under the spool's lock. It is not synced: after a
+//! `DIR/signatures` is JSON, at most 128 entries, read and replaced under the spool's lock. It is not synced: after a
 //! power cut some counts may be missing or old, which costs less than another wait for the disk in a crash.
 #![forbid(unsafe_code)]
 

@@ -1,0 +1,89 @@
+//! Servers that take reports.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A server that takes reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    pub(crate) protocol: Protocol,
+    pub(crate) url: String,
+}
+
+/// What the server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Protocol {
+    /// The Breakpad/Crashpad multipart form.
+    Crashpad,
+    /// Backtrace's minidump submission.
+    Backtrace,
+}
+
+impl Destination {
+    /// A Breakpad or Crashpad collector, for example Socorro's Antenna.
+    ///
+    /// # Errors
+    /// If `url` is not an https URL with a host.
+    pub fn crashpad(url: &str) -> Result<Self> {
+        Self::new(Protocol::Crashpad, url)
+    }
+
+    /// Backtrace: `https://submit.backtrace.io/<universe>/<token>/minidump`, or a listener on premise.
+    ///
+    /// # Errors
+    /// If `url` is not an https URL with a host.
+    pub fn backtrace(url: &str) -> Result<Self> {
+        Self::new(Protocol::Backtrace, url)
+    }
+
+    /// From `KIND=URL`, as the command line takes it.
+    ///
+    /// # Errors
+    /// If the kind is not known or the URL cannot be used.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text.split_once('=') {
+            Some(("crashpad", url)) => Self::crashpad(url),
+            Some(("backtrace", url)) => Self::backtrace(url),
+            _ => Err(Error::InvalidConfig {
+                field: "destination",
+                reason: "expected crashpad=URL or backtrace=URL".to_owned(),
+            }),
+        }
+    }
+
+    fn new(protocol: Protocol, url: &str) -> Result<Self> {
+        let refuse =
+            |reason: &str| Err(Error::InvalidConfig { field: "destination", reason: reason.to_owned() });
+        if url.starts_with("http://") {
+            return refuse("plain http would send reports in the clear; use https");
+        }
+        let Some(rest) = url.strip_prefix("https://") else {
+            return refuse("expected a URL that starts with https://");
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        if authority.is_empty() || authority.starts_with(':') {
+            return refuse("the URL has no host");
+        }
+        if authority.contains('@') {
+            return refuse("user info in a URL ends up in logs; put the token into the path or query");
+        }
+        if url.bytes().any(|b| b <= b' ' || b == 0x7f) {
+            return refuse("the URL holds white space or control characters");
+        }
+        Ok(Self { protocol, url: url.to_owned() })
+    }
+
+    /// What the server speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The URL. It may hold a submission token: do not log it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
