@@ -25,6 +25,7 @@ pub fn message(bytes: &[u8]) -> Option<Vec<u8>> {
         ClientMessage::Hello(nonce) => protocol::hello(&nonce),
         ClientMessage::Flush { sequence } => protocol::flush(sequence),
         ClientMessage::ConsentChanged => protocol::consent_changed(),
+        ClientMessage::WatchesChanged => protocol::watches_changed(),
     })
 }
 

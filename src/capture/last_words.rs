@@ -21,6 +21,8 @@ const PAGE: u64 = 4096;
 const MOST_GUARD_PAGES: u64 = 64;
 /// Records of one process, at most: it may live on after a panic.
 const MOST_RECORDS: u32 = 8;
+/// Bytes of the names of folders that are still to be made, at most.
+const MOST_NAMES: usize = 1024;
 /// Hex digits of a time and of a process id, with a dash between, the longer ending and the zero byte.
 const NAME: usize = 16 + 1 + 8 + 7 + 1;
 
@@ -46,6 +48,8 @@ struct Shared<T>(UnsafeCell<T>);
 unsafe impl<T> Sync for Shared<T> {}
 static CONSTANTS: Shared<Constants> =
     Shared(UnsafeCell::new(Constants { id: [0; 16], application: [0; TEXT], version: [0; TEXT] }));
+/// Names of folders that are still to be made.
+static MISSING: Shared<[u8; MOST_NAMES]> = Shared(UnsafeCell::new([0; MOST_NAMES]));
 /// 32 KiB, aligned as stacks are.
 type Stack = [u128; 2048];
 static STACK: Shared<Stack> = Shared(UnsafeCell::new([0; 2048]));
@@ -59,17 +63,41 @@ pub(super) fn prepare(constants: Constants) {
     WRITING.store(false, Ordering::Release);
 }
 
-/// Says where records go from now on: a descriptor that stays open, or -1 for nowhere. Returns the one before, if its
-/// number still belongs to what was given then.
-pub(super) fn set_directory(fd: RawFd) -> Option<RawFd> {
+/// Says where records go from now on: a descriptor that stays open, or -1 for nowhere, and the names of the folders below
+/// that are still to be made, each with a zero byte behind. Returns the descriptor before, if its number still belongs to
+/// what was given then.
+pub(super) fn set_directory(fd: RawFd, missing: &[u8]) -> Option<RawFd> {
     let before = directory();
     DIRECTORY.store(-1, Ordering::Release);
-    if let Some((device, inode)) = signal_safe::identity(fd) {
+    // SAFETY: a handler that found the number before may read a mixture of names, all of them inside.
+    let room = unsafe { &mut *MISSING.0.get() };
+    room.fill(0);
+    let fits = missing.len() < room.len();
+    if fits {
+        room[..missing.len()].copy_from_slice(missing);
+    }
+    if let (true, Some((device, inode))) = (fits, signal_safe::identity(fd)) {
         DEVICE.store(device, Ordering::Relaxed);
         INODE.store(inode, Ordering::Relaxed);
         DIRECTORY.store(fd, Ordering::Release);
     }
     before
+}
+
+/// The folder itself, opened anew; the missing ones are made.
+fn folder() -> Option<RawFd> {
+    // SAFETY: names that are all inside, whoever writes them.
+    let all: &[u8; MOST_NAMES] = unsafe { &*MISSING.0.get() };
+    let mut names = &all[..];
+    let mut folder = signal_safe::open_folder(directory()?, b".\0")?;
+    while let Some(end) = names.iter().position(|&byte| byte == 0).filter(|&end| end > 0) {
+        let (name, rest) = names.split_at_checked(end + 1)?;
+        signal_safe::make_folder(folder, name);
+        let next = signal_safe::open_folder(folder, name);
+        signal_safe::close(folder);
+        (folder, names) = (next?, rest);
+    }
+    Some(folder)
 }
 
 fn directory() -> Option<RawFd> {
@@ -85,11 +113,30 @@ pub(super) fn write(
     location: Option<&[u8; TEXT]>,
     why: Why,
 ) -> bool {
-    let Some(directory) = directory() else { return false };
+    if directory().is_none() {
+        return false;
+    }
     let number = WRITTEN.fetch_add(1, Ordering::AcqRel);
     if number >= MOST_RECORDS || WRITING.swap(true, Ordering::AcqRel) {
         return false;
     }
+    let written = folder().is_some_and(|folder| {
+        let written = write_into(folder, number, crash, monotonic_ns, location, why);
+        signal_safe::close(folder);
+        written
+    });
+    WRITING.store(false, Ordering::Release);
+    written
+}
+
+fn write_into(
+    directory: RawFd,
+    number: u32,
+    crash: &CrashContext,
+    monotonic_ns: u64,
+    location: Option<&[u8; TEXT]>,
+    why: Why,
+) -> bool {
     let (unfinished, whole) =
         (name(monotonic_ns, crash.pid, UNFINISHED), name(monotonic_ns, crash.pid, WHOLE));
     let written = signal_safe::create(directory, &unfinished).is_some_and(|file| {
@@ -100,7 +147,6 @@ pub(super) fn write(
     if !written {
         signal_safe::unlink(directory, &unfinished);
     }
-    WRITING.store(false, Ordering::Release);
     written
 }
 
@@ -283,6 +329,14 @@ mod tests {
     use crate::capture::{forbid_records, keep_records, module_scan};
     use crate::minimal_record::read::Record;
 
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn path(&self) -> &std::path::Path {
+            &self.0
+        }
+    }
+
     fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
     }
@@ -299,8 +353,13 @@ mod tests {
         crash.siginfo.ssi_addr = u64::from_le_bytes(*b"typed\0\0\0");
         crash.context.uc_mcontext.gregs[libc::REG_RBP as usize] = i64::from_le_bytes(*b"general\0");
         assert!(!write(&crash, 1, None, Why::Gone), "nowhere to");
-        let folder = tempfile::tempdir().unwrap();
-        keep_records(OwnedFd::from(std::fs::File::open(folder.path()).unwrap()));
+        let place = tempfile::tempdir().unwrap();
+        let folder = &place;
+        let above = std::fs::File::open(folder.path().parent().unwrap()).unwrap();
+        let name = folder.path().file_name().unwrap().as_encoded_bytes();
+        let deep = [name, b"\0deep\0er\0"].concat();
+        keep_records(OwnedFd::from(above), &deep);
+        let folder = Folder(folder.path().join("deep/er"));
         assert!(write(&crash, 0xab, None, Why::Silent));
         let found = files(folder.path());
         let name = format!("00000000000000ab-{:08x}.record", std::process::id());

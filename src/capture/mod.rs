@@ -1,9 +1,8 @@
 //! Noticing that something went wrong, inside the application.
 //!
 //! Handler-reachable code is in [`signal_safe`], [`handler`], [`last_words`], [`module_table`], [`relaunch`] and
-//! [`memory_server`]
-//! alone: no allocation, no lock, no user
-//! code, only the system calls listed there. Everything else here runs in ordinary context.
+//! [`memory_server`] alone: no allocation, no lock, no user code (but for [`signals::is_crash_to_earlier`], if the
+//! application asks for it), only the system calls listed there. Everything else here runs in ordinary context.
 
 mod alt_stack;
 pub(crate) mod context;

@@ -7,11 +7,12 @@ use super::last_words;
 
 static CHANGING: Mutex<()> = Mutex::new(());
 
-/// From now on a process that finds no monitor leaves a record in `directory`.
-pub(crate) fn keep_records(directory: OwnedFd) {
+/// From now on a process that finds no monitor leaves a record in `directory`, below which it first makes the folders that
+/// are `missing`: their names, each with a zero byte behind.
+pub(crate) fn keep_records(directory: OwnedFd, missing: &[u8]) {
     let _one_at_a_time = CHANGING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let fd = directory.as_raw_fd();
-    close(last_words::set_directory(fd));
+    close(last_words::set_directory(fd, missing));
     // A handler may use the number at any time: whoever replaces it closes it.
     let _ = directory.into_raw_fd();
 }
@@ -19,7 +20,7 @@ pub(crate) fn keep_records(directory: OwnedFd) {
 /// From now on it leaves none.
 pub(crate) fn forbid_records() {
     let _one_at_a_time = CHANGING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    close(last_words::set_directory(-1));
+    close(last_words::set_directory(-1, &[]));
 }
 
 fn close(fd: Option<i32>) {

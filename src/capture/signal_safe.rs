@@ -2,7 +2,7 @@
 //!
 //! System calls reachable from a handler, all of them: gettid, getpid, clock_gettime, prctl
 //! (PR_SET_PTRACER, PR_GET_DUMPABLE, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction,
-//! rt_sigprocmask, rt_tgsigqueueinfo, tgkill; for a minimal record also openat, write, renameat, unlinkat, close; for a new monitor socketpair, setsockopt,
+//! rt_sigprocmask, rt_tgsigqueueinfo, tgkill; for a minimal record also mkdirat, openat, write, renameat, unlinkat, close; for a new monitor socketpair, setsockopt,
 //! sendmsg, clone, wait4 and, in the children, fcntl, open, dup2, dup3, close_range, alarm, execve, execveat, exit_group;
 //! for a copy that tells its memory also read. None of the C functions
 //! used allocates or locks; each is a thin wrapper in every libc that Rust supports. They may change `errno`,
@@ -194,6 +194,20 @@ pub(super) fn create(directory: RawFd, name: &[u8]) -> Option<RawFd> {
     // SAFETY: a NUL-terminated name. Not through libc's function, which threads may be cancelled in.
     let fd = unsafe { libc::syscall(libc::SYS_openat, directory, name.as_ptr(), flags, 0o600) };
     (fd >= 0).then_some(fd as RawFd)
+}
+
+/// Opens a folder of `directory` that is no link; its name ends with a zero byte.
+pub(super) fn open_folder(directory: RawFd, name: &[u8]) -> Option<RawFd> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: a NUL-terminated name.
+    let fd = unsafe { libc::syscall(libc::SYS_openat, directory, name.as_ptr(), flags, 0) };
+    (fd >= 0).then_some(fd as RawFd)
+}
+
+/// Makes a folder for this user only in `directory`, unless there is one; its name ends with a zero byte.
+pub(super) fn make_folder(directory: RawFd, name: &[u8]) {
+    // SAFETY: a NUL-terminated name.
+    unsafe { libc::syscall(libc::SYS_mkdirat, directory, name.as_ptr(), 0o700) };
 }
 
 /// Writes all of `bytes`.

@@ -29,14 +29,14 @@ pub(super) fn constants(config: &ValidConfig) -> Result<Constants> {
     })
 }
 
-/// Opens the folder for records if consent allows storing, else closes it. Without it a crash that finds no monitor leaves
+/// Finds the folder for records if consent allows storing, else closes it. Without it a crash that finds no monitor leaves
 /// nothing; that is no reason to fail.
 pub(super) fn follow_consent(config: &ValidConfig, mirror: Mirror) {
     let recorded = consent_record::read(&config.spool);
     let allowed = privacy::gate(Stage::Spool, config.consent_policy, recorded, mirror) == Verdict::Proceed;
-    let folder = if allowed { records::open_folder(&config.spool).ok() } else { None };
-    match folder {
-        Some(folder) => handlers::keep_records(kept::out_of_the_way(folder)),
+    let place = if allowed { records::place(&config.spool).ok() } else { None };
+    match place {
+        Some(place) => handlers::keep_records(kept::out_of_the_way(place.directory), &place.missing),
         None => handlers::forbid_records(),
     }
 }

@@ -127,8 +127,7 @@ pub enum Monitor {
 
 impl Config {
     /// Starts the monitor, then installs the handlers. Takes a millisecond or less; nothing here uses the network or
-    /// waits for the monitor, and no file is written. Where consent allows storing, the folder is made into which a crash
-    /// that finds no monitor writes its minimal record. Only after a crash soon after the last start
+    /// waits for the monitor, and no file is written. Only after a crash soon after the last start
     /// ([`start_up`](Self::start_up)) it waits until the report of that is delivered, for up to 2 s.
     ///
     /// In a process that was started as a monitor this does not return: see [`monitor_entry`](crate::monitor_entry).

@@ -24,7 +24,7 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Of an application that begins, unless this is not its `first` monitor. `allowed`: consent lets us store.
+    /// Of an application that begins, unless this is not its `first` monitor. `allowed`: consent lets us note it.
     pub(super) fn begin(
         config: &ValidConfig,
         log: Log,
@@ -47,7 +47,8 @@ impl Life {
         session::unfinished(&self.config)
     }
 
-    /// Begins or removes the record.
+    /// Begins or removes the record. None is begun where there is no spool directory yet: installing writes nothing before
+    /// something was granted or stored.
     pub(super) fn consent_changed(&mut self, allowed: bool) {
         if !allowed {
             if let Some(session) = self.session.take() {
@@ -55,7 +56,7 @@ impl Life {
             }
             session::forget(&self.config.spool);
             let _ = start_ups::forget(&self.config.spool);
-        } else if self.session.is_none() && self.pid > 0 {
+        } else if self.session.is_none() && self.pid > 0 && self.config.spool.is_dir() {
             match Session::begin(&self.config, self.pid) {
                 Ok(session) => self.session = Some(session),
                 Err(error) => self.log.event("supervisor", "no-session-record", error),
@@ -75,7 +76,7 @@ impl Life {
         }
     }
 
-    /// The application has ended. `allowed`: consent lets us store.
+    /// The application has ended. `allowed`: consent lets us note it.
     pub(super) fn ended(&mut self, ended: &Ended, allowed: bool) {
         let at_start = Instant::now() < self.window_ends;
         match ended {

@@ -13,6 +13,7 @@ mod inspection;
 mod job;
 mod launch;
 mod leftover;
+mod leftovers;
 mod life;
 mod log;
 mod outcome;

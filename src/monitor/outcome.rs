@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blackbox::{Blackbox, Count};
 use crate::protocol;
 use crate::report::{Detail, ReportId};
 
@@ -54,6 +55,26 @@ pub(super) enum Outcome {
         /// Which stage, why, and the way out.
         reason: String,
     },
+}
+
+impl Outcome {
+    /// Counts it where the application can see it.
+    pub(super) fn count(&self, blackbox: &Blackbox) {
+        match self {
+            Self::Spooled { expired, notes, .. } => {
+                blackbox.count(Count::Spooled, 1);
+                blackbox.count(Count::Expired, *expired as u64);
+                if notes.iter().any(|note| note.starts_with(super::stages::STEPPED_DOWN)) {
+                    blackbox.count(Count::SteppedDown, 1);
+                }
+            }
+            Self::Repeated { .. } => blackbox.count(Count::Repeated, 1),
+            Self::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
+            Self::Nothing | Self::OutOfReach { .. } => {}
+            Self::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),
+            Self::Failed { .. } => blackbox.count(Count::Failed, 1),
+        }
+    }
 }
 
 /// How much of a dump a worker may touch: bytes that killed one worker would kill the next.

@@ -2,7 +2,7 @@
 //! a session that nobody ended: process and monitor were both killed, or the machine lost its power.
 //!
 //! `DIR/sessions/NAME` is JSON: version, time of the start, process id and when that process began, a hash of the boot
-//! id. No personal data. It is written only where consent lets reports be stored, and held by flock.
+//! id. No personal data. It is written only where consent lets reports leave, and held by flock.
 #![forbid(unsafe_code)]
 
 use std::fs::OpenOptions;

@@ -11,6 +11,7 @@ use super::application::Application;
 use super::delivery::Delivery;
 use super::hang::Hangs;
 use super::job::{self, Progress};
+use super::leftovers::Leftovers;
 use super::life::Life;
 use super::log::Log;
 use super::outcome::{Effort, Next, Outcome, after_death, monitors_share, time_to_read};
@@ -24,7 +25,6 @@ use crate::error::Result;
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
-use crate::spool::records;
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
 use crate::target;
@@ -67,12 +67,6 @@ struct Busy {
     deadline: Instant,
 }
 
-/// A worker over the minimal records that earlier processes left.
-struct Leftover {
-    worker: Handle,
-    deadline: Instant,
-}
-
 struct Supervisor {
     config: ValidConfig,
     log: Log,
@@ -83,7 +77,7 @@ struct Supervisor {
     pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
-    leftover: Option<Leftover>,
+    leftovers: Leftovers,
     delivery: Delivery,
     hangs: Hangs,
     flushes: Vec<u64>,
@@ -109,7 +103,7 @@ pub(super) fn run(start: Start) -> i32 {
         let why = absent.result.as_ref().err().map_or("", |why| &why.text);
         log.event("supervisor", "pmodule-absent", format!("{}: {why}", absent.pmodule));
     }
-    let allowed = stages::ask(Stage::Spool, &start.config, &start.blackbox) == Verdict::Proceed;
+    let allowed = stages::ask(Stage::Upload, &start.config, &start.blackbox) == Verdict::Proceed;
     // A monitor that the dying application starts is not the first.
     let first = start.blackbox.monitor_state() != MonitorState::Ready;
     if let Err(error) = target::known_modules::share() {
@@ -122,7 +116,7 @@ pub(super) fn run(start: Start) -> i32 {
         idle: Handle::start(&start.config, &pmodules, &start.blackbox, true).ok(),
         pmodules,
         busy: Vec::new(),
-        leftover: None,
+        leftovers: Leftovers::default(),
         flushes: Vec::new(),
         hangs: Hangs::default(),
         application: Application::new(start.launcher),
@@ -173,7 +167,7 @@ impl Supervisor {
         !self.client.is_there()
             && !self.application.is_awaited()
             && self.busy.is_empty()
-            && self.leftover.is_none()
+            && self.leftovers.is_idle()
             && self.delivery.may_end(Duration::from_millis(self.config.linger_ms))
     }
 
@@ -182,7 +176,7 @@ impl Supervisor {
         let control = self.client.control.as_ref().map(|s| (s.as_raw(), Source::Control));
         let idle = self.idle.as_ref().map(|w| (w.socket.as_raw(), Source::Idle));
         let uploader = self.delivery.socket().map(|s| (s.as_raw(), Source::Uploader));
-        let leftover = self.leftover.as_ref().map(|l| (l.worker.socket.as_raw(), Source::Leftover));
+        let leftover = self.leftovers.as_raw().map(|fd| (fd, Source::Leftover));
         let busy = self.busy.iter().enumerate().map(|(i, b)| (b.worker.socket.as_raw(), Source::Busy(i)));
         let application = self.application.as_raw().map(|fd| (fd, Source::Application));
         // The application's end first, so that it is handled last: it may have said something before.
@@ -201,9 +195,8 @@ impl Supervisor {
     /// `None`: nothing but a message can change anything, so sleep until one comes.
     fn next_deadline(&self) -> Option<Instant> {
         let workers = self.busy.iter().map(|b| b.deadline);
-        let leftover = self.leftover.iter().map(|l| l.deadline);
         let looks = self.hangs.next_time().into_iter().chain(self.life.next_time());
-        workers.chain(leftover).chain(self.delivery.next_time()).chain(looks).min()
+        workers.chain(self.leftovers.deadline()).chain(self.delivery.next_time()).chain(looks).min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -254,7 +247,7 @@ impl Supervisor {
             }
             Ok(ClientMessage::ConsentChanged) => {
                 self.delivery.consent_changed(&self.blackbox);
-                self.life.consent_changed(self.may_store());
+                self.life.consent_changed(self.may_note());
             }
             Ok(ClientMessage::Hello(_)) => self.end_client("a second hello"),
             Err(error) => self.end_client(error),
@@ -341,7 +334,7 @@ impl Supervisor {
                 if self.idle.is_none() && self.client.is_there() {
                     self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, true).ok();
                 }
-                count(&self.blackbox, &outcome);
+                outcome.count(&self.blackbox);
                 if matches!(outcome, Outcome::Spooled { .. }) {
                     self.delivery.start(&self.blackbox);
                 }
@@ -350,33 +343,18 @@ impl Supervisor {
         }
     }
 
-    /// Each record gets a worker of its own: one that kills its worker costs no other.
     fn look_for_leftovers(&mut self) {
-        if !records::is_any(&self.config.spool) {
-            return;
-        }
-        let Ok(worker) = Handle::start(&self.config, &self.pmodules, &self.blackbox, false) else { return };
-        // One that could not be told is found dead by the next poll.
-        let _ = job::send_leftover(&worker.socket, self.blackbox.as_fd());
-        self.leftover = Some(Leftover { worker, deadline: Instant::now() + COMPLETE_TIME });
+        self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
     }
 
     fn handle_leftover(&mut self) {
-        let Some(leftover) = self.leftover.take() else { return };
-        match job::progress(&leftover.worker.socket) {
-            Progress::Done(Outcome::Nothing) => {}
-            Progress::Done(outcome) => {
-                count(&self.blackbox, &outcome);
+        match self.leftovers.finish() {
+            None | Some(Outcome::Nothing) => {}
+            Some(outcome) => {
+                outcome.count(&self.blackbox);
                 if matches!(outcome, Outcome::Spooled { .. }) {
                     self.delivery.start(&self.blackbox);
                 }
-                drop(leftover);
-                self.look_for_leftovers();
-            }
-            // A record is taken twice at most, so this comes to an end.
-            Progress::Read(_) | Progress::Died => {
-                self.log.event("supervisor", "worker-lost", "over a minimal record");
-                drop(leftover);
                 self.look_for_leftovers();
             }
         }
@@ -421,9 +399,8 @@ impl Supervisor {
 
     fn kill_overdue(&mut self) {
         let now = Instant::now();
-        if self.leftover.as_ref().is_some_and(|leftover| leftover.deadline <= now) {
+        if self.leftovers.kill_overdue() {
             self.log.event("supervisor", "worker-overdue", "ended at its deadline over a minimal record");
-            self.leftover = None;
         }
         for index in (0..self.busy.len()).rev() {
             if self.busy[index].deadline <= now {
@@ -443,23 +420,5 @@ impl Supervisor {
                 let _ = control.send(&protocol::answer(answer), &[]);
             }
         }
-    }
-}
-
-/// Counts an outcome where the application can see it.
-pub(super) fn count(blackbox: &Blackbox, outcome: &Outcome) {
-    match outcome {
-        Outcome::Spooled { expired, notes, .. } => {
-            blackbox.count(Count::Spooled, 1);
-            blackbox.count(Count::Expired, *expired as u64);
-            if notes.iter().any(|note| note.starts_with(super::stages::STEPPED_DOWN)) {
-                blackbox.count(Count::SteppedDown, 1);
-            }
-        }
-        Outcome::Repeated { .. } => blackbox.count(Count::Repeated, 1),
-        Outcome::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
-        Outcome::Nothing | Outcome::OutOfReach { .. } => {}
-        Outcome::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),
-        Outcome::Failed { .. } => blackbox.count(Count::Failed, 1),
     }
 }

@@ -94,7 +94,7 @@ fn run(
     if !job::send_done(supervisor, &outcome) {
         // The supervisor died meanwhile: what it would do now falls to us.
         if let Some(blackbox) = &blackbox {
-            super::supervisor::count(blackbox, &outcome);
+            outcome.count(blackbox);
             #[cfg(feature = "upload")]
             if matches!(outcome, Outcome::Spooled { .. }) && !config.destinations.is_empty() {
                 let _ = super::launch::launch_uploader(config, blackbox, &serde_json::Value::Null);

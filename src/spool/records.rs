@@ -9,10 +9,10 @@
 //! `TIME` is CLOCK_MONOTONIC of the crash in nanoseconds, 16 hex digits; `PID` the process's own id, 8 hex digits.
 #![forbid(unsafe_code)]
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,20 +25,38 @@ const ABANDONED: Duration = Duration::from_secs(600);
 /// Records kept, at most: the newest. A program that dies at every start must not fill the disk.
 const MOST: usize = 64;
 
-/// The folder in spool directory `spool`, made if need be, for a handler to write into.
+/// Where a handler makes its record.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// The folder, or the nearest one above it that is there.
+    pub(crate) directory: OwnedFd,
+    /// The names of those that are missing below, each with a zero byte behind.
+    pub(crate) missing: Vec<u8>,
+}
+
+/// The place for records of spool directory `spool`. Makes nothing: an application that starts writes nothing.
 ///
 /// # Errors
-/// If it cannot be made, or is not this user's own.
-pub(crate) fn open_folder(spool: &Path) -> Result<OwnedFd> {
+/// If something there is not a folder, or the spool is not this user's own.
+pub(crate) fn place(spool: &Path) -> Result<Place> {
     let folder = spool.join(FOLDER);
-    // Not synced: an application that starts must not wait for the disk, and the next start makes it again.
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.map_err(|e| Error::file(&folder, "create", e))?;
-    private_file::check_dir(spool)?;
-    private_file::check_dir(&folder)?;
-    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(&folder);
-    opened.map(OwnedFd::from).map_err(|e| Error::file(&folder, "open", e))
+    for own in [spool, &folder] {
+        match private_file::check_dir(own) {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            checked => checked?,
+        }
+    }
+    let (mut path, mut names) = (folder.as_path(), Vec::new());
+    while !path.exists() {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { break };
+        names.push(name);
+        path = parent;
+    }
+    let flags = libc::O_DIRECTORY;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let directory = opened.map(OwnedFd::from).map_err(|e| Error::file(path, "open", e))?;
+    let missing = names.iter().rev().flat_map(|name| [name.as_encoded_bytes(), b"\0"].concat()).collect();
+    Ok(Place { directory, missing })
 }
 
 /// Whether there is anything to take.
@@ -53,6 +71,12 @@ pub(crate) fn processes(spool: &Path) -> Vec<libc::pid_t> {
         Some(u32::from_str_radix(pid, 16).ok()?.cast_signed())
     };
     list(&spool.join(FOLDER)).unwrap_or_default().into_iter().filter_map(pid).collect()
+}
+
+/// Whether process `pid` has left one.
+pub(crate) fn is_one_of(spool: &Path, pid: i32) -> bool {
+    let pid = format!("-{pid:08x}");
+    list(&spool.join(FOLDER)).is_ok_and(|found| found.iter().any(|name| name.stem.ends_with(&pid)))
 }
 
 /// A record that nobody else has meanwhile.
@@ -236,8 +260,11 @@ mod tests {
 
     fn scene() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
-        drop(open_folder(dir.path()).unwrap());
         let folder = dir.path().join(FOLDER);
+        assert_eq!(place(dir.path()).unwrap().missing, b"last-words\0");
+        assert_eq!(place(&dir.path().join("a/b")).unwrap().missing, b"a\0b\0last-words\0");
+        private_file::create_dir(&folder).unwrap();
+        assert_eq!(place(dir.path()).unwrap().missing, b"");
         (dir, folder)
     }
 
@@ -283,6 +310,7 @@ mod tests {
         for i in 0..MOST + 3 {
             put(folder.join(format!("{i:016x}-00000007.record")), &[i as u8]);
         }
+        assert!(is_one_of(dir.path(), 7) && !is_one_of(dir.path(), 0x70));
         let taken = take(dir.path(), 9).unwrap().unwrap();
         assert_eq!(taken.bytes.unwrap(), [3]);
         remove(dir.path(), 4);

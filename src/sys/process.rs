@@ -307,7 +307,8 @@ pub(crate) fn no_core() {
 pub(crate) fn close_all_but(keep: RawFd) {
     let mut kept = vec![0, 1, 2, keep];
     kept.extend(kept_in_children());
-    if cfg!(feature = "raw-tap") {
+    // Without a tap the number is anybody's: a socket of ours that stayed open there would hide an end from its peer.
+    if cfg!(feature = "raw-tap") && is_pipe(super::spawn::CHILD_TAP) {
         kept.push(super::spawn::CHILD_TAP);
     }
     kept.sort_unstable();
@@ -332,6 +333,14 @@ pub(crate) fn close_together(files: Vec<std::fs::File>) {
             // SAFETY: closes descriptors that were ours alone, each once.
             unsafe { libc::syscall(libc::SYS_close_range, *first, first + row.len() as i32 - 1, 0) };
         }
+    }
+}
+
+fn is_pipe(fd: std::os::fd::RawFd) -> bool {
+    // SAFETY: an all-zero stat is a valid place for fstat to write into; the number is only looked up.
+    unsafe {
+        let mut found: libc::stat = std::mem::zeroed();
+        libc::fstat(fd, &raw mut found) == 0 && found.st_mode & libc::S_IFMT == libc::S_IFIFO
     }
 }
 

@@ -38,16 +38,25 @@ impl Supervisor {
         // Forked children may hold copies of its sockets, but they are no clients.
         (self.client.crash, self.client.control) = (None, None);
         self.delivery.application_gone();
-        self.life.ended(&ended, self.may_store());
-        if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
+        self.life.ended(&ended, self.may_note());
+        if records::is_one_of(&self.config.spool, self.application.pid()) {
+            // It got to write about its end itself, which tells more than how it looked from here.
+            self.look_for_leftovers();
+        } else if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
             let reason = Reason::UncleanExit { signal, evidence, oom_kills };
             self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
             self.epitaph(Captured::of_the_dead(reason, self.blackbox.snapshot()));
         }
     }
 
-    pub(super) fn may_store(&self) -> bool {
+    fn may_store(&self) -> bool {
         stages::ask(Stage::Spool, &self.config, &self.blackbox) == Verdict::Proceed
+    }
+
+    /// Whether something about the application's life may be written down: only where reports may also leave, since it is
+    /// written before there is anything to tell.
+    pub(super) fn may_note(&self) -> bool {
+        stages::ask(Stage::Upload, &self.config, &self.blackbox) == Verdict::Proceed
     }
 
     /// Earlier sessions that ended without anybody telling of it.

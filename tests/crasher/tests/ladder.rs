@@ -239,6 +239,8 @@ fn hostile_records_are_refused_and_removed() {
     let path = records(&scene).remove(0);
     let whole = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
+    // Without its record the session would be one that nobody ended.
+    fs::remove_dir_all(scene.spool().join("sessions")).unwrap();
     let folder = scene.spool().join("last-words");
     let mut damaged = whole.clone();
     damaged[1000] ^= 1;
@@ -474,9 +476,8 @@ fn a_fault_inside_the_handler_ends_as_the_first_one_would() {
         trap_calls(&mut command, &[libc::SYS_sendto]);
         let (ending, said) = scene.run(command);
         assert_eq!(ending, expected, "{way}: {said}");
-        let whole = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "record");
-        assert!(records(&scene).len() == 1 && records(&scene).iter().all(whole), "{way}: {said}");
         scene.wait_end();
+        // Its own monitor, which was never asked, may have found the record already; else the next start does.
         let report = next_start(&scene, &collector, &options);
         assert!(report["notes"][0].as_str().unwrap().contains("asking the monitor faulted"), "{way}");
         assert!(own_frames(&report) >= 3, "{way}: {report:#}");
