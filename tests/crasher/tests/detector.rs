@@ -94,7 +94,9 @@ fn it_finds_what_a_handler_must_not_do() {
 fn is_silent(state: &str) {
     let compiled = Scene::new();
     let detector = detector(&compiled);
-    for (way, expected, has_handler) in WAYS.iter().filter(|(way, ..)| is_known(way)) {
+    // Without a monitor nobody notices a hang.
+    let applies = |way: &str| is_known(way) && (way != "hang" || state == "alive");
+    for (way, expected, has_handler) in WAYS.iter().filter(|(way, ..)| applies(way)) {
         let scene = Scene::new();
         let mut command = scene.victim(&["--consent", "granted", "--monitor-state", state], way);
         command.args(["--threads", "3", "--deadline-ms", "20000"]).env("LD_PRELOAD", &detector);

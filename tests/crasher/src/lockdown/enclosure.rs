@@ -20,7 +20,7 @@ pub(super) fn enter(lockdown: Lockdown) -> Result<Option<ExitCode>, String> {
         Lockdown::Pid1 => {
             new_namespace()?;
             match fork()? {
-                None => mount_proc().map(|()| None),
+                None => mount_proc().and_then(|()| be_ordinary()).map(|()| None),
                 Some(victim) => Ok(Some(end_as(wait_for(victim)?))),
             }
         }
@@ -103,12 +103,28 @@ fn mount_proc() -> Result<(), String> {
     }
 }
 
+/// Gives up what a new user namespace gave, as executing a program in it would: the capabilities, and being undumpable
+/// for having got them.
+fn be_ordinary() -> Result<(), String> {
+    // SAFETY: always allowed.
+    if unsafe { libc::geteuid() } == 0 {
+        return Ok(());
+    }
+    // capset(2), version 3: a header of version and process, then twice the three sets.
+    let (header, nothing) = ([0x2008_0522u32, 0], [0u32; 6]);
+    // SAFETY: both live through the call and have the kernel's layout; the other call takes integers only.
+    unsafe {
+        checked("capset", libc::syscall(libc::SYS_capset, header.as_ptr(), nothing.as_ptr()))?;
+        checked("prctl(PR_SET_DUMPABLE)", libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0).into()).map(drop)
+    }
+}
+
 /// The first process of a namespace: makes the victim, in which alone this returns, says how that ended, and stays
 /// until the last orphan has ended, as a container's init does.
 fn init(said: PipeReader, mut say: PipeWriter) -> Result<(), String> {
     drop(said);
     mount_proc()?;
-    let Some(victim) = fork()? else { return Ok(()) };
+    let Some(victim) = fork()? else { return be_ordinary() };
     loop {
         let mut status = 0;
         // SAFETY: `status` lives through the call.

@@ -51,8 +51,8 @@ pub(crate) struct Cause {
 /// What a case must come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expected {
-    /// One report of at least this level, this ending, and for an ending by a signal this cause.
-    Report { level: Level, ending: Ending, cause: Option<Cause> },
+    /// So many reports of at least this level, this ending, and for an ending by a signal this cause.
+    Report { reports: usize, level: Level, ending: Ending, cause: Option<Cause> },
     /// The case does not exist, or nothing can be asked of it.
     NotApplicable(&'static str),
 }
@@ -63,11 +63,12 @@ struct Fact {
     ending: Ending,
     cause: Option<Cause>,
     level: Level,
+    reports: usize,
 }
 
 const fn fault(way: &'static str, signal: i32, code: i32, address: Address) -> Fact {
     let cause = Some(Cause { signal, code, address });
-    Fact { way, ending: Ending::Signal(signal), cause, level: Level::Minidump }
+    Fact { way, ending: Ending::Signal(signal), cause, level: Level::Minidump, reports: 1 }
 }
 
 /// By abort(3): the cause is tgkill(2), SI_TKILL.
@@ -76,7 +77,7 @@ const fn abort(way: &'static str) -> Fact {
 }
 
 const fn other(way: &'static str, ending: Ending, level: Level) -> Fact {
-    Fact { way, ending, cause: None, level }
+    Fact { way, ending, cause: None, level, reports: 1 }
 }
 
 // sigaction(2)
@@ -101,7 +102,8 @@ const FACTS: &[Fact] = &[
     // Its own handler for the fault aborts.
     abort("abort-in-handler-chain"),
     abort("panic-abort"),
-    abort("panic-in-panic"),
+    // Each panic is one.
+    Fact { reports: 2, ..abort("panic-in-panic") },
     abort("cxx-throw"),
     abort("oom-rust"),
     abort("stack-smash"),
@@ -195,9 +197,10 @@ pub(crate) fn expected(way: &str, state: State, lockdown: Option<Lockdown>) -> O
     // ends it by an instruction that only the kernel may use.
     if lockdown == Some(Lockdown::Pid1) && fact.ending == Ending::Signal(libc::SIGABRT) {
         let cause = Cause { signal: libc::SIGSEGV, code: SI_KERNEL, address: Address::None };
-        return Some(Expected::Report { level, ending: Ending::Signal(libc::SIGSEGV), cause: Some(cause) });
+        let ending = Ending::Signal(libc::SIGSEGV);
+        return Some(Expected::Report { reports: fact.reports, level, ending, cause: Some(cause) });
     }
-    Some(Expected::Report { level, ending: fact.ending, cause: fact.cause })
+    Some(Expected::Report { reports: fact.reports, level, ending: fact.ending, cause: fact.cause })
 }
 
 impl fmt::Display for Level {
@@ -245,7 +248,7 @@ mod tests {
 
     #[test]
     fn rows_count_as_they_say() {
-        let report = |level, ending, cause| Some(Expected::Report { level, ending, cause });
+        let report = |level, ending, cause| Some(Expected::Report { reports: 1, level, ending, cause });
         let null = Some(Cause { signal: libc::SIGSEGV, code: 1, address: Address::Is(0x10) });
         let segv = Ending::Signal(libc::SIGSEGV);
         let cases = [

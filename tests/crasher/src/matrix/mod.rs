@@ -170,8 +170,10 @@ fn count(case: &Case, tally: &mut Tally, result: Result<Run, String>) -> bool {
 fn problems(case: &Case, observed: &verdict::Observed) -> Vec<Problem> {
     match case.expected {
         Expected::NotApplicable(_) => Vec::new(),
-        Expected::Report { level, ending, cause } => {
-            verdict::judge(level, ending, cause, case.deadline_ms as f64 + case.own_ms, observed)
+        Expected::Report { reports, level, ending, cause } => {
+            // The deadline is each report's.
+            let limit_ms = case.deadline_ms as f64 * reports as f64 + case.own_ms;
+            verdict::judge(reports, level, ending, cause, limit_ms, observed)
         }
     }
 }

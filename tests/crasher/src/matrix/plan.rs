@@ -67,7 +67,8 @@ pub(crate) fn runs(cases: &[Case], seed: u64) -> Vec<usize> {
 }
 
 fn case(options: &Options, way: Way, state: State, lockdown: Option<Lockdown>) -> Case {
-    let unknown = Expected::Report { level: Level::Minidump, ending: Ending::LivesOn, cause: None };
+    let unknown =
+        Expected::Report { reports: 1, level: Level::Minidump, ending: Ending::LivesOn, cause: None };
     let mut expected = expected(way.name(), state, lockdown).unwrap_or(unknown);
     let mut label = None;
     match lockdown.map(lockdown::possible) {

@@ -153,7 +153,8 @@ pub(crate) fn json(cases: &[Case], tallies: &[Tally], seed: u64) -> Value {
 fn figures(case: &Case, tally: &Tally) -> Value {
     match case.expected {
         Expected::NotApplicable(why) => json!({ "not_applicable": why }),
-        Expected::Report { level, ending, .. } => json!({
+        Expected::Report { reports, level, ending, .. } => json!({
+            "expected_reports": reports,
             "expected_level": level.to_string(), "expected_ending": ending.to_string(),
             "deadline_ms": case.deadline_ms, "threads": case.threads, "wanted": case.repeat,
             "runs": tally.runs, "usable": tally.usable, "wrong_ending": tally.wrong_ending,
@@ -182,8 +183,8 @@ fn row(case: &Case, tally: &Tally) -> [String; 12] {
             "n/a".clone_into(&mut row[3]);
             why.clone_into(&mut row[11]);
         }
-        Expected::Report { level, ending, cause } => {
-            row[3] = level.to_string();
+        Expected::Report { reports, level, ending, cause } => {
+            row[3] = if reports == 1 { level.to_string() } else { format!("{reports} {level}") };
             row[4] = ending.to_string();
             row[5] = format!("{}/{}", tally.usable, tally.runs);
             row[6] = tally.wrong_ending.to_string();

@@ -54,6 +54,7 @@ pub(crate) enum Problem {
 
 /// Compares one victim with what is expected of it; it may take `limit_ms`.
 pub(crate) fn judge(
+    reports: usize,
     level: Level,
     ending: Ending,
     cause: Option<Cause>,
@@ -61,12 +62,13 @@ pub(crate) fn judge(
     observed: &Observed,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
-    match observed.reports.first() {
-        None => problems.push(Problem::Lost),
-        Some(first) => problems.extend(usable(level, first).err().map(Problem::Unusable)),
+    if observed.reports.len() < reports {
+        problems.push(Problem::Lost);
     }
-    if observed.reports.len() > 1 {
-        problems.push(Problem::Extra(observed.reports.len() - 1));
+    let unusable = observed.reports.iter().find_map(|report| usable(level, report).err());
+    problems.extend(unusable.map(Problem::Unusable));
+    if observed.reports.len() > reports {
+        problems.push(Problem::Extra(observed.reports.len() - reports));
     }
     problems.extend(judge_end(ending, cause, observed));
     let elapsed = observed.elapsed_ms.unwrap_or(0.0);
@@ -155,7 +157,7 @@ mod tests {
     fn judged(change: impl FnOnce(&mut Observed)) -> Vec<Problem> {
         let mut observed = right();
         change(&mut observed);
-        judge(Level::Minidump, SEGV, Some(CAUSE), 1000.0, &observed)
+        judge(1, Level::Minidump, SEGV, Some(CAUSE), 1000.0, &observed)
     }
 
     #[test]
@@ -194,6 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn a_death_may_be_worth_two_reports() {
+        let mut observed = right();
+        let judged = |observed: &Observed| judge(2, Level::Minidump, SEGV, Some(CAUSE), 1000.0, observed);
+        assert_eq!(judged(&observed), [Problem::Lost]);
+        observed.reports.extend(right().reports);
+        assert_eq!(judged(&observed), []);
+        observed.reports.extend(right().reports);
+        assert_eq!(judged(&observed), [Problem::Extra(1)]);
+    }
+
+    #[test]
     fn levels_are_at_least() {
         for (level, frames, expected, is_usable) in [
             (Level::Minidump, 3, Level::StackTrace, true),
@@ -209,8 +222,8 @@ mod tests {
     #[test]
     fn living_on_is_a_peaceful_end() {
         let observed = Observed { ending: Some(Ending::Code(0)), cause: None, ..right() };
-        assert_eq!(judge(Level::Minidump, Ending::LivesOn, None, 1000.0, &observed), []);
-        let problems = judge(Level::Minidump, Ending::LivesOn, None, 1000.0, &right());
+        assert_eq!(judge(1, Level::Minidump, Ending::LivesOn, None, 1000.0, &observed), []);
+        let problems = judge(1, Level::Minidump, Ending::LivesOn, None, 1000.0, &right());
         assert_eq!(problems, [Problem::WrongEnding(Some(SEGV))]);
     }
 }
