@@ -76,9 +76,9 @@ pub(super) fn apply(editor: &mut Editor<'_>, layout: &Layout, rule: &str, wishes
 /// The texts in memory: values whose copies must go too. At most 256; the second value tells whether those are all.
 pub(super) fn texts<'a>(memory: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, bool) {
     let mut found = Vec::new();
-    let mut scratch = Vec::new();
+    let mut scratch = runs::Scratch::default();
     for bytes in memory {
-        runs::scan(bytes, &mut scratch, |_, text| push(&mut found, text));
+        runs::scan(bytes, runs::LEAST, &mut scratch, |_, text| push(&mut found, text));
         if bytes.len() as u64 <= FIELD {
             bytes.split(|&byte| byte == 0).for_each(|text| push(&mut found, text));
         }

@@ -332,6 +332,8 @@ fn texts(
 
 pub(crate) fn empty_report() -> Result<Report> {
     Ok(Report {
+        origin: None,
+        repeats: Vec::new(),
         id: cenotaph::report::ReportId::random()?,
         time_ms: 0,
         application: "score".to_owned(),

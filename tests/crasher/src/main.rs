@@ -55,6 +55,8 @@ fn main() -> ExitCode {
             return code;
         }
     }
+    // A victim has its arguments only where the kernel put them.
+    drop(arguments);
     match run() {
         Ok(code) => code,
         Err(Failure::Usage(Usage(reason))) => {

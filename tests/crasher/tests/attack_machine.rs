@@ -27,7 +27,7 @@ fn a_set_user_id_program_takes_no_role() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("crasher");
-    fs::copy(CRASHER, &program).unwrap();
+    assert!(Command::new("cp").arg(CRASHER).arg(&program).status().unwrap().success());
     for (mode, takes) in [(0o755, true), (0o4755, false)] {
         fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
         assert_eq!(takes_message(&program, NOBODY), takes, "mode {mode:o}");

@@ -56,7 +56,7 @@ fn as_ordinary_user(scene: &Scene, command: &Command) -> Command {
         fs::set_permissions(scene.path(folder), Permissions::from_mode(0o777)).unwrap();
     }
     let program = scene.path("crasher");
-    fs::copy(support::crasher(), &program).unwrap();
+    support::copy_program(support::crasher(), &program);
     let mut other = Command::new(program);
     copy_settings(command, &mut other);
     other.uid(NOBODY).gid(NOBODY);

@@ -19,7 +19,7 @@ use scene::{Ending, Live, Scene};
 fn report(deleted: bool) -> Report {
     let scene = Scene::new();
     let program = scene.path("copy");
-    fs::copy(support::crasher(), &program).unwrap();
+    support::copy_program(support::crasher(), &program);
     let usual = scene.victim(&["--consent", "granted", "--release-at", "spooled"], "none");
     let mut command = Command::new(&program);
     command.args(usual.get_args()).env_clear().current_dir("/");

@@ -64,7 +64,7 @@ fn alone(scene: &Scene, command: Command) -> Live {
 /// A victim that dies while its monitor is no more, and whose program cannot be executed again.
 fn die_alone(scene: &Scene, options: &[&str], way: &str) -> (Ending, String) {
     let program = scene.path("crasher");
-    fs::copy(support::crasher(), &program).unwrap();
+    support::copy_program(support::crasher(), &program);
     let mut command = scene.victim_of(&program, options, "none");
     scene.named(&mut command);
     let mut live = alone(scene, command);
@@ -205,7 +205,7 @@ fn consent_decides_about_records() {
     // Granted while running.
     let scene = Scene::new();
     let program = scene.path("crasher");
-    fs::copy(support::crasher(), &program).unwrap();
+    support::copy_program(support::crasher(), &program);
     let mut command = scene.victim_of(&program, &["--consent-policy", "drop"], "none");
     scene.named(&mut command);
     let mut live = alone(&scene, command);

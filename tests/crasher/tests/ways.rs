@@ -78,7 +78,7 @@ fn each_way_ends_the_same_as_an_ordinary_user() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("crasher");
-    fs::copy(crasher(), &program).unwrap();
+    support::copy_program(crasher(), &program);
     for (way, expected) in ENDINGS {
         let (ended, said) = ending(&program, &["--threads", "2", way], Some(NOBODY));
         assert_eq!(ended, expected, "{way}: {said}");

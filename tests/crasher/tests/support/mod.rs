@@ -15,6 +15,13 @@ pub(crate) fn crasher() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_crasher"))
 }
 
+/// Copies a program that is to be run. In a process of its own: a descriptor that writes to it here could be inherited by
+/// what another test forks meanwhile, and the program would be "busy" (ETXTBSY, execve(2)).
+#[allow(dead_code, reason = "not every test copies programs")]
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success(), "{}", to.display());
+}
+
 /// A victim without Cenotaph, in an environment of its own, that leaves no core file.
 pub(crate) fn victim(program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
