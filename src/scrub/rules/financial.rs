@@ -58,9 +58,12 @@ pub(super) fn payment_card(line: &[u8], hits: &mut Vec<Hit>) {
             4 => grouped(line, start),
             _ => None,
         };
+        // Four groups of four say where the number ends, whatever older text has left right behind it.
+        let overlong = number.is_some_and(|end| digit_at(line, end));
         if let Some(end) = number
-            && !(line.get(end) == Some(&b'.') && digit_at(line, end + 1))
-            && !followed_by_hexadecimal(line, end)
+            && (overlong
+                || !(line.get(end) == Some(&b'.') && digit_at(line, end + 1))
+                    && !followed_by_hexadecimal(line, end))
         {
             hits.push(Hit { range: start..end, rule: "payment-card" });
             at = end;
@@ -84,10 +87,16 @@ fn grouped(line: &[u8], start: usize) -> Option<usize> {
         }
         from += digits + 1;
     }
-    GROUPS.iter().find_map(|shape| {
-        let end = ends[shape.len() - 1];
-        (lengths[..shape.len()] == **shape && is_card(&line[start..end])).then_some(end)
-    })
+    GROUPS
+        .iter()
+        .find_map(|shape| {
+            let end = ends[shape.len() - 1];
+            (lengths[..shape.len()] == **shape && is_card(&line[start..end])).then_some(end)
+        })
+        .or_else(|| {
+            let end = start + 19;
+            (lengths[..3] == [4, 4, 4] && lengths[3] > 4 && is_card(&line[start..end])).then_some(end)
+        })
 }
 
 fn is_card(text: &[u8]) -> bool {
@@ -302,6 +311,8 @@ mod tests {
                 "x«4111111111111111»y",
                 "«4111 1111 1111 1111» 12/27 123",
                 "\"«4111111111111111»\"",
+                "«4929 7242 4711 2357»2oml",
+                "«4111-1111-1111-1111»23",
             ],
         );
     }
@@ -325,6 +336,7 @@ mod tests {
                 "0000000000000000",
                 "1700000000000000000",
                 "4111 1111 1111 1112",
+                "4111 1111 1111 11123",
                 "4111111111111111e0",
             ],
         );
