@@ -60,10 +60,11 @@ pub(super) fn payment_card(line: &[u8], hits: &mut Vec<Hit>) {
         };
         // Four groups of four say where the number ends, whatever older text has left right behind it.
         let overlong = number.is_some_and(|end| digit_at(line, end));
+        let goes_on = |end: usize| {
+            (line.get(end) == Some(&b'.') && digit_at(line, end + 1)) || followed_by_hexadecimal(line, end)
+        };
         if let Some(end) = number
-            && (overlong
-                || !(line.get(end) == Some(&b'.') && digit_at(line, end + 1))
-                    && !followed_by_hexadecimal(line, end))
+            && (overlong || !goes_on(end))
         {
             hits.push(Hit { range: start..end, rule: "payment-card" });
             at = end;
