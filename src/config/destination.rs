@@ -82,8 +82,38 @@ impl Destination {
         self.protocol
     }
 
+    /// The TCP port of the server.
+    #[cfg_attr(not(feature = "upload"), expect(dead_code, reason = "only the uploader asks"))]
+    pub(crate) fn port(&self) -> u16 {
+        const HTTPS: u16 = 443;
+        let rest = self.url.strip_prefix("https://").unwrap_or_default();
+        let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+        // An IPv6 address has colons of its own, in brackets.
+        let behind = authority.rsplit_once(']').map_or(authority, |(_, behind)| behind);
+        behind.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(HTTPS)
+    }
+
     /// The URL. It may hold a submission token: do not log it.
     pub fn url(&self) -> &str {
         &self.url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        for (url, port) in [
+            ("https://a.example/x:1", 443),
+            ("https://a.example:8443/x", 8443),
+            ("https://[::1]/x", 443),
+            ("https://[::1]:9/x", 9),
+            ("https://a.example:8443?x", 8443),
+            ("https://a.example:", 443),
+        ] {
+            assert_eq!(Destination::crashpad(url).unwrap().port(), port, "{url}");
+        }
     }
 }
