@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use super::captured::{self, Capture, Captured, Writer};
+use super::confinement::{self, Starter};
 use super::job::{self, Job};
 use super::leftover;
 use super::log::Log;
@@ -84,7 +85,8 @@ fn run(
     }
     let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
     let log = Log::new(config.log.clone());
-    let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log);
+    let mut starter = None;
+    let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log, &mut starter);
     log.line("worker", &outcome);
     // For the next dump. The application has its answers; a supervisor that has its own ends this worker.
     match target::known_modules::learn() {
@@ -95,9 +97,8 @@ fn run(
         // The supervisor died meanwhile: what it would do now falls to us.
         if let Some(blackbox) = &blackbox {
             outcome.count(blackbox);
-            #[cfg(feature = "upload")]
-            if matches!(outcome, Outcome::Spooled { .. }) && !config.destinations.is_empty() {
-                let _ = super::launch::launch_uploader(config, blackbox, &serde_json::Value::Null);
+            if let (Outcome::Spooled { .. }, Some(starter)) = (&outcome, starter) {
+                starter.start(blackbox);
             }
         }
     }
@@ -110,7 +111,12 @@ fn perform(
     config: &ValidConfig,
     pmodules: &Pmodules,
     log: &Log,
+    starter: &mut Option<Starter>,
 ) -> (Outcome, Option<Blackbox>) {
+    let mut confine = |blackbox: &Blackbox| {
+        *starter = Starter::if_alone(supervisor, config);
+        confinement::of_parser(config, blackbox, log);
+    };
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
         Job::Capture { pid, request, deaths, client, blackbox, memory } => {
@@ -127,8 +133,9 @@ fn perform(
                 (None, 0) => Writer::Ours,
                 (None, _) => Writer::Fallback,
             };
-            let outcome =
-                capture(pid, &request, writer, &client, &blackbox, supervisor, config, pmodules, log);
+            let outcome = capture(
+                pid, &request, writer, &client, &blackbox, supervisor, config, pmodules, log, confine,
+            );
             (outcome, Some(blackbox))
         }
         Job::Resume { effort, bundle, blackbox, client } => {
@@ -137,6 +144,7 @@ fn perform(
                 Err(error) => return (failed(&error), None),
             };
             blackbox.keep_from_children();
+            confine(&blackbox);
             let client = client.and_then(|fd| Socket::from_fd(fd).ok());
             let captured = read_memfd(bundle.as_fd(), MAX_BUNDLE).and_then(|b| Captured::from_bundle(&b));
             let outcome = match captured {
@@ -150,6 +158,7 @@ fn perform(
         }
         Job::Leftover { blackbox } => match Blackbox::from_fd(blackbox) {
             Ok(blackbox) => {
+                confine(&blackbox);
                 let session = session(pmodules, &[]);
                 (leftover::report(session, pmodules, &blackbox, config), Some(blackbox))
             }
@@ -169,6 +178,7 @@ fn capture(
     config: &ValidConfig,
     pmodules: &Pmodules,
     log: &Log,
+    confine: impl FnOnce(&Blackbox),
 ) -> Outcome {
     let request = match protocol::parse(request) {
         Ok(ClientMessage::Capture(request)) => request,
@@ -206,6 +216,7 @@ fn capture(
         // It may have woken on this very processor, which is ours until the scheduler looks again.
         None => std::thread::yield_now(),
     }
+    confine(blackbox);
     complete(captured, Effort::Full, session, Some(client), blackbox, config)
 }
 
