@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod binary_file;
-mod core_file;
+pub(crate) mod core_file;
 mod elf;
 pub mod known_modules;
 mod link_map;
