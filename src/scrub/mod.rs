@@ -8,6 +8,7 @@ mod edit;
 mod finder;
 mod known;
 mod layers;
+mod maps;
 mod places;
 mod pointers;
 pub mod receipt;
