@@ -10,6 +10,7 @@ mod finder;
 mod frames;
 mod known;
 mod layers;
+mod maps;
 mod places;
 mod pointers;
 pub mod receipt;

@@ -8,6 +8,7 @@ use super::echoes::Echoes;
 use super::edit::{Addresses, Editor, Encoding, Finding, Guard};
 use super::finder::{self, Edges};
 use super::known::Known;
+use super::maps;
 use super::pointers;
 use super::receipt::Place;
 use super::{Level, Policy, wishes};
@@ -24,6 +25,8 @@ enum Stream {
     Text,
     /// /proc/cpuinfo: text whose `Serial` line names the machine.
     CpuInfo,
+    /// /proc/PID/maps: names behind numbers.
+    Maps,
     /// Nothing of it may stay.
     Blank,
 }
@@ -49,7 +52,7 @@ const STREAMS: &[(u32, Stream)] = &[
     (COMMAND_LINE, Stream::Blank),
     (ENVIRONMENT, Stream::Blank),
     (0x4767_0008, Stream::Structure), // LinuxAuxv
-    (0x4767_0009, Stream::Text),      // LinuxMaps
+    (0x4767_0009, Stream::Maps),      // LinuxMaps
     (0x4767_000a, Stream::Structure), // LinuxDsoDebug
     (0x4d7a_0003, Stream::Text),      // MozLinuxLimits
     (0x4d7a_0004, Stream::Text),      // MozSoftErrors
@@ -235,6 +238,10 @@ fn streams(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
             Some(Stream::CpuInfo) => {
                 serial(editor, bytes.clone());
                 text(editor, bytes, known);
+            }
+            Some(Stream::Maps) => {
+                let findings = maps::find(&editor.bytes()[bytes.clone()], known);
+                blank(editor, bytes.start, findings, Place::TextStream, None);
             }
             Some(Stream::Blank) => {
                 let rule = if stream.kind == COMMAND_LINE { "command-line" } else { "environment" };

@@ -12,6 +12,7 @@ pub(crate) mod core_file;
 mod elf;
 pub mod known_modules;
 mod link_map;
+mod mapped_files;
 mod maps;
 mod memory;
 mod modules;
