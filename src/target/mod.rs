@@ -10,6 +10,7 @@
 mod binary_file;
 mod core_file;
 mod elf;
+mod hidden;
 pub mod known_modules;
 mod link_map;
 mod maps;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use crash_context::CrashContext;
 
 pub use binary_file::{noted_id, open_regular};
+pub(crate) use hidden::{Hidden, hide};
 pub use link_map::{LinkMap, Linked};
 pub use maps::{FileId, Mapping, find};
 #[allow(unused_imports, reason = "for what runs in a process of its own")]
