@@ -12,7 +12,7 @@ use super::runs::{self, Run, Scratch};
 use super::{contexts, edges, rules};
 
 /// The rule of texts that an edge cuts off.
-const CUT_OFF: &str = "cut-off";
+pub(super) const CUT_OFF: &str = "cut-off";
 
 /// Whether what is looked at is part of something larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
