@@ -39,7 +39,8 @@ const SYSTEM: [&str; 12] = [
 pub(super) fn of_parser(config: &ValidConfig, blackbox: &Blackbox, log: &Log) {
     // Asked for later; a name service may want a socket for it.
     process::personal_words();
-    let mut allowed = Allowed::default();
+    // Pmodules that were forked before are its children, to be ended when they are late.
+    let mut allowed = Allowed { signals: true, ..Allowed::default() };
     // The rule is for a folder that is there. One that could not be made is told of by who stores the report.
     if stages::ask(Stage::Spool, config, blackbox) == Verdict::Proceed {
         let _ = private_file::create_dir(&config.spool);
@@ -62,7 +63,8 @@ pub(super) fn of_uploader(config: &ValidConfig, log: &Log) {
     let mut ports: Vec<u16> = config.destinations.iter().map(crate::config::Destination::port).collect();
     // Names are asked for over TCP, too (RFC 7766).
     ports.push(53);
-    let allowed = Allowed { written: vec![&config.spool, Path::new("/dev/null")], read: Some(read), ports };
+    let written = vec![config.spool.as_path(), Path::new("/dev/null")];
+    let allowed = Allowed { written, read: Some(read), ports, signals: false };
     confine("uploader", Part::Uploader, allowed, config, log);
 }
 

@@ -78,6 +78,8 @@ fn capture(config: &ValidConfig, blackbox: &Blackbox) -> Result<Captured> {
         version: None,
         trace: None,
         blanked: Vec::new(),
+        secret: Vec::new(),
+        tentative: false,
         notes: taken.notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::captured::{self, Capture, Captured, Writer};
 use super::confinement::{self, Starter};
@@ -236,11 +236,14 @@ fn complete(
     config: &ValidConfig,
 ) -> Outcome {
     let (sequence, id, happened_ns) = (captured.meta.sequence, captured.meta.id, captured.meta.monotonic_ns);
-    let outcome = stages::complete(captured, effort, session, blackbox, config)
-        .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
+    let outcome = match captured.meta.tentative {
+        true if is_superseded(happened_ns, client, blackbox) => Outcome::Superseded,
+        _ => stages::complete(captured, effort, session, blackbox, config)
+            .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() }),
+    };
     if let Some(client) = client {
         let kind = match outcome {
-            Outcome::Spooled { .. } | Outcome::Repeated { .. } => AnswerKind::Spooled,
+            Outcome::Spooled { .. } | Outcome::Repeated { .. } | Outcome::Superseded => AnswerKind::Spooled,
             Outcome::RefusedByConsent => AnswerKind::Refused,
             Outcome::Vetoed { .. } => AnswerKind::Vetoed,
             Outcome::Nothing | Outcome::OutOfReach { .. } | Outcome::Failed { .. } => AnswerKind::Failed,
@@ -252,6 +255,25 @@ fn complete(
         records::remove(&config.spool, happened_ns);
     }
     outcome
+}
+
+/// Whether the second panic of a thread turns out to be one while the first one unwound. Then the application aborts, and
+/// says so before; one that lives on is not waited for.
+fn is_superseded(happened_ns: u64, client: Option<&Socket>, blackbox: &Blackbox) -> bool {
+    /// The runtime's own words come behind those of the application's hooks, which may print all frames.
+    const SETTLED: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(5);
+    let until = Instant::now() + SETTLED;
+    loop {
+        let over = client.is_none_or(Socket::is_at_end) || Instant::now() >= until;
+        if blackbox.superseded() == Some(happened_ns) {
+            return true;
+        }
+        if over {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// The pmodules of one crash, without those that failed over it before.

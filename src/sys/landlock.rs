@@ -22,8 +22,9 @@ const TRUNCATE: u64 = 1 << 14;
 /// From version 4 on.
 const BIND_TCP: u64 = 1 << 0;
 const CONNECT_TCP: u64 = 1 << 1;
-/// From version 6 on: abstract sockets, and signals to processes outside.
-const SCOPES: u64 = 0b11;
+/// From version 6 on: no abstract sockets, and no signals, of processes outside.
+const NO_SOCKETS: u64 = 1 << 0;
+const NO_SIGNALS: u64 = 1 << 1;
 
 #[repr(C)]
 struct Ruleset {
@@ -53,6 +54,8 @@ pub(crate) struct Allowed<'a> {
     pub(crate) read: Option<Vec<&'a Path>>,
     /// TCP ports that may be connected to, as far as the kernel can tell (version 4).
     pub(crate) ports: Vec<u16>,
+    /// Whether processes may be signalled that were there before, such as own children.
+    pub(crate) signals: bool,
 }
 
 /// Confines this thread, and what it starts, for ever. Also sets no_new_privs. What of `allowed` is not there is left out.
@@ -81,7 +84,11 @@ pub(crate) fn confine(allowed: &Allowed<'_>) -> io::Result<()> {
     let ruleset = Ruleset {
         files: EXECUTE | write | ENTRIES | read,
         ports: if version >= 4 { BIND_TCP | CONNECT_TCP } else { 0 },
-        scopes: if version >= 6 { SCOPES } else { 0 },
+        scopes: match version {
+            ..6 => 0,
+            _ if allowed.signals => NO_SOCKETS,
+            _ => NO_SOCKETS | NO_SIGNALS,
+        },
     };
     // The attributes grew from version to version.
     let length = match version {
@@ -202,11 +209,12 @@ mod tests {
             return;
         }
         let written = || vec![inside.path()];
-        let parser = Allowed { written: written(), read: None, ports: Vec::new() };
+        let parser = Allowed { written: written(), ..Allowed::default() };
         let found = trials(Part::Parser, &parser, inside.path(), outside.path());
         assert_eq!(found, "confined write move read-outside fork ");
         std::fs::remove_file(inside.path().join("folder/other")).unwrap();
-        let uploader = Allowed { written: written(), read: Some(vec![Path::new("/etc")]), ports: vec![443] };
+        let read = Some(vec![Path::new("/etc")]);
+        let uploader = Allowed { written: written(), read, ports: vec![443], signals: false };
         let found = trials(Part::Uploader, &uploader, inside.path(), outside.path());
         assert_eq!(found, "confined write move socket ");
     }

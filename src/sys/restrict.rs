@@ -92,7 +92,7 @@ fn rules(part: Part, own: u32) -> Vec<Rule> {
             own_only(libc::SYS_kill),
             own_only(libc::SYS_tgkill),
         ],
-        // It ends pmodules that are late, by pidfd.
+        // It ends pmodules that are late, and they themselves may abort: signals stay.
         Part::Parser => NETWORK.iter().map(|&call| Rule::of(call, refused)).collect(),
     };
     never.chain(special).collect()
