@@ -19,6 +19,7 @@ mod runs;
 #[allow(unsafe_code, reason = "intrinsics")]
 mod simd;
 mod texts;
+mod trigrams;
 mod wishes;
 
 use std::fs::File;

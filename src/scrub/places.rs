@@ -11,6 +11,7 @@ use super::known::Known;
 use super::maps;
 use super::pointers;
 use super::receipt::Place;
+use super::runs::Blocks;
 use super::{Level, Policy, wishes};
 use crate::dump::Layout;
 use crate::dump::layout::utf16;
@@ -174,24 +175,24 @@ fn memory(
     copies: &Known,
     echoes: &mut Echoes,
 ) {
-    let found: Vec<Vec<Finding>> = layout
+    let found: Vec<(Vec<Finding>, Blocks)> = layout
         .memory
         .iter()
         .map(|entry| {
             let bytes = &editor.bytes()[entry.bytes.clone()];
             let edges = Edges::Cut { address: entry.address };
-            let findings = finder::in_memory_with(bytes, edges, known, Some(copies));
+            let (findings, blocks) = finder::in_memory_with(bytes, edges, known, Some(copies));
             finder::learn(echoes, bytes, &findings);
-            findings
+            (findings, blocks)
         })
         .collect();
     let mut stacks: Vec<_> = layout.threads.iter().map(|thread| &thread.stack.bytes).collect();
     stacks.sort_unstable_by_key(|range| (range.start, range.end));
-    for (entry, mut findings) in layout.memory.iter().zip(found) {
+    for (entry, (mut findings, blocks)) in layout.memory.iter().zip(found) {
         let stack = stacks.binary_search_by_key(&(entry.bytes.start, entry.bytes.end), |s| (s.start, s.end));
         let place = if stack.is_ok() { Place::Stack } else { Place::Heap };
         let guard = Guard::new(mapped, entry.bytes.start, entry.address, width);
-        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], echoes));
+        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], &blocks, echoes));
         let findings = coalesce(findings);
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
