@@ -4,6 +4,7 @@
 mod consent;
 mod last_words;
 mod request;
+mod surroundings;
 mod watch;
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -138,7 +139,7 @@ impl Config {
     /// [`Error::MonitorUnavailable`], [`Error::AlreadyInstalled`], [`Error::System`]. The application is then as it was
     /// before and may go on without.
     pub fn install(self) -> Result<Guard> {
-        let registered = self.pmodules.clone();
+        let (registered, asked) = (self.pmodules.clone(), self.release_at);
         let mut config = self.validate()?;
         let entered = monitor::become_role(registered);
         entered.check(&config)?;
@@ -159,10 +160,7 @@ impl Config {
         getrandom::fill(&mut config.session)
             .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
         config.program = std::env::current_exe().ok();
-        if process::is_init() {
-            // Nothing outlives us here, so a report has to be on disk before we end.
-            config.release_at = ReleaseAt::Spooled;
-        }
+        config.release_at = surroundings::release_at(asked);
         let (blackbox, link) = process::without_file_size_signal(|| {
             let blackbox = Blackbox::create()?;
             blackbox.set_places(cxx::exception_globals(), allocator::refused_memory());

@@ -104,15 +104,18 @@ impl Effort {
 pub(super) enum Next {
     /// Another worker, with at most this effort.
     Retry(Effort),
+    /// A filter ends whoever looks into the application, which is to have a copy of itself tell its memory.
+    AskForCopy,
     /// Nothing more can be done.
     GiveUp,
 }
 
 /// Decides after the `deaths`-th worker died over one crash. A first death may be an accident; after that the bytes
 /// are suspected, and each try does less with them. Before the memory was `read` there is only starting afresh, as
-/// long as the application waits.
-pub(super) fn after_death(deaths: u32, read: bool, application_waits: bool) -> Next {
+/// long as the application waits; a worker that was `barred` would be so again.
+pub(super) fn after_death(deaths: u32, read: bool, barred: bool, application_waits: bool) -> Next {
     match (deaths, read, application_waits) {
+        (_, false, true) if barred => Next::AskForCopy,
         (0..=1, true, _) | (0..=2, false, true) => Next::Retry(Effort::Full),
         (2, true, _) => Next::Retry(Effort::StackTrace),
         (3, true, _) => Next::Retry(Effort::RegistersOnly),
@@ -165,18 +168,22 @@ mod tests {
 
     #[test]
     fn retries_then_steps_down_then_gives_up() {
-        use Next::{GiveUp, Retry};
+        use Next::{AskForCopy, GiveUp, Retry};
         let cases = [
-            (1, true, false, Retry(Effort::Full)),
-            (2, true, false, Retry(Effort::StackTrace)),
-            (3, true, true, Retry(Effort::RegistersOnly)),
-            (4, true, true, GiveUp),
-            (1, false, true, Retry(Effort::Full)),
-            (1, false, false, GiveUp),
-            (3, false, true, GiveUp),
+            (1, true, false, false, Retry(Effort::Full)),
+            (2, true, false, false, Retry(Effort::StackTrace)),
+            (3, true, false, true, Retry(Effort::RegistersOnly)),
+            (4, true, false, true, GiveUp),
+            (1, true, true, true, Retry(Effort::Full)),
+            (1, false, false, true, Retry(Effort::Full)),
+            (1, false, false, false, GiveUp),
+            (3, false, false, true, GiveUp),
+            (1, false, true, true, AskForCopy),
+            (1, false, true, false, GiveUp),
         ];
-        for (deaths, read, waits, expected) in cases {
-            assert_eq!(after_death(deaths, read, waits), expected, "{deaths} {read} {waits}");
+        for (deaths, read, barred, waits, expected) in cases {
+            let found = after_death(deaths, read, barred, waits);
+            assert_eq!(found, expected, "{deaths} {read} {barred} {waits}");
         }
         for effort in [Effort::RegistersOnly, Effort::StackTrace, Effort::Full] {
             assert_eq!(Effort::from_byte(effort as u8), effort);

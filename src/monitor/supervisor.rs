@@ -32,6 +32,9 @@ use crate::target;
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
 
+/// How a worker ends that made a system call which a filter forbids on pain of death.
+const BARRED: process::Ended = process::Ended::Signal(libc::SIGSYS);
+
 /// The application: gone when both sockets are at their end.
 struct Client {
     crash: Option<Socket>,
@@ -60,6 +63,18 @@ struct Case {
     waits_until: Instant,
 }
 
+impl Case {
+    /// The end of a case that no worker answers.
+    fn answer(self, kind: AnswerKind) {
+        if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
+            (protocol::parse(&self.request), Socket::from_fd(self.client))
+        {
+            let answer = Answer { kind, sequence: request.sequence, report: ReportId([0; 16]) };
+            let _ = client.send(&protocol::answer(answer), &[]);
+        }
+    }
+}
+
 /// A worker with a case in its hands.
 struct Busy {
     worker: Handle,
@@ -81,6 +96,8 @@ struct Supervisor {
     delivery: Delivery,
     hangs: Hangs,
     flushes: Vec<u64>,
+    /// A filter (seccomp(2)) ends whoever traces: a worker has found out, as the one to be sacrificed for it.
+    barred: bool,
 }
 
 /// Who a poll is about.
@@ -118,6 +135,7 @@ pub(super) fn run(start: Start) -> i32 {
         busy: Vec::new(),
         leftovers: Leftovers::default(),
         flushes: Vec::new(),
+        barred: false,
         hangs: Hangs::default(),
         application: Application::new(start.launcher),
         client: Client { crash: start.crash, control: Some(start.control) },
@@ -205,7 +223,10 @@ impl Supervisor {
             Source::Control => self.handle_client(false),
             // It has nothing to say before it has a job, so it died. The next crash makes another one; doing so now
             // could go round and round where processes die at once.
-            Source::Idle => self.idle = None,
+            Source::Idle => {
+                let ended = self.idle.take().map(Handle::end);
+                self.barred |= ended == Some(BARRED);
+            }
             Source::Busy(index) => self.handle_worker(index),
             Source::Leftover => self.handle_leftover(),
             Source::Uploader => self.delivery.handle_message(),
@@ -282,6 +303,9 @@ impl Supervisor {
         let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
         self.application.crashed |= crash;
         let case = Case { pid, request, client, bundle: None, memory, deaths: 0, waits_until };
+        if self.barred && case.memory.is_none() {
+            return case.answer(AnswerKind::OutOfReach);
+        }
         self.give(case, Effort::Full);
     }
 
@@ -332,7 +356,8 @@ impl Supervisor {
             Progress::Done(outcome) => {
                 drop(self.busy.swap_remove(index));
                 if self.idle.is_none() && self.client.is_there() {
-                    self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, true).ok();
+                    self.idle =
+                        Handle::start(&self.config, &self.pmodules, &self.blackbox, !self.barred).ok();
                 }
                 outcome.count(&self.blackbox);
                 if matches!(outcome, Outcome::Spooled { .. }) {
@@ -363,7 +388,7 @@ impl Supervisor {
     fn replace(&mut self, index: usize) {
         let Busy { worker, mut case, .. } = self.busy.swap_remove(index);
         // Ends it if it only hangs: nothing else frees a target that it is attached to.
-        drop(worker);
+        let ended = worker.end();
         if case.bundle.is_none() && case.memory.is_none() && case.pid > 0 {
             // It may have died between the dump writer's SIGSTOP and SIGCONT.
             process::continue_stopped(case.pid);
@@ -371,7 +396,9 @@ impl Supervisor {
         case.deaths += 1;
         let deaths = case.deaths;
         let waits = self.client.is_there();
-        match after_death(deaths, case.bundle.is_some(), waits) {
+        let barred = ended == BARRED && case.memory.is_none();
+        self.barred |= barred && case.bundle.is_none();
+        match after_death(deaths, case.bundle.is_some(), barred, waits) {
             Next::Retry(effort) => {
                 self.log.event(
                     "supervisor",
@@ -379,6 +406,10 @@ impl Supervisor {
                     format!("death {deaths}, next effort {effort:?}"),
                 );
                 self.give(case, effort);
+            }
+            Next::AskForCopy => {
+                self.log.event("supervisor", "barred", "a filter ends whoever traces the application");
+                case.answer(AnswerKind::OutOfReach);
             }
             Next::GiveUp => self.give_up(case, &format!("{deaths} workers died over one crash")),
         }
@@ -388,14 +419,9 @@ impl Supervisor {
     fn give_up(&mut self, case: Case, why: &str) {
         self.blackbox.count(Count::Failed, 1);
         self.log.event("supervisor", "failed", why);
-        if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
-            (protocol::parse(&case.request), Socket::from_fd(case.client))
-        {
-            let report = ReportId([0; 16]);
-            let answer = Answer { kind: AnswerKind::Failed, sequence: request.sequence, report };
-            let _ = client.send(&protocol::answer(answer), &[]);
-        }
+        case.answer(AnswerKind::Failed);
     }
+
 
     fn kill_overdue(&mut self) {
         let now = Instant::now();

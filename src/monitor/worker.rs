@@ -21,7 +21,7 @@ use crate::protocol::{self, Answer, AnswerKind, ClientMessage};
 use crate::report::ReportId;
 use crate::spool::records;
 use crate::sys::memory::read_memfd;
-use crate::sys::process::{self, Forked};
+use crate::sys::process::{self, Ended, Forked};
 use crate::sys::socket::Socket;
 use crate::target;
 
@@ -59,11 +59,20 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
-    /// A worker that has ended is collected, one that has not is ended: while attached it freezes its target.
-    fn drop(&mut self) {
+impl Handle {
+    /// Ends it, unless it has ended, and says how that came. While attached it freezes its target.
+    pub(super) fn end(mut self) -> Ended {
         process::kill_pidfd(self.pidfd.as_fd());
-        process::reap(self.pid, true);
+        process::wait_end(std::mem::take(&mut self.pid))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.pid > 0 {
+            process::kill_pidfd(self.pidfd.as_fd());
+            process::reap(self.pid, true);
+        }
     }
 }
 
