@@ -13,7 +13,7 @@ mod secrets;
 mod watches;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +163,11 @@ impl Blackbox {
     /// What the application said with [`set_places`](Self::set_places). It may be any number.
     pub(crate) fn places(&self) -> (Option<i64>, Option<u64>) {
         self.header().places()
+    }
+
+    /// The word that says which monitor is the application's (`generation`).
+    pub(crate) fn generation(&self) -> &AtomicU64 {
+        self.header().generation()
     }
 
     pub(crate) fn count(&self, counter: Counter, more: u64) {

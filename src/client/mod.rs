@@ -44,16 +44,20 @@ pub(crate) struct Client {
     pub(crate) blackbox: Blackbox,
     /// For one request and its answer at a time.
     control: Mutex<Control>,
-    /// The handler's, kept open here.
-    _crash: Kept<Socket>,
     /// Numbers requests, so that a late answer is not taken for another's.
     sequence: AtomicU64,
     safe_mode: bool,
+    /// `main` began with `monitor_entry()`.
+    entered: bool,
 }
 
 /// The socket for requests, and answers that came while another request was waited for.
 pub(crate) struct Control {
     socket: Kept<Socket>,
+    /// The handler's, kept open here.
+    _crash: Kept<Socket>,
+    /// Monitors that were started in the place of one that was gone.
+    replaced: u32,
     /// Sequence numbers of flushes that were answered. A flush waits in short turns, so that a dying thread gets the
     /// socket in between.
     flushed: Vec<u64>,
@@ -121,8 +125,8 @@ pub enum Monitor {
     RefusedThreads,
     /// The [helper](Config::helper) is of another version than this library, and gave up. A crash now is not reported.
     OtherVersion,
-    /// It ended. A crash now starts another one or, if that cannot be, leaves a minimal record for the next start to report;
-    /// a panic leaves a record.
+    /// It ended. A crash, a panic or [`capture`] now starts another one; if that cannot be, a crash and a panic leave a minimal
+    /// record for the next start to report.
     Gone,
 }
 
@@ -171,6 +175,7 @@ impl Config {
         handlers::arm(Armament {
             socket: link.crash.as_raw(),
             monitor: link.monitor,
+            generation: std::ptr::from_ref(blackbox.generation()),
             deadline_ns: config.deadline_ms.saturating_mul(1_000_000),
             until_spooled: config.release_at == ReleaseAt::Spooled,
             no_core: config.audience == Audience::ChildDirected && !config.keep_core,
@@ -190,8 +195,13 @@ impl Config {
             safe_mode: crashes > config.safe_mode_after,
             config,
             blackbox,
-            control: Mutex::new(Control { socket: Kept::new(link.control), flushed: Vec::new() }),
-            _crash: Kept::new(link.crash),
+            control: Mutex::new(Control {
+                socket: Kept::new(link.control),
+                _crash: Kept::new(link.crash),
+                replaced: 0,
+                flushed: Vec::new(),
+            }),
+            entered: entered.is_entered(),
             sequence: AtomicU64::new(1),
         }));
         drop(slot);
@@ -221,6 +231,30 @@ impl Client {
     pub(crate) fn tell(&self, message: &[u8]) -> Result<()> {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         control.socket()?.send(message, &[]).map_err(monitor_gone)
+    }
+}
+
+impl Control {
+    /// Starts another monitor in the place of one that is gone or given up.
+    ///
+    /// # Errors
+    /// [`Error::MonitorUnavailable`], also where the next one would end like the last.
+    fn replace_monitor(&mut self, client: &Client) -> Result<()> {
+        let refused = matches!(
+            client.blackbox.monitor_state(),
+            MonitorState::RefusedThreads | MonitorState::OtherVersion
+        );
+        if refused || self.replaced >= MOST_REPLACED {
+            return Err(monitor_gone(std::io::ErrorKind::BrokenPipe.into()));
+        }
+        self.replaced += 1;
+        let link = process::without_file_size_signal(|| {
+            monitor::launch(&client.config, &client.blackbox, client.entered)
+        })?;
+        handlers::serve(link.crash.as_raw(), link.monitor);
+        // The handler's own means to start one stay as they are.
+        (self.socket, self._crash) = (Kept::new(link.control), Kept::new(link.crash));
+        Ok(())
     }
 }
 
@@ -428,6 +462,9 @@ fn check_plugins(config: &ValidConfig) -> Result<()> {
     };
     config.plugins.iter().try_for_each(check)
 }
+
+/// Monitors that are started in the place of one that is gone, at most: what ends them may be this process's own doing.
+const MOST_REPLACED: u32 = 8;
 
 /// Answers kept for flushes that wait.
 const MAX_FLUSHED: usize = 64;

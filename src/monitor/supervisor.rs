@@ -22,8 +22,9 @@ use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
 use crate::config::ValidConfig;
 use crate::error::Result;
+use crate::generation;
 use crate::privacy::{Stage, Verdict};
-use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
+use crate::protocol::{self, Answer, AnswerKind, CaptureRequest, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
@@ -53,6 +54,8 @@ struct Case {
     request: Vec<u8>,
     /// A copy of the application's socket, so that a second worker can answer too.
     client: OwnedFd,
+    /// Which monitor the application took us for when it asked; `None` if it did not.
+    monitor: Option<u32>,
     /// The application's memory, once a worker has read it.
     bundle: Option<OwnedFd>,
     /// The other end is a copy of the application, which tells its memory.
@@ -61,18 +64,6 @@ struct Case {
     deaths: u32,
     /// When the application stops waiting and writes its own record.
     waits_until: Instant,
-}
-
-impl Case {
-    /// The end of a case that no worker answers.
-    fn answer(self, kind: AnswerKind) {
-        if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
-            (protocol::parse(&self.request), Socket::from_fd(self.client))
-        {
-            let answer = Answer { kind, sequence: request.sequence, report: ReportId([0; 16]) };
-            let _ = client.send(&protocol::answer(answer), &[]);
-        }
-    }
 }
 
 /// A worker with a case in its hands.
@@ -255,9 +246,11 @@ impl Supervisor {
         };
         match protocol::parse(&message.bytes) {
             Ok(ClientMessage::Capture(request)) => {
-                let waits_until = self.waits_until(request.monotonic_ns);
+                if !generation::take_on(self.blackbox.generation(), request.monitor) {
+                    return self.end_client("the application has given this monitor up for another one");
+                }
                 let memory = message.fds.into_iter().next();
-                self.begin(message.pid, message.bytes, memory, crash, waits_until);
+                self.begin(message.pid, message.bytes, &request, memory, crash);
             }
             Ok(ClientMessage::Flush { sequence }) => {
                 self.flushes.push(sequence);
@@ -294,17 +287,20 @@ impl Supervisor {
     fn begin(
         &mut self,
         pid: libc::pid_t,
-        request: Vec<u8>,
+        message: Vec<u8>,
+        request: &CaptureRequest,
         memory: Option<OwnedFd>,
         crash: bool,
-        waits_until: Instant,
     ) {
         let slot = if crash { &self.client.crash } else { &self.client.control };
         let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
         self.application.crashed |= crash;
-        let case = Case { pid, request, client, bundle: None, memory, deaths: 0, waits_until };
+        let waits_until = self.waits_until(request.monotonic_ns);
+        let monitor = Some(request.monitor);
+        let case =
+            Case { pid, request: message, client, monitor, bundle: None, memory, deaths: 0, waits_until };
         if self.barred && case.memory.is_none() {
-            return case.answer(AnswerKind::OutOfReach);
+            return self.answer(case, AnswerKind::OutOfReach);
         }
         self.give(case, Effort::Full);
     }
@@ -354,7 +350,8 @@ impl Supervisor {
                 busy.deadline = Instant::now() + COMPLETE_TIME;
             }
             Progress::Done(outcome) => {
-                drop(self.busy.swap_remove(index));
+                let Busy { case, .. } = self.busy.swap_remove(index);
+                self.let_go(&case);
                 if self.idle.is_none() && self.client.is_there() {
                     self.idle =
                         Handle::start(&self.config, &self.pmodules, &self.blackbox, !self.barred).ok();
@@ -409,7 +406,7 @@ impl Supervisor {
             }
             Next::AskForCopy => {
                 self.log.event("supervisor", "barred", "a filter ends whoever traces the application");
-                case.answer(AnswerKind::OutOfReach);
+                self.answer(case, AnswerKind::OutOfReach);
             }
             Next::GiveUp => self.give_up(case, &format!("{deaths} workers died over one crash")),
         }
@@ -419,7 +416,25 @@ impl Supervisor {
     fn give_up(&mut self, case: Case, why: &str) {
         self.blackbox.count(Count::Failed, 1);
         self.log.event("supervisor", "failed", why);
-        case.answer(AnswerKind::Failed);
+        self.answer(case, AnswerKind::Failed);
+    }
+
+    /// The end of a case that no worker answers.
+    fn answer(&self, case: Case, kind: AnswerKind) {
+        self.let_go(&case);
+        if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
+            (protocol::parse(&case.request), Socket::from_fd(case.client))
+        {
+            let answer = Answer { kind, sequence: request.sequence, report: ReportId([0; 16]) };
+            let _ = client.send(&protocol::answer(answer), &[]);
+        }
+    }
+
+    /// Nothing is in hand any more of a case that the application asked for.
+    fn let_go(&self, case: &Case) {
+        if let Some(monitor) = case.monitor {
+            generation::done(self.blackbox.generation(), monitor);
+        }
     }
 
 

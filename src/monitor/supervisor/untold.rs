@@ -118,7 +118,7 @@ impl Supervisor {
     fn look_at(&mut self, thread: u32, cause: &Cause) {
         let mut context = SignalRequest::empty_context();
         context.tid = thread.cast_signed();
-        let request = protocol::capture_request(0, process::monotonic_ns(), context, cause);
+        let request = protocol::capture_request(0, process::monotonic_ns(), 0, context, cause);
         match nobody() {
             Ok(client) => {
                 let pid = self.application.pid();
@@ -135,7 +135,16 @@ impl Supervisor {
 impl Case {
     /// Of a process that has not asked.
     fn unasked(pid: libc::pid_t, request: Vec<u8>, client: OwnedFd) -> Self {
-        Self { pid, request, client, bundle: None, memory: None, deaths: 0, waits_until: Instant::now() }
+        Self {
+            pid,
+            request,
+            client,
+            monitor: None,
+            bundle: None,
+            memory: None,
+            deaths: 0,
+            waits_until: Instant::now(),
+        }
     }
 }
 
