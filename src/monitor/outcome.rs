@@ -136,8 +136,7 @@ pub(super) fn time_to_read(deaths: u32, left: Duration) -> Option<Duration> {
     /// Less is not worth holding a dying process for.
     const LEAST: Duration = Duration::from_millis(20);
     let time = match deaths {
-        0 => left * 2 / 3,
-        1 => left / 2,
+        0 | 1 => left * 2 / 3,
         _ => left,
     };
     (time >= LEAST || (deaths == 0 && !left.is_zero())).then_some(time)
@@ -153,10 +152,11 @@ mod tests {
         assert_eq!([500, 1000, 10_000].map(|t| monitors_share(ms(t))), [400, 800, 9000].map(ms));
         let cases = [
             (0, 9000, Some(6000)),
-            (1, 3000, Some(1500)),
-            (2, 1500, Some(1500)),
+            (1, 3000, Some(2000)),
+            (2, 1000, Some(1000)),
             (0, 3, Some(2)),
-            (1, 30, None),
+            (1, 30, Some(20)),
+            (1, 29, None),
             (2, 30, Some(30)),
             (2, 19, None),
             (0, 0, None),

@@ -33,8 +33,12 @@ use crate::target;
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
 
+/// How often a worker for which the application waits is looked at: one that is stopped holds it and does nothing.
+const LOOK: Duration = Duration::from_millis(50);
 /// How a worker ends that made a system call which a filter forbids on pain of death.
 const BARRED: process::Ended = process::Ended::Signal(libc::SIGSYS);
+
+const KILLED: process::Ended = process::Ended::Signal(libc::SIGKILL);
 
 /// The application: gone when both sockets are at their end.
 struct Client {
@@ -62,6 +66,8 @@ struct Case {
     memory: Option<OwnedFd>,
     /// Workers that died over it.
     deaths: u32,
+    /// Those that may have died by their own doing.
+    faults: u32,
     /// When the application stops waiting and writes its own record.
     waits_until: Instant,
 }
@@ -71,6 +77,8 @@ struct Busy {
     worker: Handle,
     case: Case,
     deadline: Instant,
+    /// When to see whether somebody has stopped it; `None` once the application does not wait for it.
+    next_look: Option<Instant>,
 }
 
 struct Supervisor {
@@ -203,7 +211,7 @@ impl Supervisor {
 
     /// `None`: nothing but a message can change anything, so sleep until one comes.
     fn next_deadline(&self) -> Option<Instant> {
-        let workers = self.busy.iter().map(|b| b.deadline);
+        let workers = self.busy.iter().flat_map(|b| b.next_look.into_iter().chain([b.deadline]));
         let looks = self.hangs.next_time().into_iter().chain(self.life.next_time());
         workers.chain(self.leftovers.deadline()).chain(self.delivery.next_time()).chain(looks).min()
     }
@@ -297,8 +305,7 @@ impl Supervisor {
         self.application.crashed |= crash;
         let waits_until = self.waits_until(request.monotonic_ns);
         let monitor = Some(request.monitor);
-        let case =
-            Case { pid, request: message, client, monitor, bundle: None, memory, deaths: 0, waits_until };
+        let case = Case { monitor, memory, waits_until, ..Case::new(pid, message, client) };
         if self.barred && case.memory.is_none() {
             return self.answer(case, AnswerKind::OutOfReach);
         }
@@ -319,7 +326,7 @@ impl Supervisor {
             None => job::send_capture(
                 &worker.socket,
                 case.pid,
-                case.deaths,
+                case.faults,
                 &case.request,
                 case.client.as_fd(),
                 self.blackbox.as_fd(),
@@ -339,7 +346,9 @@ impl Supervisor {
         }
         // The next idle worker is made when this one is done: forking now would take the processor from it while the
         // application waits.
-        self.busy.push(Busy { worker, case, deadline: Instant::now() + time });
+        let now = Instant::now();
+        let next_look = case.bundle.is_none().then(|| now + LOOK);
+        self.busy.push(Busy { worker, case, deadline: now + time, next_look });
     }
 
     fn handle_worker(&mut self, index: usize) {
@@ -348,6 +357,7 @@ impl Supervisor {
             Progress::Read(bundle) => {
                 busy.case.bundle = Some(bundle);
                 busy.deadline = Instant::now() + COMPLETE_TIME;
+                busy.next_look = None;
             }
             Progress::Done(outcome) => {
                 let Busy { case, .. } = self.busy.swap_remove(index);
@@ -361,7 +371,7 @@ impl Supervisor {
                     self.delivery.start(&self.blackbox);
                 }
             }
-            Progress::Died => self.replace(index),
+            Progress::Died => self.replace(index, false),
         }
     }
 
@@ -382,15 +392,19 @@ impl Supervisor {
         }
     }
 
-    fn replace(&mut self, index: usize) {
+    fn replace(&mut self, index: usize, overdue: bool) {
         let Busy { worker, mut case, .. } = self.busy.swap_remove(index);
         // Ends it if it only hangs: nothing else frees a target that it is attached to.
+        let was_stopped = worker.is_stopped();
         let ended = worker.end();
         if case.bundle.is_none() && case.memory.is_none() && case.pid > 0 {
             // It may have died between the dump writer's SIGSTOP and SIGCONT.
             process::continue_stopped(case.pid);
         }
         case.deaths += 1;
+        // Somebody else stopped or killed it: the next one may do the same as it did.
+        let by_others = if overdue { was_stopped } else { ended == KILLED };
+        case.faults += u32::from(!by_others);
         let deaths = case.deaths;
         let waits = self.client.is_there();
         let barred = ended == BARRED && case.memory.is_none();
@@ -444,9 +458,16 @@ impl Supervisor {
             self.log.event("supervisor", "worker-overdue", "ended at its deadline over a minimal record");
         }
         for index in (0..self.busy.len()).rev() {
-            if self.busy[index].deadline <= now {
+            let Some(busy) = self.busy.get_mut(index) else { continue };
+            if busy.deadline <= now {
                 self.log.event("supervisor", "worker-overdue", "ended at its deadline");
-                self.replace(index);
+                self.replace(index, true);
+            } else if busy.next_look.is_some_and(|look| look <= now) {
+                busy.next_look = Some(now + LOOK);
+                if busy.worker.is_stopped() {
+                    self.log.event("supervisor", "worker-stopped", "ended, since somebody has stopped it");
+                    self.replace(index, true);
+                }
             }
         }
     }

@@ -88,7 +88,7 @@ impl Supervisor {
         let bundle = captured.and_then(|captured| captured.bundle());
         match bundle.and_then(|bundle| Ok((bundle, nobody()?))) {
             Ok((bundle, client)) => {
-                let mut case = Case::unasked(0, Vec::new(), client);
+                let mut case = Case::new(0, Vec::new(), client);
                 case.bundle = Some(bundle);
                 self.give(case, Effort::Full);
             }
@@ -122,7 +122,7 @@ impl Supervisor {
         match nobody() {
             Ok(client) => {
                 let pid = self.application.pid();
-                let mut case = Case::unasked(pid, request, client);
+                let mut case = Case::new(pid, request, client);
                 // It lives on, and has the patience of one that asked.
                 case.waits_until = self.waits_until(process::monotonic_ns());
                 self.give(case, Effort::Full);
@@ -133,8 +133,8 @@ impl Supervisor {
 }
 
 impl Case {
-    /// Of a process that has not asked.
-    fn unasked(pid: libc::pid_t, request: Vec<u8>, client: OwnedFd) -> Self {
+    /// Of a process that has not asked, or of which no more is known yet.
+    pub(super) fn new(pid: libc::pid_t, request: Vec<u8>, client: OwnedFd) -> Self {
         Self {
             pid,
             request,
@@ -143,6 +143,7 @@ impl Case {
             bundle: None,
             memory: None,
             deaths: 0,
+            faults: 0,
             waits_until: Instant::now(),
         }
     }
