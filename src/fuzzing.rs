@@ -21,7 +21,13 @@ pub fn message(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(match protocol::parse(bytes).ok()? {
         ClientMessage::Capture(request) => {
             let (sequence, monotonic_ns) = (request.sequence, request.monotonic_ns);
-            protocol::capture_request(sequence, monotonic_ns, request.monitor, request.context, &request.cause)
+            protocol::capture_request(
+                sequence,
+                monotonic_ns,
+                request.monitor,
+                request.context,
+                &request.cause,
+            )
         }
         ClientMessage::Hello(nonce) => protocol::hello(&nonce),
         ClientMessage::Flush { sequence } => protocol::flush(sequence),

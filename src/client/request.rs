@@ -8,9 +8,7 @@ use crash_context::CrashContext;
 
 use super::{Client, Control, await_answer, client, monitor_gone};
 use crate::blackbox::End;
-use crate::capture::{
-    self as handlers, allow_monitor, context, record_panic, tell_memory, while_readable,
-};
+use crate::capture::{self as handlers, allow_monitor, context, record_panic, tell_memory, while_readable};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
 use crate::generation;

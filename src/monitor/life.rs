@@ -40,7 +40,8 @@ impl Life {
         let crashes = start_ups::crashes_in_a_row(&config.spool);
         let well = (crashes > 0).then_some(window_ends);
         let config = config.clone();
-        let mut life = Self { config, log, pid, session: None, first, well, window_ends, crashes, known: false };
+        let mut life =
+            Self { config, log, pid, session: None, first, well, window_ends, crashes, known: false };
         life.consent_changed(allowed);
         life
     }

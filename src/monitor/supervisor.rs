@@ -451,7 +451,6 @@ impl Supervisor {
         }
     }
 
-
     fn kill_overdue(&mut self) {
         let now = Instant::now();
         if self.leftovers.kill_overdue() {
