@@ -12,6 +12,7 @@ use super::receipt::Place;
 use super::runs;
 use crate::dump::Layout;
 use crate::dump::layout::ThreadEntry;
+use crate::dump::ranges::merged;
 
 /// Something to be blanked in a dump.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,17 +149,6 @@ fn stacks(layout: &Layout) -> Vec<(usize, usize)> {
     let mut stacks: Vec<_> = stacks.collect();
     stacks.sort_unstable();
     stacks
-}
-
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.retain(|range| !range.is_empty());
-    ranges.sort_unstable_by_key(|range| range.start);
-    ranges.dedup_by(|next, last| {
-        let joins = next.start <= last.end;
-        last.end = if joins { last.end.max(next.end) } else { last.end };
-        joins
-    });
-    ranges
 }
 
 fn covers(held: &[Range<u64>], range: &Range<u64>) -> bool {
