@@ -69,6 +69,11 @@ impl Blackbox {
         Ok(blackbox)
     }
 
+    /// Whether its descriptor is still this one, in a program that may have closed it and opened something else there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.memory.is_open()
+    }
+
     /// Processes that are forked from now on do not have it.
     pub(crate) fn keep_from_children(&self) {
         self.memory.keep_from_children();

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod consent;
+mod control;
 mod last_words;
 mod request;
 mod surroundings;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use consent::ConsentHandle;
+use control::Control;
 pub use last_words::note_loaded_modules;
 pub use request::capture;
 pub use watch::{Watch, watch_thread};
@@ -28,8 +30,7 @@ use crate::privacy::{Audience, Mirror};
 use crate::private_file;
 use crate::report::{Level, ValueRef};
 use crate::start_ups;
-use crate::sys::kept::Kept;
-use crate::sys::socket::{Received, Socket};
+use crate::sys::socket::Socket;
 use crate::sys::{cxx, process, trusted};
 
 /// The one client of this process.
@@ -49,28 +50,6 @@ pub(crate) struct Client {
     safe_mode: bool,
     /// `main` began with `monitor_entry()`.
     entered: bool,
-}
-
-/// The socket for requests, and answers that came while another request was waited for.
-pub(crate) struct Control {
-    socket: Kept<Socket>,
-    /// The handler's, kept open here.
-    _crash: Kept<Socket>,
-    /// Monitors that were started in the place of one that was gone.
-    replaced: u32,
-    /// Sequence numbers of flushes that were answered. A flush waits in short turns, so that a dying thread gets the
-    /// socket in between.
-    flushed: Vec<u64>,
-}
-
-impl Control {
-    fn socket(&self) -> Result<&Socket> {
-        self.socket.get().ok_or_else(|| {
-            Error::MonitorUnavailable(
-                "the application has closed Cenotaph's descriptors; install it again".into(),
-            )
-        })
-    }
 }
 
 /// Keeps Cenotaph installed. Dropping it shuts down: handlers are put back, the monitor finishes what it has.
@@ -195,12 +174,7 @@ impl Config {
             safe_mode: crashes > config.safe_mode_after,
             config,
             blackbox,
-            control: Mutex::new(Control {
-                socket: Kept::new(link.control),
-                _crash: Kept::new(link.crash),
-                replaced: 0,
-                flushed: Vec::new(),
-            }),
+            control: Mutex::new(Control::new(link.control, link.crash)),
             entered: entered.is_entered(),
             sequence: AtomicU64::new(1),
         }));
@@ -230,36 +204,8 @@ impl Client {
     /// Tells the monitor something that has no answer.
     pub(crate) fn tell(&self, message: &[u8]) -> Result<()> {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        control.socket()?.send(message, &[]).map_err(monitor_gone)
+        control.socket()?.send(message, &[]).map_err(|_| control::monitor_gone())
     }
-}
-
-impl Control {
-    /// Starts another monitor in the place of one that is gone or given up.
-    ///
-    /// # Errors
-    /// [`Error::MonitorUnavailable`], also where the next one would end like the last.
-    fn replace_monitor(&mut self, client: &Client) -> Result<()> {
-        let refused = matches!(
-            client.blackbox.monitor_state(),
-            MonitorState::RefusedThreads | MonitorState::OtherVersion
-        );
-        if refused || self.replaced >= MOST_REPLACED {
-            return Err(monitor_gone(std::io::ErrorKind::BrokenPipe.into()));
-        }
-        self.replaced += 1;
-        let link = process::without_file_size_signal(|| {
-            monitor::launch(&client.config, &client.blackbox, client.entered)
-        })?;
-        handlers::serve(link.crash.as_raw(), link.monitor);
-        // The handler's own means to start one stay as they are.
-        (self.socket, self._crash) = (Kept::new(link.control), Kept::new(link.crash));
-        Ok(())
-    }
-}
-
-fn monitor_gone(_: std::io::Error) -> Error {
-    Error::MonitorUnavailable("it has ended; reports already stored are sent by the next start".into())
 }
 
 impl Guard {
@@ -461,36 +407,4 @@ fn check_plugins(config: &ValidConfig) -> Result<()> {
         Err(reason) => Err(Error::InvalidConfig { field: "plugin", reason }),
     };
     config.plugins.iter().try_for_each(check)
-}
-
-/// Monitors that are started in the place of one that is gone, at most: what ends them may be this process's own doing.
-const MOST_REPLACED: u32 = 8;
-
-/// Answers kept for flushes that wait.
-const MAX_FLUSHED: usize = 64;
-
-/// What a request for an answer came to.
-pub(crate) fn await_answer(
-    control: &mut Control,
-    sequence: u64,
-    until: std::time::Instant,
-    mut is_final: impl FnMut(crate::protocol::AnswerKind) -> bool,
-) -> Result<crate::protocol::Answer> {
-    loop {
-        let left = until.saturating_duration_since(std::time::Instant::now());
-        match control.socket()?.receive(crate::protocol::ANSWER, left)? {
-            Received::Message(message) => match crate::protocol::parse_answer(&message.bytes) {
-                Some(answer) if answer.sequence == sequence && is_final(answer.kind) => return Ok(answer),
-                Some(answer) if answer.kind == crate::protocol::AnswerKind::Flushed => {
-                    // Nobody collects the answers of flushes that gave up.
-                    control.flushed.truncate(MAX_FLUSHED - 1);
-                    control.flushed.insert(0, answer.sequence);
-                }
-                _ => {}
-            },
-            Received::Nothing => return Err(Error::Timeout("the monitor")),
-            Received::Closed => return Err(monitor_gone(std::io::ErrorKind::BrokenPipe.into())),
-            Received::Malformed(_) => {}
-        }
-    }
 }

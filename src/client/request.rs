@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crash_context::CrashContext;
 
-use super::{Client, Control, await_answer, client, monitor_gone};
+use super::control::{Control, monitor_gone};
+use super::{Client, client};
 use crate::blackbox::End;
 use crate::capture::{self as handlers, allow_monitor, context, record_panic, tell_memory, while_readable};
 use crate::config::ReleaseAt;
@@ -102,7 +103,7 @@ fn request_readable(client: &Client, context: CrashContext, cause: &Cause) -> Re
             control.replace_monitor(client)?;
             match asking.ask(&mut control, false) {
                 Asked::Answered(answered) => answered,
-                Asked::Gone | Asked::GivenUp => Err(monitor_gone(std::io::ErrorKind::BrokenPipe.into())),
+                Asked::Gone | Asked::GivenUp => Err(monitor_gone()),
             }
         }
     }?;
@@ -128,7 +129,7 @@ struct Asking<'a> {
 
 /// How asking a monitor went.
 enum Asked {
-    /// It is gone, or the application has closed the way to it.
+    /// It is gone.
     Gone,
     /// It did not take the request on, and will not.
     GivenUp,
@@ -144,8 +145,11 @@ impl Asking<'_> {
         let context = self.context.clone();
         let message = protocol::capture_request(sequence, self.happened_ns, monitor, context, self.cause);
         allow_monitor();
+        if let Err(closed) = control.socket() {
+            return Asked::Answered(Err(closed));
+        }
         let send = |control: &Control, fds: &[BorrowedFd<'_>]| {
-            control.socket().ok().is_some_and(|socket| socket.send(&message, fds).is_ok())
+            control.socket().is_ok_and(|socket| socket.send(&message, fds).is_ok())
         };
         if !send(control, &[]) {
             return Asked::Gone;
@@ -155,7 +159,7 @@ impl Asking<'_> {
         let mut until = if patiently { self.patient_until } else { self.until };
         let mut copied = false;
         loop {
-            match await_answer(control, sequence, until, is_final) {
+            match control.await_answer(sequence, until, is_final) {
                 Ok(Answer { kind: AnswerKind::OutOfReach, .. }) if !copied => {
                     copied = true;
                     let left = self.until.saturating_duration_since(Instant::now());
@@ -192,7 +196,7 @@ pub(super) fn flush(wait: Duration) -> Result<()> {
                 return Ok(());
             }
             let turn = until.min(Instant::now() + TURN);
-            match await_answer(&mut control, sequence, turn, |kind| kind == AnswerKind::Flushed) {
+            match control.await_answer(sequence, turn, |kind| kind == AnswerKind::Flushed) {
                 Ok(_) => return Ok(()),
                 Err(Error::Timeout(_)) if Instant::now() < until => {}
                 Err(error) => return Err(error),
