@@ -78,6 +78,12 @@ pub(crate) fn began(pid: libc::pid_t) -> Option<u64> {
     if ended { None } else { fields.get(22 - 3)?.parse().ok() }
 }
 
+/// The processor that a thread runs on, waits for, or ran on last (field 39 of `/proc/PID/task/TID/stat`).
+pub(crate) fn processor(pid: libc::pid_t, tid: libc::pid_t) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+    stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().nth(39 - 3)?.parse().ok()
+}
+
 /// Whether a process stands still by job control or under a tracer (state `T` or `t` of `/proc/PID/stat`).
 pub(crate) fn is_stopped(pid: libc::pid_t) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
