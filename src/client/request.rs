@@ -1,7 +1,9 @@
 //! Requests that wait for an answer: a report without dying, a panic's report, a flush.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crash_context::CrashContext;
@@ -9,6 +11,7 @@ use crash_context::CrashContext;
 use super::control::{Control, monitor_gone};
 use super::{Client, client};
 use crate::blackbox::End;
+use crate::capture::panic_hook::Deeds;
 use crate::capture::{self as handlers, allow_monitor, context, record_panic, tell_memory, while_readable};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
@@ -44,7 +47,7 @@ pub fn capture(reason: &str) -> Result<ReportId> {
 
 /// For the panic hook: whether there is a report. One that cannot be made is counted by the monitor; a panic has its own course.
 #[inline(never)]
-pub(super) fn report_panic(cause: Cause) -> bool {
+fn report_panic(cause: Cause) -> bool {
     let Ok(client) = client() else { return false };
     let context = context::here();
     let reported = std::hint::black_box(request(&client, context.clone(), &cause));
@@ -54,18 +57,40 @@ pub(super) fn report_panic(cause: Cause) -> bool {
         Err(_) => Some(Why::Gone),
     };
     let recorded = why.is_some_and(|why| record_panic(&context, &place(&cause), why));
-    let reported = reported.is_ok() || recorded;
-    if cfg!(panic = "abort") && reported {
-        expect_abort();
-    }
-    reported
+    reported.is_ok() || recorded
 }
 
-/// The calling thread's panic has its report, and ends the process now.
-pub(super) fn expect_abort() {
+/// For the panic hook.
+pub(super) const PANICS: Deeds = Deeds { report: report_panic, expect_abort, expect_no_abort, supersede };
+
+thread_local! {
+    /// When this thread's last panic happened, by the request about it.
+    static LAST_PANIC_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Threads whose panic has its report, and that may abort now.
+static DOOMED: AtomicU32 = AtomicU32::new(0);
+
+fn expect_abort() {
     handlers::expect_abort();
+    DOOMED.fetch_add(1, Ordering::Relaxed);
     if let Ok(client) = client() {
         client.blackbox.set_end(End::Reported);
+    }
+}
+
+fn expect_no_abort() {
+    handlers::expect_no_abort();
+    if DOOMED.fetch_sub(1, Ordering::Relaxed) == 1
+        && let Ok(client) = client()
+    {
+        client.blackbox.set_end(End::Running);
+    }
+}
+
+fn supersede() {
+    if let Ok(client) = client() {
+        client.blackbox.set_superseded(LAST_PANIC_NS.get());
     }
 }
 
@@ -81,6 +106,9 @@ fn request(client: &Client, context: CrashContext, cause: &Cause) -> Result<Repo
 
 fn request_readable(client: &Client, context: CrashContext, cause: &Cause) -> Result<ReportId> {
     let (began, happened_ns) = (Instant::now(), monotonic_ns());
+    if matches!(cause, Cause::Panic { .. }) {
+        LAST_PANIC_NS.set(happened_ns);
+    }
     let deadline_ns = client.config.deadline_ms.saturating_mul(1_000_000);
     let asking = Asking {
         client,
@@ -156,7 +184,9 @@ impl Asking<'_> {
         if !send(control, &[]) {
             return Asked::Gone;
         }
-        let until_spooled = client.config.release_at == ReleaseAt::Spooled;
+        // Whether a panic that may be another's is stored is decided when this thread has gone on.
+        let is_again = matches!(self.cause, Cause::Panic { again: true, .. });
+        let until_spooled = client.config.release_at == ReleaseAt::Spooled && !is_again;
         let is_final = |kind| kind != AnswerKind::Released || !until_spooled;
         let mut until = if patiently { self.patient_until } else { self.until };
         let mut copied = false;

@@ -87,6 +87,17 @@ impl Destination {
         self.protocol
     }
 
+    /// The TCP port of the server.
+    #[cfg_attr(not(feature = "upload"), expect(dead_code, reason = "only the uploader asks"))]
+    pub(crate) fn port(&self) -> u16 {
+        const HTTPS: u16 = 443;
+        let rest = self.url.strip_prefix("https://").unwrap_or_default();
+        let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+        // An IPv6 address has colons of its own, in brackets.
+        let behind = authority.rsplit_once(']').map_or(authority, |(_, behind)| behind);
+        behind.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(HTTPS)
+    }
+
     /// The URL. It may hold a submission token: do not log it.
     pub fn url(&self) -> &str {
         &self.url
@@ -106,7 +117,8 @@ fn is_authority(authority: &str) -> bool {
             (!host.contains(['[', ']', '%', '<', '>', '\\', '^', '|']), rest)
         }
     };
-    is_host && (rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok()))
+    let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok();
+    is_host && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
 #[cfg(test)]
@@ -121,6 +133,7 @@ mod tests {
             "https://127.0.0.1:80/",
             "https://[::1]:443/submit",
             "https://[2001:db8::7]",
+            "https://crashes.example.org:",
             "https://bücher.example/a",
         ];
         for url in good {
@@ -146,6 +159,20 @@ mod tests {
         for (url, reason) in bad {
             let error = Destination::crashpad(url).unwrap_err().to_string();
             assert!(error.contains(reason), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn ports() {
+        for (url, port) in [
+            ("https://a.example/x:1", 443),
+            ("https://a.example:8443/x", 8443),
+            ("https://[::1]/x", 443),
+            ("https://[::1]:9/x", 9),
+            ("https://a.example:8443?x", 8443),
+            ("https://a.example:", 443),
+        ] {
+            assert_eq!(Destination::crashpad(url).unwrap().port(), port, "{url}");
         }
     }
 }

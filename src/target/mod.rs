@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 mod binary_file;
-mod core_file;
+pub(crate) mod core_file;
 mod elf;
+mod hidden;
 pub mod known_modules;
 mod link_map;
+mod mapped_files;
 mod maps;
 mod memory;
 mod modules;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use crash_context::CrashContext;
 
 pub use binary_file::{noted_id, open_regular};
+pub(crate) use hidden::{Hidden, hide};
 pub use link_map::{LinkMap, Linked};
 pub use maps::{FileId, Mapping, find};
 pub use memory::Memory;
