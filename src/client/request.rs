@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// [`ReleaseAt::Spooled`], when the report is committed).
 ///
 /// The process's threads are stopped for a few milliseconds; blocking calls such as `epoll_wait` may return EINTR. If the
-/// monitor has ended, or does not take the request on within a quarter of the [deadline](crate::Config::deadline), another one
+/// monitor has ended, or does not take the request on within an eighth of the [deadline](crate::Config::deadline), another one
 /// is started.
 ///
 /// # Errors
