@@ -90,8 +90,8 @@ impl Session {
     }
 }
 
-/// The crash of this session is told by somebody else than its supervisor, which may be dead.
-pub(super) fn told(config: &ValidConfig) {
+/// The end of this session is told by somebody else than its supervisor, which may be dead.
+pub(crate) fn told(config: &ValidConfig) {
     let _ = std::fs::remove_file(path(config));
 }
 
