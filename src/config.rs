@@ -238,8 +238,9 @@ impl Config {
         self
     }
 
-    /// The longest time that a dying application is held up, all told. Default: 10 s. A fifth of it, a second at most, is
-    /// kept for the minimal record that the application writes itself should no monitor answer.
+    /// The longest time that a dying application is held up, all told. Default: 10 s. A monitor that has not taken the crash on
+    /// within an eighth of it is given up for a fresh one. A fifth of it, a second at most, is kept for the minimal record that the
+    /// application writes itself should that not answer either.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         self

@@ -29,7 +29,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Makes a report of the process as it is and lives on. Returns when its memory is read (with
 /// [`ReleaseAt::Spooled`], when the report is committed).
 ///
-/// The process's threads are stopped for a few milliseconds; blocking calls such as `epoll_wait` may return EINTR.
+/// The process's threads are stopped for a few milliseconds; blocking calls such as `epoll_wait` may return EINTR. If the
+/// monitor has ended, or does not take the request on within an eighth of the [deadline](crate::Config::deadline), another one
+/// is started.
 ///
 /// # Errors
 /// [`Error::ConsentRefused`], [`Error::Vetoed`], [`Error::Timeout`], [`Error::MonitorUnavailable`],

@@ -298,9 +298,11 @@ fn origin(target: &Target, blackbox: &Blackbox) -> origin::Found {
     origin::read(target, origin::Hints { exception_globals, refused_memory })
 }
 
-/// Whether nothing of its memory can be read: neither a binary's head nor the stack, which may have overflowed.
+/// Whether nothing of its memory can be read: neither a binary's head nor the stack, which may have overflowed. (What is known
+/// of binaries may be from an earlier look, at what was told.)
 fn is_out_of_reach(target: &Target, stack: u64) -> bool {
-    target.modules.is_empty() && target.memory().read(stack & !7, 8).is_empty()
+    let is_readable = |address: u64| !target.memory().read(address, 8).is_empty();
+    !is_readable(stack & !7) && !target.modules.first().is_some_and(|module| is_readable(module.range.start))
 }
 
 /// Whether not even its mappings may be seen: it runs as another user.
