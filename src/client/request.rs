@@ -140,7 +140,7 @@ fn request_readable(client: &Client, context: CrashContext, cause: &Cause) -> Re
         AnswerKind::Released | AnswerKind::Spooled => Ok(answer.report),
         AnswerKind::Refused => Err(Error::ConsentRefused("a report")),
         AnswerKind::Vetoed => Err(Error::Vetoed),
-        AnswerKind::Failed | AnswerKind::OutOfReach | AnswerKind::Flushed => {
+        AnswerKind::Failed | AnswerKind::OutOfReach | AnswerKind::Flushed | AnswerKind::Joined => {
             Err(Error::MonitorUnavailable("it could not make the report; its log says why".into()))
         }
     }

@@ -24,6 +24,7 @@ mod rehearsal;
 mod replay;
 mod role;
 mod session;
+mod share;
 mod stages;
 mod supervisor;
 #[cfg(feature = "upload")]
@@ -35,3 +36,4 @@ pub(crate) use launch::launch;
 pub use replay::{Replay, Replayed, replay};
 pub(crate) use role::become_role;
 pub use role::{monitor_entry, monitor_entry_with};
+pub(crate) use share::join;
