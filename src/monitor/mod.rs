@@ -29,6 +29,7 @@ mod stages;
 mod supervisor;
 #[cfg(feature = "upload")]
 mod uploader;
+mod veil;
 mod wishes;
 mod worker;
 

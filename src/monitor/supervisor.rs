@@ -2,6 +2,7 @@
 //! dump and uses no network; what can hang or die is done by processes that it starts.
 #![forbid(unsafe_code)]
 
+mod case;
 mod client;
 mod sharing;
 mod untold;
@@ -30,6 +31,7 @@ use crate::report::ReportId;
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
 use crate::target;
+use case::{Busy, Case};
 use client::{Client, FIRST, Number};
 use sharing::Seat;
 
@@ -42,39 +44,6 @@ const LOOK: Duration = Duration::from_millis(50);
 const BARRED: process::Ended = process::Ended::Signal(libc::SIGSYS);
 
 const KILLED: process::Ended = process::Ended::Signal(libc::SIGKILL);
-
-/// A crash that has no report yet.
-struct Case {
-    /// Whose it is.
-    owner: Number,
-    /// And what that noted.
-    blackbox: Rc<Blackbox>,
-    pid: libc::pid_t,
-    request: Vec<u8>,
-    /// A copy of the application's socket, so that a second worker can answer too.
-    client: OwnedFd,
-    /// Which monitor the application took us for when it asked; `None` if it did not.
-    monitor: Option<u32>,
-    /// The application's memory, once a worker has read it.
-    bundle: Option<OwnedFd>,
-    /// The other end is a copy of the application, which tells its memory.
-    memory: Option<OwnedFd>,
-    /// Workers that died over it.
-    deaths: u32,
-    /// Those that may have died by their own doing.
-    faults: u32,
-    /// When the application stops waiting and writes its own record.
-    waits_until: Instant,
-}
-
-/// A worker with a case in its hands.
-struct Busy {
-    worker: Handle,
-    case: Case,
-    deadline: Instant,
-    /// When to see whether somebody has stopped it; `None` once the application does not wait for it.
-    next_look: Option<Instant>,
-}
 
 struct Supervisor {
     config: ValidConfig,

@@ -10,7 +10,7 @@ use super::super::captured::Captured;
 use super::super::hang::Hung;
 use super::super::outcome::Effort;
 use super::super::{session, stages};
-use super::client::{Client, FIRST, Number};
+use super::client::{FIRST, Number};
 use super::{Case, Supervisor};
 use crate::blackbox::{Blackbox, Count, Snapshot};
 use crate::error::{Error, Result};
@@ -143,35 +143,6 @@ impl Supervisor {
                 self.give(case, Effort::Full);
             }
             Err(error) => self.failed(error),
-        }
-    }
-}
-
-impl Case {
-    /// Of a process that has not asked, or of which no more is known yet.
-    pub(super) fn new(owner: &Client, pid: libc::pid_t, request: Vec<u8>, client: OwnedFd) -> Self {
-        Self::of(owner.number, owner.blackbox.clone(), pid, request, client)
-    }
-
-    fn of(
-        owner: Number,
-        blackbox: Rc<Blackbox>,
-        pid: libc::pid_t,
-        request: Vec<u8>,
-        client: OwnedFd,
-    ) -> Self {
-        Self {
-            owner,
-            blackbox,
-            pid,
-            request,
-            client,
-            monitor: None,
-            bundle: None,
-            memory: None,
-            deaths: 0,
-            faults: 0,
-            waits_until: Instant::now(),
         }
     }
 }
