@@ -3,7 +3,9 @@
 
 mod destination;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +48,7 @@ pub struct Config {
     spool: Option<PathBuf>,
     pub(crate) release_at: Option<ReleaseAt>,
     pub(crate) pmodules: Vec<Registered>,
+    pub(crate) seat: Option<Arc<OwnedFd>>,
 }
 
 /// Checked settings, as every process of Cenotaph sees them. [`Config::validate`] makes one.
@@ -157,6 +160,7 @@ impl Config {
             spool: None,
             release_at: None,
             pmodules: Vec::new(),
+            seat: None,
         }
     }
 
@@ -341,12 +345,21 @@ impl Config {
         self
     }
 
+    /// Shares the monitor of another process of the same application: `seat` is a descriptor that
+    /// [`share_monitor`](crate::share_monitor) gave there, inherited or sent over a socket. Both must run as the same user, with
+    /// the same settings. A process that the other one's monitor does not take (or that finds it gone) starts one of its own,
+    /// as without this; [`install`](Self::install) waits up to a second for the answer.
+    pub fn share_monitor(mut self, seat: OwnedFd) -> Self {
+        self.seat = Some(Arc::new(seat));
+        self
+    }
+
     /// Checks everything that can be checked without touching the disk.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] names the setter and the way out.
     pub fn validate(self) -> Result<ValidConfig> {
-        let Self { mut settings, detail, identity, spool, release_at, pmodules } = self;
+        let Self { mut settings, detail, identity, spool, release_at, pmodules, seat: _ } = self;
         let invalid = |field, reason: &str| Err(Error::InvalidConfig { field, reason: reason.to_owned() });
         let name_like = |text: &str| {
             !text.is_empty()

@@ -444,7 +444,7 @@ fn half_changed() -> Failure {
 ///
 /// # Safety
 /// As [`handle::lend`].
-unsafe fn change<T>(
+pub(crate) unsafe fn change<T>(
     options: *mut cenotaph_options,
     value: impl FnOnce() -> Result<T, Failure>,
     set: impl FnOnce(Config, T) -> Config,

@@ -14,11 +14,12 @@ use super::inspection::{self, Inspected};
 use super::outcome::{monitors_share, time_to_read};
 use super::pmodules::Pmodules;
 use super::stages::{STEPPED_DOWN, ask};
+use super::veil;
 use crate::blackbox::{Blackbox, Snapshot};
 use crate::capture::context::is_fault;
 use crate::config::ValidConfig;
 use crate::dump::{
-    self, Layout,
+    self,
     linux_writer::{self, Limits, Taken},
 };
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ use crate::protocol::{CaptureRequest, Cause};
 use crate::report::{Detail, Reason, ReportId, StackTrace};
 use crate::sys::socket::Socket;
 use crate::sys::{memory, process, procfs, remote};
-use crate::target::{self, Hidden, Target, UnwindTables};
+use crate::target::{self, Target, UnwindTables};
 
 /// Who takes the dump.
 #[derive(Debug)]
@@ -227,7 +228,7 @@ fn take(
         context.as_ref().map(|context| context.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64);
     let request = target::Request::new(pid, tid, context.clone());
     let ours = |mut target: Target, limits| {
-        let texts = veil(&mut target, secret);
+        let texts = veil::draw(&mut target, secret);
         let mut inspected = ours(target, limits)?;
         inspected.blanked.extend(texts);
         Ok(inspected)
@@ -255,39 +256,8 @@ fn take(
             let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
                 remote::read_memory(pid, address, buffer)
             })?;
-            let dump = without(dump, secret)?;
+            let dump = veil::without(dump, secret)?;
             Ok(Inspected { taken: Taken { dump, notes, ..Taken::default() }, ..Inspected::default() })
-        }
-    }
-}
-
-/// Puts secret memory out of sight, whoever reads from here on. Returns the texts in it, whose copies go too.
-fn veil(target: &mut Target, secret: &[Range<u64>]) -> Vec<String> {
-    if secret.is_empty() {
-        return Vec::new();
-    }
-    let texts = inspection::texts_in(target, secret.to_vec());
-    target.wrap_memory(|memory| Box::new(Hidden::new(memory, secret.to_vec())));
-    texts
-}
-
-/// The same for a dump that was made without a [`Target`].
-fn without(mut dump: Vec<u8>, secret: &[Range<u64>]) -> Result<Vec<u8>> {
-    if secret.is_empty() {
-        return Ok(dump);
-    }
-    match Layout::parse(&dump) {
-        Ok(layout) => {
-            for entry in &layout.memory {
-                let bytes = dump.get_mut(entry.bytes.clone()).unwrap_or_default();
-                target::hide(entry.address, bytes, secret);
-            }
-            Ok(dump)
-        }
-        // Nobody knows where it would be.
-        Err(error) => {
-            dump.zeroize();
-            Err(error)
         }
     }
 }

@@ -101,6 +101,12 @@ pub(crate) fn wait_end(pid: libc::pid_t) -> Ended {
     }
 }
 
+/// Whose rights this process has.
+pub(crate) fn euid() -> libc::uid_t {
+    // SAFETY: always allowed.
+    unsafe { libc::geteuid() }
+}
+
 /// The calling thread's id in this pid namespace.
 pub(crate) fn gettid() -> libc::pid_t {
     // SAFETY: always allowed.
