@@ -12,7 +12,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"CENOMSG\x01");
 
 /// Version of what application and monitor say to each other: messages, blackbox, settings. A helper may be of another
 /// release than the library, so every change to one of them needs a new number. The first message stays as it is.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// Length of the one-shot nonce that ties a monitor to its launcher.
 pub(crate) const NONCE: usize = 16;

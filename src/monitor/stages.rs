@@ -418,12 +418,19 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
     known.sort();
     known.dedup();
     let level = if detail == Detail::Pointers { Level::Pointers } else { Level::Pattern };
+    let mut places = config.levels.clone();
+    if config.audience == Audience::ChildDirected {
+        let usual = scrub::Policy { level, ..scrub::Policy::default() };
+        places.retain(|place, level| *level >= usual.level_of(*place));
+    }
     scrub::Policy {
         level,
+        places,
         known,
         arguments: meta.arguments.clone(),
         argument_strings: meta.argument_strings.clone(),
         environment_strings: meta.environment_strings.clone(),
+        rules: config.rules.clone(),
         wishes: Vec::new(),
     }
 }

@@ -82,9 +82,11 @@ impl Searcher {
     /// What the rules find in `line`, and what rules and known values find in what it encodes.
     fn find(&mut self, line: &[u8], known: &Known, hits: &mut Vec<Hit>) {
         rules::find(line, hits);
+        known.find_own(line, hits);
         let Self { decoded, inner } = self;
         layers::each(line, decoded, |decoded| {
             rules::find(&decoded.text, inner);
+            known.find_own(&decoded.text, inner);
             known.find_in_line(&decoded.text, |range| inner.push(Hit { range, rule: known.rule() }));
             hits.extend(inner.drain(..).map(|hit| Hit { range: decoded.source(&hit.range), ..hit }));
         });
@@ -129,12 +131,19 @@ pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
     findings
 }
 
-/// What is to be blanked in UTF-8 text, all of which is text, on character boundaries.
-pub(super) fn in_utf8(text: &str, known: &Known, echoes: &Echoes) -> Vec<Finding> {
+/// The known values in UTF-8 text, on character boundaries.
+pub(super) fn known_in_utf8(text: &str, known: &Known) -> Vec<Finding> {
     let mut findings = Vec::new();
     known.find_in_line(text.as_bytes(), |range| {
+        let range = text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end);
         findings.push(Finding { range, encoding: Encoding::Utf8, rule: known.rule() });
     });
+    findings
+}
+
+/// What is to be blanked in UTF-8 text, all of which is text, on character boundaries.
+pub(super) fn in_utf8(text: &str, known: &Known, echoes: &Echoes) -> Vec<Finding> {
+    let mut findings = known_in_utf8(text, known);
     let mut hits = Vec::new();
     Searcher::default().find(text.as_bytes(), known, &mut hits);
     findings.extend(hits.into_iter().map(|hit| Finding {

@@ -6,6 +6,8 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::edit::{Encoding, Finding};
+use super::own::OwnRules;
+use super::rules::Hit;
 use super::runs::{self, Run};
 use crate::error::{Error, Result};
 
@@ -92,6 +94,8 @@ pub(super) struct Known {
     phrases: Vec<Vec<u8>>,
     /// All values.
     values: Vec<Vec<u8>>,
+    /// The application's own rules, which are sought wherever its values are.
+    own: OwnRules,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +162,17 @@ impl Known {
         let automaton = compile(&patterns)?;
         let lines = compile(&texts)?;
         let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
-        Ok(Self { rule: RULE, lines, bounds: all_bounds, begins, automaton, needles, phrases, values })
+        Ok(Self {
+            rule: RULE,
+            lines,
+            bounds: all_bounds,
+            begins,
+            automaton,
+            needles,
+            phrases,
+            values,
+            own: OwnRules::default(),
+        })
     }
 
     /// The values of an environment and a command line (both as the kernel keeps them: separated by zero bytes) that may be
@@ -183,7 +197,17 @@ impl Known {
         Ok(Self { rule: COPIES, ..Self::new(&values)? })
     }
 
-    /// Whether there is nothing to find.
+    /// The same values, and own rules with them.
+    pub(super) fn with(self, own: OwnRules) -> Self {
+        Self { own, ..self }
+    }
+
+    /// What own rules find in a line of one byte a character.
+    pub(super) fn find_own(&self, line: &[u8], hits: &mut Vec<Hit>) {
+        self.own.find(line, hits);
+    }
+
+    /// Whether there is no value to find.
     pub(super) fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

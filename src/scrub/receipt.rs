@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 
 /// The proof that goes with a report.
 ///
@@ -140,6 +143,20 @@ impl Receipt {
             covered[start..end].fill(true);
         }
         (0..before.len()).find(|&at| before[at] != after[at] && !covered[at])
+    }
+}
+
+impl FromStr for Place {
+    type Err = Error;
+
+    /// By the name that receipts have: "thread-name".
+    fn from_str(name: &str) -> Result<Self> {
+        serde_json::from_value(serde_json::Value::from(name)).map_err(|_| Error::InvalidConfig {
+            field: "level",
+            reason: "a place is registers, exception, stack, heap, thread-name, module-path, text-stream, environment, \
+                     unclaimed, attribute, breadcrumb, reason or annotation"
+                .to_owned(),
+        })
     }
 }
 

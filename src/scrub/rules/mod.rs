@@ -23,6 +23,8 @@ mod words;
 
 use std::ops::Range;
 
+pub(in crate::scrub) use financial::luhn;
+
 /// Characters of a line to blank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hit {
@@ -155,10 +157,11 @@ fn digit_at(line: &[u8], at: usize) -> bool {
 }
 
 /// Whether one of `words` (lower case) ends in the `window` characters before `at`.
-fn preceded_by(line: &[u8], at: usize, window: usize, words: &[&str]) -> bool {
+pub(super) fn preceded_by(line: &[u8], at: usize, window: usize, words: &[&str]) -> bool {
     let window = &line[at.saturating_sub(window)..at];
     words.iter().any(|word| {
-        window.windows(word.len()).any(|candidate| candidate.eq_ignore_ascii_case(word.as_bytes()))
+        !word.is_empty()
+            && window.windows(word.len()).any(|candidate| candidate.eq_ignore_ascii_case(word.as_bytes()))
     })
 }
 
