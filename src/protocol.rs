@@ -37,6 +37,7 @@ enum Kind {
     Panic = 2,
     Requested = 3,
     Hang = 4,
+    PanicAgain = 5,
     Hello = 10,
     Flush = 11,
     ConsentChanged = 12,
@@ -118,6 +119,8 @@ pub(crate) enum Cause {
         location: String,
         /// The thread's name.
         thread: String,
+        /// The thread has panicked before: this may be a panic while that one unwinds, and no event of its own.
+        again: bool,
     },
     /// The application's words.
     Requested(String),
@@ -206,7 +209,8 @@ pub(crate) fn capture_request(
 ) -> Vec<u8> {
     let kind = match cause {
         Cause::Signal => Kind::Signal,
-        Cause::Panic { .. } => Kind::Panic,
+        Cause::Panic { again: false, .. } => Kind::Panic,
+        Cause::Panic { again: true, .. } => Kind::PanicAgain,
         Cause::Requested(_) => Kind::Requested,
         Cause::Hang { .. } => Kind::Hang,
     };
@@ -219,7 +223,7 @@ pub(crate) fn capture_request(
     let limit = if let Cause::Hang { limit_ms } = cause { limit_ms.to_string() } else { String::new() };
     let texts: [&str; 3] = match cause {
         Cause::Signal => ["", "", ""],
-        Cause::Panic { message, location, thread } => [message, location, thread],
+        Cause::Panic { message, location, thread, .. } => [message, location, thread],
         Cause::Requested(reason) => [reason, "", ""],
         Cause::Hang { .. } => [&limit, "", ""],
     };
@@ -327,7 +331,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<ClientMessage> {
         k if k == Kind::Flush as u32 => exact(ClientMessage::Flush { sequence: header.sequence }),
         k if k == Kind::ConsentChanged as u32 => exact(ClientMessage::ConsentChanged),
         k if k == Kind::WatchesChanged as u32 => exact(ClientMessage::WatchesChanged),
-        k if [Kind::Signal, Kind::Panic, Kind::Requested, Kind::Hang]
+        k if [Kind::Signal, Kind::Panic, Kind::PanicAgain, Kind::Requested, Kind::Hang]
             .iter()
             .any(|kind| k == *kind as u32) =>
         {
@@ -351,8 +355,9 @@ fn parse_capture(header: &Header, body: &[u8]) -> Result<ClientMessage> {
     }
     let mut texts = text.split(|&b| b == 0).map(|t| String::from_utf8_lossy(t).into_owned());
     let mut next = || texts.next().unwrap_or_default();
-    let cause = if header.kind == Kind::Panic as u32 {
-        Cause::Panic { message: next(), location: next(), thread: next() }
+    let again = header.kind == Kind::PanicAgain as u32;
+    let cause = if again || header.kind == Kind::Panic as u32 {
+        Cause::Panic { message: next(), location: next(), thread: next(), again }
     } else if header.kind == Kind::Requested as u32 {
         Cause::Requested(next())
     } else if header.kind == Kind::Hang as u32 {
@@ -392,6 +397,13 @@ mod tests {
                 message: "boom: ä".into(),
                 location: "src/a.rs:1:2".into(),
                 thread: "main".into(),
+                again: false,
+            },
+            Cause::Panic {
+                message: "again".into(),
+                location: String::new(),
+                thread: String::new(),
+                again: true,
             },
         ];
         for cause in causes {

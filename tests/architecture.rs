@@ -147,6 +147,7 @@ fn the_handler_holds_its_contract() {
         "capture/memory_server.rs",
         "capture/module_table.rs",
         "capture/relaunch.rs",
+        "capture/secret_ranges.rs",
         "capture/signal_safe.rs",
         "memory_protocol.rs",
         "minimal_record/mod.rs",

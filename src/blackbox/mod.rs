@@ -9,9 +9,11 @@ mod attributes;
 mod breadcrumbs;
 mod entry;
 mod layout;
+mod secret_ranges;
 mod secrets;
 mod watches;
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -100,6 +102,21 @@ impl Blackbox {
         secrets::add(self.memory.words(), value)
     }
 
+    /// Registers memory as secret.
+    pub(crate) fn add_secret_range(&self, range: &Range<u64>) -> Result<()> {
+        let _lock = self.lock();
+        secret_ranges::add(self.memory.words(), range)
+    }
+
+    pub(crate) fn remove_secret_range(&self, range: &Range<u64>) {
+        let _lock = self.lock();
+        secret_ranges::remove(self.memory.words(), range);
+    }
+
+    pub(crate) fn secret_ranges(&self) -> Vec<Range<u64>> {
+        secret_ranges::read(self.memory.words())
+    }
+
     /// Copies everything; never waits for a writer, who may be dead.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut torn = 0;
@@ -144,6 +161,16 @@ impl Blackbox {
 
     pub(crate) fn set_end(&self, end: End) {
         self.header().set_end(end);
+    }
+
+    /// When (by the request about it) a panic happened that was no event of its own: it came while an earlier one unwound,
+    /// and the process aborts because of that.
+    pub(crate) fn superseded(&self) -> Option<u64> {
+        Some(self.header().superseded()).filter(|&happened_ns| happened_ns != 0)
+    }
+
+    pub(crate) fn set_superseded(&self, monotonic_ns: u64) {
+        self.header().set_superseded(monotonic_ns);
     }
 
     pub(crate) fn monitor_state(&self) -> MonitorState {

@@ -115,6 +115,12 @@ pub(crate) fn expect_abort() {
     DOOMED.store(signal_safe::gettid() as u32, Ordering::Relaxed);
 }
 
+/// The calling thread lives on after all.
+pub(crate) fn expect_no_abort() {
+    let tid = signal_safe::gettid() as u32;
+    let _ = DOOMED.compare_exchange(tid, NOBODY, Ordering::Relaxed, Ordering::Relaxed);
+}
+
 /// Makes the handlers inert before they are removed.
 pub(super) fn retire() {
     ARMED.store(std::ptr::null_mut(), Ordering::Release);

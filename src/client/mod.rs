@@ -182,10 +182,11 @@ impl Config {
         })?;
         static AT_EXIT: Once = Once::new();
         AT_EXIT.call_once(|| process::at_exit(say_good_bye));
+        handlers::set_secret_ranges(&[]);
         handlers::equip(link.another, blackbox.as_fd().as_raw_fd());
         last_words::follow_consent(&config, Mirror::Silent);
         if config.panics {
-            panic_hook::install(request::report_panic, request::expect_abort);
+            panic_hook::install(request::PANICS);
         }
         let crashes = if config.start_up_ms > 0 { start_ups::crashes_in_a_row(&config.spool) } else { 0 };
         *slot = Some(Arc::new(Client {
@@ -362,6 +363,40 @@ pub fn register_secret(value: &str) -> Result<()> {
     client.blackbox.add_secret(value)?;
     handlers::hide_modules(value);
     Ok(())
+}
+
+/// Registers memory that must never leave the device: `len` bytes from `start` on, whatever is in them at the time of a
+/// crash. They read as zeros in dumps and to pmodules, words in them are left out of minimal records, and the receipt of a
+/// dump that would have had them names them (rule `secret-range`). Copies of texts in them are removed like registered
+/// values; copies of anything else are not. 64 ranges at most. The memory is not touched; it may be freed and used anew.
+///
+/// # Errors
+/// [`Error::Limit`] also for a length of 0 or one that does not fit behind `start`, [`Error::NotInstalled`].
+pub fn register_secret_range(start: *const u8, len: usize) -> Result<()> {
+    let range = address_range(start, len)?;
+    let client = client()?;
+    client.blackbox.add_secret_range(&range)?;
+    handlers::set_secret_ranges(&client.blackbox.secret_ranges());
+    Ok(())
+}
+
+/// Takes back [`register_secret_range`] with the same `start` and `len`: before the memory is used for something else.
+///
+/// # Errors
+/// [`Error::Limit`] as there, [`Error::NotInstalled`].
+pub fn unregister_secret_range(start: *const u8, len: usize) -> Result<()> {
+    let range = address_range(start, len)?;
+    let client = client()?;
+    client.blackbox.remove_secret_range(&range);
+    handlers::set_secret_ranges(&client.blackbox.secret_ranges());
+    Ok(())
+}
+
+fn address_range(start: *const u8, len: usize) -> Result<std::ops::Range<u64>> {
+    let start = start.addr() as u64;
+    let end = start.checked_add(len as u64).filter(|&end| start != 0 && end > start);
+    end.map(|end| start..end)
+        .ok_or(Error::Limit { what: "a secret range in bytes (1 or more)", limit: isize::MAX as usize })
 }
 
 /// Gives the calling thread an alternate signal stack if it has none, so that its stack overflow is reported too.

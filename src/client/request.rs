@@ -1,10 +1,13 @@
 //! Requests that wait for an answer: a report without dying, a panic's report, a flush.
 
+use std::cell::Cell;
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Client, await_answer, client, monitor_gone};
 use crate::blackbox::End;
+use crate::capture::panic_hook::Deeds;
 use crate::capture::{self as handlers, allow_monitor, context, record_panic, while_readable};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
@@ -37,7 +40,7 @@ pub fn capture(reason: &str) -> Result<ReportId> {
 
 /// For the panic hook: whether there is a report. One that cannot be made is counted by the monitor; a panic has its own course.
 #[inline(never)]
-pub(super) fn report_panic(cause: Cause) -> bool {
+fn report_panic(cause: Cause) -> bool {
     let Ok(client) = client() else { return false };
     let context = context::here();
     let reported = std::hint::black_box(request(&client, context.clone(), &cause));
@@ -48,17 +51,40 @@ pub(super) fn report_panic(cause: Cause) -> bool {
     };
     let recorded = why.is_some_and(|why| record_panic(&context, &place(&cause), why));
     let reported = reported.is_ok() || recorded;
-    if cfg!(panic = "abort") && reported {
-        expect_abort();
-    }
     reported
 }
 
-/// The calling thread's panic has its report, and ends the process now.
-pub(super) fn expect_abort() {
+/// For the panic hook.
+pub(super) const PANICS: Deeds = Deeds { report: report_panic, expect_abort, expect_no_abort, supersede };
+
+thread_local! {
+    /// When this thread's last panic happened, by the request about it.
+    static LAST_PANIC_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Threads whose panic has its report, and that may abort now.
+static DOOMED: AtomicU32 = AtomicU32::new(0);
+
+fn expect_abort() {
     handlers::expect_abort();
+    DOOMED.fetch_add(1, Ordering::Relaxed);
     if let Ok(client) = client() {
         client.blackbox.set_end(End::Reported);
+    }
+}
+
+fn expect_no_abort() {
+    handlers::expect_no_abort();
+    if DOOMED.fetch_sub(1, Ordering::Relaxed) == 1
+        && let Ok(client) = client()
+    {
+        client.blackbox.set_end(End::Running);
+    }
+}
+
+fn supersede() {
+    if let Ok(client) = client() {
+        client.blackbox.set_superseded(LAST_PANIC_NS.get());
     }
 }
 
@@ -79,11 +105,17 @@ fn request_readable(
 ) -> Result<ReportId> {
     let sequence = client.next_sequence();
     let until = Instant::now() + Duration::from_millis(client.config.deadline_ms);
-    let message = protocol::capture_request(sequence, monotonic_ns(), context, cause);
+    let happened_ns = monotonic_ns();
+    if matches!(cause, Cause::Panic { .. }) {
+        LAST_PANIC_NS.set(happened_ns);
+    }
+    let message = protocol::capture_request(sequence, happened_ns, context, cause);
     allow_monitor();
     let mut control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
     control.socket()?.send(&message, &[]).map_err(monitor_gone)?;
-    let until_spooled = client.config.release_at == ReleaseAt::Spooled;
+    // Whether a panic that may be another's is stored is decided when this thread has gone on.
+    let is_again = matches!(cause, Cause::Panic { again: true, .. });
+    let until_spooled = client.config.release_at == ReleaseAt::Spooled && !is_again;
     let answer =
         await_answer(&mut control, sequence, until, |kind| kind != AnswerKind::Released || !until_spooled)?;
     match answer.kind {

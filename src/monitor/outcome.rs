@@ -37,6 +37,8 @@ pub(super) enum Outcome {
     RefusedByConsent,
     /// There was nothing to make a report of.
     Nothing,
+    /// A panic that came while another one unwound, which has a report.
+    Superseded,
     /// The application's memory may not be read; it was asked to tell it.
     OutOfReach {
         /// The kernel's answer.
@@ -70,7 +72,7 @@ impl Outcome {
             }
             Self::Repeated { .. } => blackbox.count(Count::Repeated, 1),
             Self::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
-            Self::Nothing | Self::OutOfReach { .. } => {}
+            Self::Nothing | Self::Superseded | Self::OutOfReach { .. } => {}
             Self::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),
             Self::Failed { .. } => blackbox.count(Count::Failed, 1),
         }

@@ -118,7 +118,7 @@ pub(super) fn run(start: Start) -> i32 {
         life: Life::begin(&start.config, log.clone(), start.launcher, first, allowed),
         delivery: Delivery::new(&start.config, log.clone()),
         log,
-        idle: Handle::start(&start.config, &pmodules, &start.blackbox, true).ok(),
+        idle: Handle::start(&start.config, &pmodules, &start.blackbox, Some(start.launcher)).ok(),
         pmodules,
         busy: Vec::new(),
         leftovers: Leftovers::default(),
@@ -295,7 +295,7 @@ impl Supervisor {
         let left = case.waits_until.saturating_duration_since(Instant::now());
         let time = if case.bundle.is_some() { Some(COMPLETE_TIME) } else { time_to_read(case.deaths, left) };
         let Some(time) = time else { return self.give_up(case, "the application does not wait any longer") };
-        let start = || Handle::start(&self.config, &self.pmodules, &self.blackbox, false);
+        let start = || Handle::start(&self.config, &self.pmodules, &self.blackbox, None);
         let worker = match self.idle.take().map_or_else(start, Ok) {
             Ok(worker) => worker,
             Err(error) => return self.give_up(case, &error.to_string()),
@@ -337,7 +337,8 @@ impl Supervisor {
             Progress::Done(outcome) => {
                 drop(self.busy.swap_remove(index));
                 if self.idle.is_none() && self.client.is_there() {
-                    self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, true).ok();
+                    let application = Some(self.application.pid());
+                    self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, application).ok();
                 }
                 outcome.count(&self.blackbox);
                 if matches!(outcome, Outcome::Spooled { .. }) {

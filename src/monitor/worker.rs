@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::captured::{self, Capture, Captured, Writer};
+use super::confinement::{self, Starter};
 use super::job::{self, Job};
 use super::leftover;
 use super::log::Log;
@@ -31,6 +32,9 @@ const MAX_BUNDLE: u64 = 1 << 30;
 /// How long a worker waits for a job before it rehearses.
 const REHEARSAL_AFTER: Duration = Duration::from_millis(20);
 
+/// The allocator does not give back so many bytes: what a rehearsal uses.
+const KEPT_HEAP: i32 = 8 << 20;
+
 /// A worker as the supervisor sees it.
 pub(super) struct Handle {
     pub(super) socket: Socket,
@@ -39,12 +43,13 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Forks a worker that waits for its job; `ahead` of it, so that it has time to rehearse.
+    /// Forks a worker that waits for its job; ahead of it, and with time to rehearse, if it is for an `application` that
+    /// lives (0: one that cannot be seen from here).
     pub(super) fn start(
         config: &ValidConfig,
         pmodules: &Pmodules,
         blackbox: &Blackbox,
-        ahead: bool,
+        application: Option<libc::pid_t>,
     ) -> Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         match process::fork()? {
@@ -52,7 +57,7 @@ impl Handle {
             Forked::Child => {
                 // Holding any other descriptor would hide the supervisor's death, and others' ends, from someone.
                 process::close_all_but(theirs.as_raw());
-                let code = run(&theirs, config, pmodules, blackbox, ahead);
+                let code = run(&theirs, config, pmodules, blackbox, application);
                 process::exit_now(code)
             }
         }
@@ -72,19 +77,23 @@ fn run(
     config: &ValidConfig,
     pmodules: &Pmodules,
     blackbox: &Blackbox,
-    ahead: bool,
+    application: Option<libc::pid_t>,
 ) -> i32 {
     // What pmodules do must not reach the application.
     blackbox.keep_from_children();
+    process::keep_heap(KEPT_HEAP);
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
     // Not at once: an application has better use for the processor while it starts, and many end soon.
-    if ahead && !supervisor.is_readable(REHEARSAL_AFTER) {
-        let _ = rehearse(config, blackbox, || supervisor.is_readable(Duration::ZERO));
+    if let Some(application) = application
+        && !supervisor.is_readable(REHEARSAL_AFTER)
+    {
+        let _ = rehearse(config, blackbox, application, || supervisor.is_readable(Duration::ZERO));
     }
     let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
     let log = Log::new(config.log.clone());
-    let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log);
+    let mut starter = None;
+    let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log, &mut starter);
     log.line("worker", &outcome);
     // For the next dump. The application has its answers; a supervisor that has its own ends this worker.
     match target::known_modules::learn() {
@@ -95,9 +104,8 @@ fn run(
         // The supervisor died meanwhile: what it would do now falls to us.
         if let Some(blackbox) = &blackbox {
             outcome.count(blackbox);
-            #[cfg(feature = "upload")]
-            if matches!(outcome, Outcome::Spooled { .. }) && !config.destinations.is_empty() {
-                let _ = super::launch::launch_uploader(config, blackbox, &serde_json::Value::Null);
+            if let (Outcome::Spooled { .. }, Some(starter)) = (&outcome, starter) {
+                starter.start(blackbox);
             }
         }
     }
@@ -110,7 +118,12 @@ fn perform(
     config: &ValidConfig,
     pmodules: &Pmodules,
     log: &Log,
+    starter: &mut Option<Starter>,
 ) -> (Outcome, Option<Blackbox>) {
+    let mut confine = |blackbox: &Blackbox| {
+        *starter = Starter::if_alone(supervisor, config);
+        confinement::of_parser(config, blackbox, log);
+    };
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
         Job::Capture { pid, request, deaths, client, blackbox, memory } => {
@@ -127,8 +140,9 @@ fn perform(
                 (None, 0) => Writer::Ours,
                 (None, _) => Writer::Fallback,
             };
-            let outcome =
-                capture(pid, &request, writer, &client, &blackbox, supervisor, config, pmodules, log);
+            let outcome = capture(
+                pid, &request, writer, &client, &blackbox, supervisor, config, pmodules, log, confine,
+            );
             (outcome, Some(blackbox))
         }
         Job::Resume { effort, bundle, blackbox, client } => {
@@ -137,6 +151,7 @@ fn perform(
                 Err(error) => return (failed(&error), None),
             };
             blackbox.keep_from_children();
+            confine(&blackbox);
             let client = client.and_then(|fd| Socket::from_fd(fd).ok());
             let captured = read_memfd(bundle.as_fd(), MAX_BUNDLE).and_then(|b| Captured::from_bundle(&b));
             let outcome = match captured {
@@ -150,6 +165,7 @@ fn perform(
         }
         Job::Leftover { blackbox } => match Blackbox::from_fd(blackbox) {
             Ok(blackbox) => {
+                confine(&blackbox);
                 let session = session(pmodules, &[]);
                 (leftover::report(session, pmodules, &blackbox, config), Some(blackbox))
             }
@@ -169,6 +185,7 @@ fn capture(
     config: &ValidConfig,
     pmodules: &Pmodules,
     log: &Log,
+    confine: impl FnOnce(&Blackbox),
 ) -> Outcome {
     let request = match protocol::parse(request) {
         Ok(ClientMessage::Capture(request)) => request,
@@ -206,6 +223,7 @@ fn capture(
         // It may have woken on this very processor, which is ours until the scheduler looks again.
         None => std::thread::yield_now(),
     }
+    confine(blackbox);
     complete(captured, Effort::Full, session, Some(client), blackbox, config)
 }
 
@@ -218,11 +236,14 @@ fn complete(
     config: &ValidConfig,
 ) -> Outcome {
     let (sequence, id, happened_ns) = (captured.meta.sequence, captured.meta.id, captured.meta.monotonic_ns);
-    let outcome = stages::complete(captured, effort, session, blackbox, config)
-        .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
+    let outcome = match captured.meta.tentative {
+        true if is_superseded(happened_ns, client, blackbox) => Outcome::Superseded,
+        _ => stages::complete(captured, effort, session, blackbox, config)
+            .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() }),
+    };
     if let Some(client) = client {
         let kind = match outcome {
-            Outcome::Spooled { .. } | Outcome::Repeated { .. } => AnswerKind::Spooled,
+            Outcome::Spooled { .. } | Outcome::Repeated { .. } | Outcome::Superseded => AnswerKind::Spooled,
             Outcome::RefusedByConsent => AnswerKind::Refused,
             Outcome::Vetoed { .. } => AnswerKind::Vetoed,
             Outcome::Nothing | Outcome::OutOfReach { .. } | Outcome::Failed { .. } => AnswerKind::Failed,
@@ -234,6 +255,25 @@ fn complete(
         records::remove(&config.spool, happened_ns);
     }
     outcome
+}
+
+/// Whether the second panic of a thread turns out to be one while the first one unwound. Then the application aborts, and
+/// says so before; one that lives on is not waited for.
+fn is_superseded(happened_ns: u64, client: Option<&Socket>, blackbox: &Blackbox) -> bool {
+    /// The runtime's own words come behind those of the application's hooks, which may print all frames.
+    const SETTLED: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(5);
+    let until = Instant::now() + SETTLED;
+    loop {
+        let over = client.is_none_or(Socket::is_at_end) || Instant::now() >= until;
+        if blackbox.superseded() == Some(happened_ns) {
+            return true;
+        }
+        if over {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// The pmodules of one crash, without those that failed over it before.

@@ -10,6 +10,7 @@ mod finder;
 mod frames;
 mod known;
 mod layers;
+mod maps;
 mod own;
 mod places;
 mod pointers;
@@ -19,6 +20,7 @@ mod runs;
 #[allow(unsafe_code, reason = "intrinsics")]
 mod simd;
 mod texts;
+mod trigrams;
 mod wishes;
 
 use std::collections::BTreeMap;
@@ -237,9 +239,14 @@ pub fn blank(
     }
 }
 
+/// Enters into `receipt` what a dump has of memory that was zeroed before it came into the dump, by the rule `rule`.
+pub fn hidden(layout: &Layout, rule: &str, ranges: &[std::ops::Range<u64>], receipt: &mut Receipt) {
+    wishes::hidden(layout, rule, ranges, receipt);
+}
+
 /// What a report notes if not all copies of blanked memory were sought.
 pub const NOT_ALL_SOUGHT: &str =
-    "not all copies of memory that pmodules blanked were sought: it is too much, or holds too many texts";
+    "not all copies of memory that was blanked were sought: it is too much, or holds too many texts";
 
 /// The texts in memory that is to be blanked: add them to [`Policy::known`] so that their copies go too. A dump may have
 /// those and not the memory itself: a field that nothing points to. Pieces of up to 4 KiB count from 4 characters on, else

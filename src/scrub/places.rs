@@ -8,8 +8,10 @@ use super::echoes::Echoes;
 use super::edit::{Addresses, Editor, Encoding, Finding, Guard};
 use super::finder::{self, Edges};
 use super::known::Known;
+use super::maps;
 use super::pointers;
 use super::receipt::Place;
+use super::runs::Blocks;
 use super::{Level, Policy, wishes};
 use crate::dump::Layout;
 use crate::dump::layout::{MemoryEntry, utf16};
@@ -24,6 +26,8 @@ enum Stream {
     Text,
     /// /proc/cpuinfo: text whose `Serial` line names the machine.
     CpuInfo,
+    /// /proc/PID/maps: names behind numbers.
+    Maps,
     /// Nothing of it may stay.
     Blank,
 }
@@ -49,7 +53,7 @@ const STREAMS: &[(u32, Stream)] = &[
     (COMMAND_LINE, Stream::Blank),
     (ENVIRONMENT, Stream::Blank),
     (0x4767_0008, Stream::Structure), // LinuxAuxv
-    (0x4767_0009, Stream::Text),      // LinuxMaps
+    (0x4767_0009, Stream::Maps),      // LinuxMaps
     (0x4767_000a, Stream::Structure), // LinuxDsoDebug
     (0x4d7a_0003, Stream::Text),      // MozLinuxLimits
     (0x4d7a_0004, Stream::Text),      // MozSoftErrors
@@ -222,25 +226,26 @@ fn memory(
         let stack = stacks.binary_search_by_key(&(entry.bytes.start, entry.bytes.end), |s| (s.start, s.end));
         if stack.is_ok() { Place::Stack } else { Place::Heap }
     };
-    let found: Vec<Vec<Finding>> = layout
+    let found: Vec<(Vec<Finding>, Blocks)> = layout
         .memory
         .iter()
         .map(|entry| {
             let bytes = &editor.bytes()[entry.bytes.clone()];
             if means.policy.level_of(place(entry)) == Level::Keep {
-                return means.values(bytes);
+                return (means.values(bytes), Blocks::default());
             }
             let edges = Edges::Cut { address: entry.address };
-            let findings = finder::in_memory_with(bytes, edges, means.known, Some(copies));
+            let (findings, blocks) = finder::in_memory_with(bytes, edges, means.known, Some(copies));
             finder::learn(echoes, bytes, &findings);
-            findings
+            (findings, blocks)
         })
         .collect();
-    for (entry, mut findings) in layout.memory.iter().zip(found) {
+    for (entry, (mut findings, blocks)) in layout.memory.iter().zip(found) {
         let place = place(entry);
         let guard = Guard::new(mapped, entry.bytes.start, entry.address, width);
         if means.policy.level_of(place) > Level::Keep {
-            findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], echoes));
+            let bytes = &editor.bytes()[entry.bytes.clone()];
+            findings.extend(finder::echoes_in_memory(bytes, &blocks, echoes));
         }
         let findings = coalesce(findings);
         blank(editor, entry.bytes.start, findings, place, Some(guard));
@@ -288,6 +293,14 @@ fn streams(editor: &mut Editor<'_>, layout: &Layout, means: &Means<'_>) {
             Some(Stream::CpuInfo) => {
                 serial(editor, bytes.clone());
                 text(editor, bytes, means);
+            }
+            Some(Stream::Maps) => {
+                let text = &editor.bytes()[bytes.clone()];
+                let findings = match means.policy.level_of(Place::TextStream) {
+                    Level::Pattern => maps::find(text, means.known),
+                    _ => means.in_text(text, Place::TextStream),
+                };
+                blank(editor, bytes.start, findings, Place::TextStream, None);
             }
             Some(Stream::Blank) => {
                 let rule = if stream.kind == COMMAND_LINE { "command-line" } else { "environment" };

@@ -36,7 +36,7 @@ impl Means<'_> {
 pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receipt) {
     for attribute in &mut report.attributes {
         let mut hits = Vec::new();
-        rules::find(attribute.key.as_bytes(), &mut hits);
+        rules::find_in(attribute.key.as_bytes(), &mut hits);
         blank(&mut attribute.key, hits.into_iter().map(Finding::from).collect(), Place::Attribute, receipt);
         match &mut attribute.value {
             AttributeValue::String(value) => {

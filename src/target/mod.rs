@@ -10,8 +10,10 @@
 mod binary_file;
 pub(crate) mod core_file;
 mod elf;
+mod hidden;
 pub mod known_modules;
 mod link_map;
+mod mapped_files;
 mod maps;
 mod memory;
 mod modules;
@@ -32,10 +34,9 @@ use std::time::Duration;
 use crash_context::CrashContext;
 
 pub use binary_file::{noted_id, open_regular};
+pub(crate) use hidden::{Hidden, hide};
 pub use link_map::{LinkMap, Linked};
 pub use maps::{FileId, Mapping, find};
-#[allow(unused_imports, reason = "for what runs in a process of its own")]
-pub(crate) use memory::MemFile;
 pub use memory::Memory;
 pub use modules::{Module, VDSO};
 pub use registers::{FLOAT_LEN, Float, GENERAL_LEN, Registers, Traced};
@@ -188,14 +189,12 @@ impl Target {
     /// A reader of the same memory for a forked child that may make no system call but `pread`; it is opened now. For a
     /// live process that is `/proc/PID/mem`, for a core file its files. `None` if opening was refused: reads then have
     /// to be asked of this process.
-    #[allow(dead_code, reason = "for what runs in a process of its own")]
     pub(crate) fn memory_by_pread(&self) -> Option<Box<dyn Memory>> {
         self.memory.by_pread()
     }
 
     /// In a forked child: reads `memory` from here on, and leaves the threads to the parent, who stopped them. Dropping
     /// the child's copy lets nobody go.
-    #[allow(dead_code, reason = "for what runs in a process of its own")]
     pub(crate) fn with_memory(&mut self, memory: Box<dyn Memory>) {
         self.memory = memory;
         std::mem::forget(self.stopped.take());

@@ -47,7 +47,7 @@ pub(super) fn scrub(job: &Job<'_>, echoes: &mut Echoes, receipt: &mut Receipt) -
                         _ => {
                             let edges = Edges::Cut { address };
                             let more = Some(&job.copies);
-                            findings = finder::in_memory_with(editor.bytes(), edges, job.known, more);
+                            (findings, _) = finder::in_memory_with(editor.bytes(), edges, job.known, more);
                         }
                     }
                     if !is_binary {
@@ -100,7 +100,7 @@ fn repeated(job: &Job<'_>, echoes: &Echoes, receipt: &mut Receipt) -> Result<()>
                 let address = load.range.start + (at - load.offset);
                 let before = receipt.entries.len();
                 job.edit(&mut bytes, at, receipt, |editor| {
-                    let findings = finder::echoes_in_memory(editor.bytes(), echoes);
+                    let findings = finder::echoes_in_unseen(editor.bytes(), echoes);
                     blank(job, editor, address, findings, place);
                     Ok(())
                 })?;

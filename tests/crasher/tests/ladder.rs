@@ -15,22 +15,7 @@ use std::time::Duration;
 
 use scene::{Collector, Ending, Live, Scene, attachment_of, wait_for};
 use serde_json::Value;
-
-/// Ways to die and how they end, from the tables of `each_way.rs`. (`capture` lives on and is told.)
-const WAYS: [(&str, Ending); 12] = [
-    ("null", Ending::Signal(libc::SIGSEGV)),
-    ("abort", Ending::Signal(libc::SIGABRT)),
-    ("panic", Ending::Code(101)),
-    ("bus", Ending::Signal(libc::SIGBUS)),
-    ("ill", Ending::Signal(libc::SIGILL)),
-    ("fpe", Ending::Signal(libc::SIGFPE)),
-    ("trap", Ending::Signal(libc::SIGTRAP)),
-    ("sys", Ending::Signal(libc::SIGSYS)),
-    ("stack-overflow", Ending::Signal(libc::SIGABRT)),
-    ("stack-overflow-thread", Ending::Signal(libc::SIGABRT)),
-    ("heap-lock", Ending::Signal(libc::SIGSEGV)),
-    ("two-threads", Ending::Signal(libc::SIGSEGV)),
-];
+use support::ending;
 
 fn options(collector: &Collector) -> Vec<String> {
     let mut options = collector.options("crashpad");
@@ -102,7 +87,7 @@ fn own_frames(report: &Value) -> usize {
 /// The dying process starts a new monitor, which makes the report that the old one would have made.
 #[test]
 fn a_dead_monitor_is_replaced() {
-    for (way, expected) in WAYS.into_iter().filter(|(way, _)| *way != "panic") {
+    for (way, expected) in ending::PLAIN.into_iter().filter(|(way, _)| *way != "panic") {
         let scene = Scene::new();
         let collector = scene.collector("collected");
         let options = options(&collector);
@@ -122,7 +107,7 @@ fn a_dead_monitor_is_replaced() {
 
 #[test]
 fn without_a_monitor_every_way_leaves_a_record() {
-    for (way, expected) in WAYS {
+    for (way, expected) in ending::PLAIN {
         let scene = Scene::new();
         let collector = scene.collector("collected");
         let options = options(&collector);
@@ -299,7 +284,7 @@ const PATIENCE: Duration = Duration::from_millis(1000);
 
 #[test]
 fn a_stopped_monitor_holds_nobody_longer_than_the_deadline() {
-    for (way, expected) in [WAYS[0], WAYS[1], WAYS[9]] {
+    for (way, expected) in [ending::PLAIN[0], ending::PLAIN[1], ending::PLAIN[9]] {
         let scene = Scene::new();
         let collector = scene.collector("collected");
         let mut options = options(&collector);
@@ -406,7 +391,7 @@ fn forbid_tracing(command: &mut Command) {
 /// Where nobody may trace, a copy of the process tells its memory, be the monitor alive or new.
 #[test]
 fn where_tracing_is_forbidden_a_copy_tells() {
-    for (way, expected) in WAYS.into_iter().filter(|(way, _)| *way != "panic") {
+    for (way, expected) in ending::PLAIN.into_iter().filter(|(way, _)| *way != "panic") {
         for dead in [false, true] {
             if dead && way != "null" {
                 continue;
@@ -465,7 +450,7 @@ fn trap_calls(command: &mut Command, calls: &[libc::c_long]) {
 /// A fault while the monitor is asked: a record. A fault while that is written: nothing but the right end.
 #[test]
 fn a_fault_inside_the_handler_ends_as_the_first_one_would() {
-    for (way, expected) in [WAYS[0], WAYS[1], WAYS[4], WAYS[9]] {
+    for (way, expected) in [ending::PLAIN[0], ending::PLAIN[1], ending::PLAIN[4], ending::PLAIN[9]] {
         let scene = Scene::new();
         let collector = scene.collector("collected");
         let options = options(&collector);

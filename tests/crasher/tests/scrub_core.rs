@@ -130,7 +130,7 @@ fn cores(program: &Path, arguments: &[&str], planted: &[&str]) {
         let core = gdb_core(program, arguments, folder.path());
         check(&format!("gdb's core of {what}"), program, &core, planted);
     }
-    match by_kernel(program, arguments, folder.path()) {
+    match by_kernel {
         Some(core) => check(&format!("the kernel's core of {what}"), program, &core, planted),
         None => drop(writeln!(io::stderr(), "{what}: the kernel writes no core file here")),
     }
