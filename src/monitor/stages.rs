@@ -87,13 +87,14 @@ pub(super) fn finish(
         Ruling::StepDown(remark) => scrubbed.step_down(captured, remark),
         Ruling::Veto { pmodule, reason } => return Finished::Vetoed { pmodule, reason },
     }
-    let Scrubbed { mut report, receipt, .. } = scrubbed;
+    let Scrubbed { mut report, mut receipt, about_dump, .. } = scrubbed;
     captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
         if let Err(error) = annotate(&mut captured.dump, &report) {
             report.notes.push(format!("attributes are not in the dump: {error}"));
         }
+        receipt.describe(&captured.dump, about_dump);
     }
     report.stages_ms = captured.meta.stages_ms.clone();
     report.stages_bytes = captured.meta.stages_bytes.clone();

@@ -28,10 +28,11 @@ use std::fs::File;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 pub(crate) use own::validate as validate_rules;
 pub use own::{Check, Rule, rules_from_toml};
-pub use receipt::{Entry, Place, Receipt, Tally};
+pub use receipt::{Entry, Place, Receipt, Scrubbed, Tally};
 pub use wishes::Wish;
 
 use crate::dump::Layout;
@@ -111,6 +112,15 @@ impl Policy {
         }
     }
 
+    /// See [`Receipt::policy`].
+    fn version(&self) -> String {
+        let settings = (ENGINE, &self.level, &self.places, &self.rules);
+        let text = serde_json::to_vec(&settings).unwrap_or_default();
+        let mut version = receipt::hexadecimal(&Sha256::digest(&text));
+        version.truncate(16);
+        version
+    }
+
     fn check(&self) -> Result<()> {
         match self.places.get(&Place::Unclaimed) {
             None | Some(Level::Drop) => Ok(()),
@@ -131,7 +141,7 @@ pub(crate) fn validate_levels(places: &BTreeMap<Place, Level>) -> Result<()> {
 }
 
 /// Version of the rules, written into receipts.
-pub const ENGINE: u32 = 1;
+pub const ENGINE: u32 = 2;
 
 /// A policy, compiled. Making one is the only part of scrubbing that allocates for the policy, so it can be done
 /// long before a crash; it may be shared between threads.
@@ -140,6 +150,8 @@ pub struct Engine {
     policy: Policy,
     known: known::Known,
     echoes: echoes::Echoes,
+    /// See [`Receipt::policy`].
+    version: String,
 }
 
 impl Engine {
@@ -154,12 +166,22 @@ impl Engine {
         policy.known.iter().for_each(|value| echoes.learn(value.as_bytes()));
         policy.check()?;
         let own = own::OwnRules::new(&policy.rules)?;
-        Ok(Self { known: known::Known::new(&policy.known)?.with(own), policy: policy.clone(), echoes })
+        Ok(Self {
+            known: known::Known::new(&policy.known)?.with(own),
+            policy: policy.clone(),
+            echoes,
+            version: policy.version(),
+        })
     }
 
     /// Remembers the values in a report's texts, so that [`dump`](Self::dump) finds pieces of them too.
     pub fn learn(&mut self, report: &Report) {
         texts::learn(report, &self.known, &mut self.echoes);
+    }
+
+    fn sign(&self, receipt: &mut Receipt) {
+        receipt.engine = ENGINE;
+        receipt.policy.clone_from(&self.version);
     }
 
     fn means(&self) -> texts::Means<'_> {
@@ -172,7 +194,7 @@ impl Engine {
     /// # Errors
     /// As [`dump`].
     pub fn dump(&mut self, bytes: &mut [u8], layout: &Layout, receipt: &mut Receipt) -> Result<()> {
-        receipt.engine = ENGINE;
+        self.sign(receipt);
         places::scrub(
             &mut edit::Editor::new(bytes, receipt),
             layout,
@@ -187,13 +209,13 @@ impl Engine {
     /// # Errors
     /// As [`core_file`].
     pub fn core_file(&mut self, input: &File, output: &File, receipt: &mut Receipt) -> Result<()> {
-        receipt.engine = ENGINE;
+        self.sign(receipt);
         core_file::scrub(input, output, &self.policy, &self.known, &mut self.echoes, receipt)
     }
 
     /// See [`report`].
     pub fn report(&self, report: &mut Report, receipt: &mut Receipt) {
-        receipt.engine = ENGINE;
+        self.sign(receipt);
         texts::scrub(report, &self.means(), receipt);
     }
 }

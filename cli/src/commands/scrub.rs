@@ -46,6 +46,7 @@ pub(crate) fn scrub(mut arguments: lexopt::Parser) -> Result<()> {
         scrub::dump(&mut bytes, &layout, &policy, &mut receipt).map_err(failed)?;
         (&scrubbed.file).write_all(&bytes).map_err(|e| Failure::file(&to, "write", e))?;
     }
+    receipt.describe_file(&scrubbed.file).map_err(failed)?;
     scrubbed.finish()?;
     if let Some(path) = &receipt_to {
         write_json(path, &receipt)?;
