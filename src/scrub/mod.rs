@@ -11,6 +11,7 @@ mod frames;
 mod known;
 mod layers;
 mod maps;
+mod outside;
 mod own;
 mod places;
 mod pointers;

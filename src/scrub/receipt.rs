@@ -101,6 +101,12 @@ pub enum Place {
     Reason,
     /// What a pmodule said.
     Annotation,
+    /// An attachment.
+    Attachment,
+    /// The tail of a log.
+    LogTail,
+    /// A header or field of an upload.
+    UploadHeader,
 }
 
 impl Receipt {
@@ -266,7 +272,7 @@ impl FromStr for Place {
         serde_json::from_value(serde_json::Value::from(name)).map_err(|_| Error::InvalidConfig {
             field: "level",
             reason: "a place is registers, exception, stack, heap, thread-name, module-path, text-stream, environment, \
-                     unclaimed, attribute, breadcrumb, reason or annotation"
+                     unclaimed, attribute, breadcrumb, reason, annotation, attachment, log-tail or upload-header"
                 .to_owned(),
         })
     }
@@ -288,6 +294,9 @@ impl fmt::Display for Place {
             Self::Breadcrumb => "breadcrumb",
             Self::Reason => "reason",
             Self::Annotation => "annotation",
+            Self::Attachment => "attachment",
+            Self::LogTail => "log tail",
+            Self::UploadHeader => "upload header",
         })
     }
 }

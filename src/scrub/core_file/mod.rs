@@ -208,3 +208,6 @@ fn mapped(core: &Core, facts: &Facts) -> Addresses {
     // A return address may lie just behind a module.
     Addresses::new(loads.chain(facts.files.iter().map(|file| file.start..file.end.saturating_add(1))))
 }
+
+#[cfg(test)]
+mod tests;
