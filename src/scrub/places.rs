@@ -7,6 +7,7 @@ use super::contexts::{self, Cpu};
 use super::echoes::Echoes;
 use super::edit::{Addresses, Editor, Encoding, Finding, Guard};
 use super::finder::{self, Edges};
+use super::frames;
 use super::known::Known;
 use super::maps;
 use super::pointers;
@@ -74,6 +75,7 @@ pub(super) fn scrub(
     echoes: &mut Echoes,
 ) -> Result<()> {
     let cpu = Cpu::new(layout.processor)?;
+    let layout = &*frames::with_stacks(editor.bytes(), layout, cpu);
     let copies = copies(editor.bytes(), layout, policy)?;
     for (rule, wishes) in &policy.wishes {
         // What the dump has not need not be blanked in it.

@@ -31,7 +31,7 @@ fn rules_find_what_their_conditions_allow() {
             "aaaaaaaaaaaa ************",
         ),
     ] {
-        assert_eq!(blanked(&[rule.clone()], text), expected, "{rule:?}");
+        assert_eq!(blanked(std::slice::from_ref(&rule), text), expected, "{rule:?}");
     }
 }
 
@@ -67,7 +67,7 @@ fn what_is_no_rule_is_refused_with_its_reason() {
         (Rule::new("a", "(".repeat(100) + "abc" + &")".repeat(100)), "nest"),
     ];
     for (rule, reason) in bad {
-        let error = OwnRules::new(&[rule.clone()]).unwrap_err().to_string();
+        let error = OwnRules::new(std::slice::from_ref(&rule)).unwrap_err().to_string();
         assert!(error.contains(reason), "{rule:?}: {error}");
     }
     let many = vec![Rule::new("a", "abcd"); MOST + 1];
