@@ -76,6 +76,7 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod generation;
 mod memory_protocol;
 mod minimal_record;
 mod monitor;

@@ -29,6 +29,12 @@ pub(crate) const fn reserve_ns(deadline_ns: u64) -> u64 {
     if fifth < MOST { fifth } else { MOST }
 }
 
+/// How long a monitor that does not take a request on is waited for before another one is started: a quarter of the whole
+/// deadline. One that lives takes it on within milliseconds, and the other one needs the time that is left.
+pub(crate) const fn patience_ns(deadline_ns: u64) -> u64 {
+    deadline_ns / 4
+}
+
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -63,7 +69,7 @@ struct Header {
     monotonic_ns: u64,
     /// Chosen by the sender; answers repeat it.
     sequence: u64,
-    /// In answers: the report's id.
+    /// In answers: the report's id. In requests for a report: the monitor's number (`generation`), then zero.
     report: [u8; 16],
 }
 
@@ -100,6 +106,8 @@ pub(crate) struct CaptureRequest {
     pub(crate) sequence: u64,
     /// CLOCK_MONOTONIC when it happened.
     pub(crate) monotonic_ns: u64,
+    /// The number of the monitor that it is for (`generation`).
+    pub(crate) monitor: u32,
     /// Registers and signal information.
     pub(crate) context: CrashContext,
     /// Why.
@@ -172,9 +180,10 @@ impl SignalRequest {
         unsafe { std::mem::MaybeUninit::zeroed().assume_init() }
     }
 
-    /// Fills the header; signal-safe.
-    pub(crate) fn begin(&mut self, sequence: u64, monotonic_ns: u64) {
+    /// Fills the header for number `monitor`; signal-safe.
+    pub(crate) fn begin(&mut self, sequence: u64, monotonic_ns: u64, monitor: u32) {
         self.header = header(Kind::Signal, sequence);
+        self.header.report = to_monitor(monitor);
         self.header.thread = self.context.tid;
         self.header.monotonic_ns = monotonic_ns;
     }
@@ -195,15 +204,20 @@ fn header(kind: Kind, sequence: u64) -> Header {
     Header { magic: MAGIC, kind: kind as u32, thread: 0, monotonic_ns: 0, sequence, report: [0; 16] }
 }
 
+fn to_monitor(number: u32) -> [u8; 16] {
+    u128::from(number).to_ne_bytes()
+}
+
 fn header_bytes(header: &Header) -> &[u8] {
     // SAFETY: `Header` is `repr(C)` and its fields leave no padding (8 + 4 + 4 + 8 + 8 + 16 bytes).
     unsafe { std::slice::from_raw_parts((&raw const *header).cast(), size_of::<Header>()) }
 }
 
-/// A request for a report from ordinary code (a panic hook, `capture`).
+/// A request for a report from ordinary code (a panic hook, `capture`), for number `monitor`.
 pub(crate) fn capture_request(
     sequence: u64,
     monotonic_ns: u64,
+    monitor: u32,
     context: CrashContext,
     cause: &Cause,
 ) -> Vec<u8> {
@@ -219,6 +233,7 @@ pub(crate) fn capture_request(
     request.header = header(kind, sequence);
     request.header.thread = request.context.tid;
     request.header.monotonic_ns = monotonic_ns;
+    request.header.report = to_monitor(monitor);
     let mut bytes = request.as_bytes().to_vec();
     let limit = if let Cause::Hang { limit_ms } = cause { limit_ms.to_string() } else { String::new() };
     let texts: [&str; 3] = match cause {
@@ -369,6 +384,8 @@ fn parse_capture(header: &Header, body: &[u8]) -> Result<ClientMessage> {
     Ok(ClientMessage::Capture(Box::new(CaptureRequest {
         sequence: header.sequence,
         monotonic_ns: header.monotonic_ns,
+        monitor: u32::try_from(u128::from_ne_bytes(header.report))
+            .map_err(|_| malformed("a monitor that is none"))?,
         context,
         cause,
     })))
@@ -407,13 +424,13 @@ mod tests {
             },
         ];
         for cause in causes {
-            let bytes = capture_request(3, 9, context(), &cause);
+            let bytes = capture_request(3, 9, 5, context(), &cause);
             let ClientMessage::Capture(request) = parse(&bytes).unwrap() else { panic!() };
-            assert_eq!((request.sequence, request.monotonic_ns), (3, 9));
+            assert_eq!((request.sequence, request.monotonic_ns, request.monitor), (3, 9, 5));
             assert_eq!((request.context.tid, request.context.siginfo.ssi_signo), (7, 11));
             assert_eq!(request.cause, cause);
         }
-        let bytes = capture_request(1, 1, context(), &Cause::Requested(long));
+        let bytes = capture_request(1, 1, 0, context(), &Cause::Requested(long));
         assert!(bytes.len() <= MAX_MESSAGE);
         assert!(parse(&bytes).is_ok());
     }
@@ -430,7 +447,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        let whole = capture_request(1, 1, context(), &Cause::Signal);
+        let whole = capture_request(1, 1, 0, context(), &Cause::Signal);
         for length in 0..size_of::<SignalRequest>() {
             assert!(parse(&whole[..length]).is_err(), "{length}");
         }

@@ -15,7 +15,7 @@ mod watches;
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,11 @@ impl Blackbox {
             return Err(Error::malformed("blackbox", "another version of Cenotaph wrote it"));
         }
         Ok(blackbox)
+    }
+
+    /// Whether its descriptor is still this one, in a program that may have closed it and opened something else there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.memory.is_open()
     }
 
     /// Processes that are forked from now on do not have it.
@@ -190,6 +195,11 @@ impl Blackbox {
     /// What the application said with [`set_places`](Self::set_places). It may be any number.
     pub(crate) fn places(&self) -> (Option<i64>, Option<u64>) {
         self.header().places()
+    }
+
+    /// The word that says which monitor is the application's (`generation`).
+    pub(crate) fn generation(&self) -> &AtomicU64 {
+        self.header().generation()
     }
 
     pub(crate) fn count(&self, counter: Counter, more: u64) {

@@ -21,9 +21,10 @@ mod signals;
 
 pub(crate) use alt_stack::protect_thread;
 pub(crate) use handler::{
-    Armament, allow_monitor, expect_abort, expect_no_abort, is_armed, record_panic, while_readable,
+    Armament, allow_monitor, expect_abort, expect_no_abort, is_armed, record_panic, serve, while_readable,
 };
 pub(crate) use last_words::Constants;
+pub(crate) use memory_server::start_apart as tell_memory;
 pub(crate) use module_scan::{hide as hide_modules, refresh as refresh_modules};
 pub(crate) use record_folder::{forbid_records, keep_records};
 pub(crate) use relaunch_kit::{Kit, equip, unequip};

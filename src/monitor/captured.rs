@@ -158,9 +158,10 @@ pub(super) fn capture(
     });
     // The application has more to tell than the one frame that is known here: by a copy of it, or by its own record.
     let taken = match (taken, &request.cause) {
-        (Err(error @ Error::System { call: OUT_OF_REACH, .. }), Cause::Signal) => {
-            return Ok(Capture::OutOfReach(error));
-        }
+        (
+            Err(error @ Error::System { call: OUT_OF_REACH, .. }),
+            Cause::Signal | Cause::Panic { .. } | Cause::Requested(_),
+        ) => return Ok(Capture::OutOfReach(error)),
         (Err(error), Cause::Signal | Cause::Panic { .. }) => return Err(error),
         (taken, _) => taken,
     };
@@ -237,6 +238,7 @@ fn take(
             Ok(target) if stack.is_some_and(|stack| is_out_of_reach(&target, stack)) => {
                 return Err(out_of_reach());
             }
+            Err(error) if is_refusal(&error) => return Err(out_of_reach()),
             stopped => stopped.and_then(|target| ours(target, limits)),
         },
         // What cannot be told that way cannot be had at all.
@@ -299,6 +301,11 @@ fn origin(target: &Target, blackbox: &Blackbox) -> origin::Found {
 /// Whether nothing of its memory can be read: neither a binary's head nor the stack, which may have overflowed.
 fn is_out_of_reach(target: &Target, stack: u64) -> bool {
     target.modules.is_empty() && target.memory().read(stack & !7, 8).is_empty()
+}
+
+/// Whether not even its mappings may be seen: it runs as another user.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::System { source, .. } if source.raw_os_error() == Some(libc::EPERM))
 }
 
 /// How it is told from other failures.

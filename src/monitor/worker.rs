@@ -22,7 +22,8 @@ use crate::protocol::{self, Answer, AnswerKind, ClientMessage};
 use crate::report::ReportId;
 use crate::spool::records;
 use crate::sys::memory::read_memfd;
-use crate::sys::process::{self, Forked};
+use crate::sys::process::{self, Ended, Forked};
+use crate::sys::procfs;
 use crate::sys::socket::Socket;
 use crate::target;
 
@@ -64,11 +65,25 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
-    /// A worker that has ended is collected, one that has not is ended: while attached it freezes its target.
-    fn drop(&mut self) {
+impl Handle {
+    /// Whether job control or a debugger holds it: what it does not do then is no fault of its own.
+    pub(super) fn is_stopped(&self) -> bool {
+        procfs::is_stopped(self.pid)
+    }
+
+    /// Ends it, unless it has ended, and says how that came. While attached it freezes its target.
+    pub(super) fn end(mut self) -> Ended {
         process::kill_pidfd(self.pidfd.as_fd());
-        process::reap(self.pid, true);
+        process::wait_end(std::mem::take(&mut self.pid))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.pid > 0 {
+            process::kill_pidfd(self.pidfd.as_fd());
+            process::reap(self.pid, true);
+        }
     }
 }
 
@@ -126,7 +141,7 @@ fn perform(
     };
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
-        Job::Capture { pid, request, deaths, client, blackbox, memory } => {
+        Job::Capture { pid, request, faults, client, blackbox, memory } => {
             let client = Socket::from_fd(client);
             let blackbox = Blackbox::from_fd(blackbox);
             let (Ok(client), Ok(blackbox)) = (client, blackbox) else {
@@ -135,7 +150,7 @@ fn perform(
             blackbox.keep_from_children();
             // What our own writer died over it would die over again.
             let memory = memory.and_then(|fd| Socket::from_fd(fd).ok());
-            let writer = match (memory, deaths) {
+            let writer = match (memory, faults) {
                 (Some(memory), _) => Writer::Told(memory),
                 (None, 0) => Writer::Ours,
                 (None, _) => Writer::Fallback,

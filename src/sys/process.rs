@@ -164,6 +164,14 @@ pub(crate) fn is_init() -> bool {
     std::process::id() == 1
 }
 
+/// Whether somebody made the pid namespace of this process: a container or a sandbox. The kernel's own has this fixed inode
+/// (`PROC_PID_INIT_INO`, include/linux/proc_ns.h); where /proc does not tell, this is no container.
+pub(crate) fn is_in_pid_namespace() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    const FIRST: u64 = 0xefff_fffc;
+    std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != FIRST)
+}
+
 /// What every process of the monitor does first: no core file, not readable by others, no terminal, no
 /// working directory, not ended by the signals that end its application's session.
 pub(crate) fn harden() {

@@ -134,8 +134,8 @@ impl Target {
     /// Stops a process and reads what is read of every process.
     ///
     /// # Errors
-    /// [`Error::System`] if nothing of it can be had: it is gone, or none of its threads can be traced and its memory
-    /// cannot be read. The process then runs as before.
+    /// [`Error::System`] if nothing of it can be had: it is gone (ESRCH), or none of its threads may be traced and its memory
+    /// may not be read (EPERM). The process then runs as before.
     pub fn stop(request: Request) -> Result<Self> {
         if request.pid == std::process::id().cast_signed() {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "a process cannot stop itself");
@@ -151,7 +151,8 @@ impl Target {
         let maps_text = file(via, "maps", &mut notes);
         let maps = maps::parse(&maps_text);
         if maps.is_empty() {
-            let source = io::Error::from_raw_os_error(libc::ESRCH);
+            let refused = stopped.tracees.iter().any(|tracee| tracee.state == State::Untraceable);
+            let source = io::Error::from_raw_os_error(if refused { libc::EPERM } else { libc::ESRCH });
             return Err(Error::System { call: "ptrace(SEIZE)", source });
         }
         let threads = threads(&stopped, &request, &mut notes);

@@ -120,8 +120,8 @@ const STATES: &[(State, Level)] = &[
     (State::Alive, Level::Minidump),
     // A fresh monitor is started.
     (State::Killed, Level::Minidump),
-    // Its silence lasts until there is time for the minimal record alone.
-    (State::Stopped, Level::StackTrace),
+    // It does not take the request on, and is given up for a fresh one.
+    (State::Stopped, Level::Minidump),
     // Another worker takes over.
     (State::StoppedAttached, Level::Minidump),
     (State::KilledAttached, Level::Minidump),
@@ -164,8 +164,6 @@ const NOT_APPLICABLE: &[Exception] = &[
     exception("hang", State::Killed, NOBODY_NOTICES),
     exception("hang", State::Stopped, NOBODY_NOTICES),
     exception("hang", State::None, NOBODY_NOTICES),
-    exception("capture", State::Killed, TOLD),
-    exception("capture", State::Stopped, TOLD),
     exception("capture", State::None, TOLD),
     Exception {
         way: None,
