@@ -88,13 +88,14 @@ pub(super) fn finish(
         Ruling::StepDown(remark) => scrubbed.step_down(captured, remark),
         Ruling::Veto { pmodule, reason } => return Finished::Vetoed { pmodule, reason },
     }
-    let Scrubbed { mut report, receipt, .. } = scrubbed;
+    let Scrubbed { mut report, mut receipt, about_dump, .. } = scrubbed;
     captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
         if let Err(error) = annotate(&mut captured.dump, &report) {
             report.notes.push(format!("attributes are not in the dump: {error}"));
         }
+        receipt.describe(&captured.dump, about_dump);
     }
     report.stages_ms = captured.meta.stages_ms.clone();
     report.stages_bytes = captured.meta.stages_bytes.clone();
@@ -396,12 +397,19 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
     known.sort();
     known.dedup();
     let level = if detail == Detail::Pointers { Level::Pointers } else { Level::Pattern };
+    let mut places = config.levels.clone();
+    if config.audience == Audience::ChildDirected {
+        let usual = scrub::Policy { level, ..scrub::Policy::default() };
+        places.retain(|place, level| *level >= usual.level_of(*place));
+    }
     scrub::Policy {
         level,
+        places,
         known,
         arguments: meta.arguments.clone(),
         argument_strings: meta.argument_strings.clone(),
         environment_strings: meta.environment_strings.clone(),
+        rules: config.rules.clone(),
         wishes: Vec::new(),
     }
 }

@@ -116,7 +116,7 @@ fn is_card(text: &[u8]) -> bool {
     issued && luhn(digits)
 }
 
-pub(super) fn luhn(digits: &[u8]) -> bool {
+pub(in crate::scrub) fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()
         .rev()

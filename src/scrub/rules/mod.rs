@@ -24,6 +24,7 @@ mod words;
 use std::ops::Range;
 
 use super::trigrams::{Starts, Trigrams};
+pub(in crate::scrub) use financial::luhn;
 
 /// Characters of a line to blank.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,10 +184,11 @@ fn digit_at(line: &[u8], at: usize) -> bool {
 }
 
 /// Whether one of `words` (lower case) ends in the `window` characters before `at`.
-fn preceded_by(line: &[u8], at: usize, window: usize, words: &[&str]) -> bool {
+pub(super) fn preceded_by(line: &[u8], at: usize, window: usize, words: &[&str]) -> bool {
     let window = &line[at.saturating_sub(window)..at];
     words.iter().any(|word| {
-        window.windows(word.len()).any(|candidate| candidate.eq_ignore_ascii_case(word.as_bytes()))
+        !word.is_empty()
+            && window.windows(word.len()).any(|candidate| candidate.eq_ignore_ascii_case(word.as_bytes()))
     })
 }
 
