@@ -8,7 +8,7 @@ use super::edit::{Encoding, Finding};
 use super::known::Known;
 use super::layers::{self, Decoded};
 use super::rules::{Hit, Line};
-use super::runs::{self, Blocks, Run, Scratch};
+use super::runs::{self, Places, Run, Scratch};
 use super::{contexts, edges, rules};
 
 /// The rule of texts that an edge cuts off.
@@ -34,7 +34,7 @@ pub(super) fn in_memory_with(
     edges: Edges,
     known: &Known,
     more: Option<&Known>,
-) -> (Vec<Finding>, Blocks) {
+) -> (Vec<Finding>, Places) {
     let more = more.filter(|more| !more.is_empty());
     let (mut findings, mut ruled, mut cut_off, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut searcher, mut hits) = (Searcher::default(), Vec::new());
@@ -45,7 +45,7 @@ pub(super) fn in_memory_with(
     });
     let looked_for = united.as_ref().unwrap_or_else(|| known.looked_for());
     let least = known.shortest_run().min(more.map_or(runs::SHORTEST, Known::shortest_run));
-    let blocks = runs::scan(bytes, least, &mut Scratch::default(), |run, line| {
+    let places = runs::scan(bytes, least, &mut Scratch::default(), |run, line| {
         searcher.line.look(line, looked_for);
         let starts = &searcher.line.starts;
         known.find_in_run(run, line, starts, bytes, &mut findings);
@@ -75,7 +75,7 @@ pub(super) fn in_memory_with(
     findings.append(&mut ruled);
     findings.append(&mut cut_off);
     findings.append(&mut last);
-    (findings, blocks)
+    (findings, places)
 }
 
 /// Searches lines, plain and through one layer of encoding.
@@ -92,7 +92,7 @@ impl Searcher {
     fn find(&mut self, text: &[u8], known: &Known, hits: &mut Vec<Hit>) {
         let Self { line, decoded, inner_line, inner } = self;
         rules::find(text, line, hits);
-        layers::each(text, decoded, |decoded| {
+        layers::each(text, line, decoded, |decoded| {
             inner_line.look(&decoded.text, known.looked_for());
             rules::find(&decoded.text, inner_line, inner);
             known.find_in_line(&decoded.text, &inner_line.starts, |range| {
@@ -103,11 +103,11 @@ impl Searcher {
     }
 }
 
-/// Pieces in `bytes` of values that were found elsewhere. `blocks` are those of [`in_memory_with`].
-pub(super) fn echoes_in_memory(bytes: &[u8], blocks: &Blocks, echoes: &Echoes) -> Vec<Finding> {
+/// Pieces in `bytes` of values that were found elsewhere. `places` are those of [`in_memory_with`].
+pub(super) fn echoes_in_memory(bytes: &[u8], places: &Places, echoes: &Echoes) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !echoes.is_empty() {
-        runs::scan_again(bytes, blocks, &mut Scratch::default(), |run, line| {
+        runs::scan_again(bytes, places, &mut Scratch::default(), |run, line| {
             echoes.find(line, |range| findings.push(finding(run, &range, bytes, echoes::RULE)));
         });
     }

@@ -6,9 +6,9 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::edit::{Encoding, Finding};
-use super::rules;
+use super::rules::{self, Starts};
 use super::runs::{self, Run};
-use super::trigrams::{Starts, Trigrams};
+use super::trigrams::Trigrams;
 use crate::error::{Error, Result};
 
 /// The rule's name in receipts.

@@ -10,7 +10,7 @@ use super::finder::{self, Edges};
 use super::known::Known;
 use super::pointers;
 use super::receipt::Place;
-use super::runs::Blocks;
+use super::runs::Places;
 use super::{Level, Policy, wishes};
 use crate::dump::Layout;
 use crate::dump::layout::utf16;
@@ -171,25 +171,25 @@ fn memory(
     copies: &Known,
     echoes: &mut Echoes,
 ) {
-    let found: Vec<(Vec<Finding>, Blocks)> = layout
+    let found: Vec<(Vec<Finding>, Places)> = layout
         .memory
         .iter()
         .map(|entry| {
             let bytes = &editor.bytes()[entry.bytes.clone()];
             let edges = Edges::Cut { address: entry.address };
-            let (findings, blocks) = finder::in_memory_with(bytes, edges, known, Some(copies));
+            let (findings, places) = finder::in_memory_with(bytes, edges, known, Some(copies));
             finder::learn(echoes, bytes, &findings);
-            (findings, blocks)
+            (findings, places)
         })
         .collect();
     let mut stacks: Vec<_> = layout.threads.iter().map(|thread| &thread.stack.bytes).collect();
     stacks.sort_unstable_by_key(|range| (range.start, range.end));
-    for (entry, (mut findings, blocks)) in layout.memory.iter().zip(found) {
+    for (entry, (mut findings, places)) in layout.memory.iter().zip(found) {
         let stack = stacks.binary_search_by_key(&(entry.bytes.start, entry.bytes.end), |s| (s.start, s.end));
         let place = if stack.is_ok() { Place::Stack } else { Place::Heap };
         let to_aligned = (8 - entry.address % 8) % 8;
         let guard = Guard { mapped, aligned: entry.bytes.start + to_aligned as usize };
-        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], &blocks, echoes));
+        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], &places, echoes));
         let findings = coalesce(findings);
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
