@@ -515,7 +515,7 @@ mod tests {
                     1 => bytes.extend(text.encode_utf16().flat_map(u16::to_le_bytes)),
                     _ => bytes.extend(text.chars().flat_map(|c| u32::from(c).to_be_bytes())),
                 }
-                bytes.extend(vec![0xfe; number % 90]);
+                bytes.extend(vec![0xfe; 4 + number % 90]);
             }
             // One that looks back is not remembered by itself.
             for more in ["", "пароль: abcdef"] {

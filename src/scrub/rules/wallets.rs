@@ -56,6 +56,9 @@ fn is_base58check(word: &[u8]) -> bool {
 
 /// `bc1...`, with the check of BIP 173 or BIP 350, at `start`: its end.
 pub(super) fn bech32(line: &[u8], start: usize) -> Option<usize> {
+    if before(line, start).is_some_and(|byte| byte.is_ascii_alphanumeric()) {
+        return None;
+    }
     // BIP 173 allows 90 characters; no more are looked at, or a line of beginnings would take its square.
     let window = &line[..line.len().min(start + 91)];
     let whole = end_of(window, start, |byte| byte.is_ascii_alphanumeric());
@@ -66,9 +69,7 @@ pub(super) fn bech32(line: &[u8], start: usize) -> Option<usize> {
 
 fn is_bech32(line: &[u8], start: usize, end: usize) -> bool {
     const DIGITS: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-    if !(14..=90).contains(&(end - start))
-        || before(line, start).is_some_and(|byte| byte.is_ascii_alphanumeric())
-    {
+    if !(14..=90).contains(&(end - start)) {
         return false;
     }
     const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
