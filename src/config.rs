@@ -30,12 +30,10 @@ const SIGNALS_ON_REQUEST: [i32; 3] = [libc::SIGQUIT, libc::SIGXCPU, libc::SIGXFS
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReleaseAt {
-    /// As soon as its memory is read. The default.
+    /// As soon as its memory is read.
     #[default]
     Read,
-    /// When the report is committed to the spool. Needed where the monitor dies with the application: in a
-    /// service's control group, under a die-with-parent sandbox, as pid 1 of a namespace
-    /// (there it is in force whatever is set).
+    /// When the report is committed to the spool. Needed where the monitor dies with the application.
     Spooled,
 }
 
@@ -46,6 +44,7 @@ pub struct Config {
     detail: Option<Detail>,
     identity: Option<Identity>,
     spool: Option<PathBuf>,
+    pub(crate) release_at: Option<ReleaseAt>,
     pub(crate) pmodules: Vec<Registered>,
 }
 
@@ -156,6 +155,7 @@ impl Config {
             detail: None,
             identity: None,
             spool: None,
+            release_at: None,
             pmodules: Vec::new(),
         }
     }
@@ -216,8 +216,13 @@ impl Config {
     }
 
     /// When the dying application may go on.
+    ///
+    /// By default [`install`](Self::install) decides: [`ReleaseAt::Spooled`] where what the application leaves behind is ended
+    /// with it, which is in a pid namespace of its own (a container, a sandbox) and in the control group of a service
+    /// (systemd.kill(5)); else [`ReleaseAt::Read`]. As the first process of its pid namespace an application waits for the commit
+    /// whatever is set here.
     pub fn release_at(mut self, release_at: ReleaseAt) -> Self {
-        self.settings.release_at = release_at;
+        self.release_at = Some(release_at);
         self
     }
 
@@ -340,7 +345,7 @@ impl Config {
     /// # Errors
     /// [`Error::InvalidConfig`] names the setter and the way out.
     pub fn validate(self) -> Result<ValidConfig> {
-        let Self { mut settings, detail, identity, spool, pmodules } = self;
+        let Self { mut settings, detail, identity, spool, release_at, pmodules } = self;
         let invalid = |field, reason: &str| Err(Error::InvalidConfig { field, reason: reason.to_owned() });
         let name_like = |text: &str| {
             !text.is_empty()
@@ -389,6 +394,7 @@ impl Config {
         if settings.destinations.len() > MAX_DESTINATIONS {
             return invalid("destination", "a report goes to 8 destinations at most");
         }
+        settings.release_at = release_at.unwrap_or_default();
         settings.detail = detail.unwrap_or(Detail::Minidump);
         settings.identity = identity.unwrap_or_default();
         if settings.audience == Audience::ChildDirected {

@@ -20,7 +20,14 @@ pub fn message(bytes: &[u8]) -> Option<Vec<u8>> {
     }
     Some(match protocol::parse(bytes).ok()? {
         ClientMessage::Capture(request) => {
-            protocol::capture_request(request.sequence, request.monotonic_ns, request.context, &request.cause)
+            let (sequence, monotonic_ns) = (request.sequence, request.monotonic_ns);
+            protocol::capture_request(
+                sequence,
+                monotonic_ns,
+                request.monitor,
+                request.context,
+                &request.cause,
+            )
         }
         ClientMessage::Hello(nonce) => protocol::hello(&nonce),
         ClientMessage::Flush { sequence } => protocol::flush(sequence),

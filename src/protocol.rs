@@ -12,7 +12,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"CENOMSG\x01");
 
 /// Version of what application and monitor say to each other: messages, blackbox, settings. A helper may be of another
 /// release than the library, so every change to one of them needs a new number. The first message stays as it is.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// Length of the one-shot nonce that ties a monitor to its launcher.
 pub(crate) const NONCE: usize = 16;
@@ -29,6 +29,12 @@ pub(crate) const fn reserve_ns(deadline_ns: u64) -> u64 {
     if fifth < MOST { fifth } else { MOST }
 }
 
+/// How long a monitor that does not take a request on is waited for before another one is started: a quarter of the whole
+/// deadline. One that lives takes it on within milliseconds, and the other one needs the time that is left.
+pub(crate) const fn patience_ns(deadline_ns: u64) -> u64 {
+    deadline_ns / 4
+}
+
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -37,6 +43,7 @@ enum Kind {
     Panic = 2,
     Requested = 3,
     Hang = 4,
+    PanicAgain = 5,
     Hello = 10,
     Flush = 11,
     ConsentChanged = 12,
@@ -62,7 +69,7 @@ struct Header {
     monotonic_ns: u64,
     /// Chosen by the sender; answers repeat it.
     sequence: u64,
-    /// In answers: the report's id.
+    /// In answers: the report's id. In requests for a report: the monitor's number (`generation`), then zero.
     report: [u8; 16],
 }
 
@@ -99,6 +106,8 @@ pub(crate) struct CaptureRequest {
     pub(crate) sequence: u64,
     /// CLOCK_MONOTONIC when it happened.
     pub(crate) monotonic_ns: u64,
+    /// The number of the monitor that it is for (`generation`).
+    pub(crate) monitor: u32,
     /// Registers and signal information.
     pub(crate) context: CrashContext,
     /// Why.
@@ -118,6 +127,8 @@ pub(crate) enum Cause {
         location: String,
         /// The thread's name.
         thread: String,
+        /// The thread has panicked before: this may be a panic while that one unwinds, and no event of its own.
+        again: bool,
     },
     /// The application's words.
     Requested(String),
@@ -169,9 +180,10 @@ impl SignalRequest {
         unsafe { std::mem::MaybeUninit::zeroed().assume_init() }
     }
 
-    /// Fills the header; signal-safe.
-    pub(crate) fn begin(&mut self, sequence: u64, monotonic_ns: u64) {
+    /// Fills the header for number `monitor`; signal-safe.
+    pub(crate) fn begin(&mut self, sequence: u64, monotonic_ns: u64, monitor: u32) {
         self.header = header(Kind::Signal, sequence);
+        self.header.report = to_monitor(monitor);
         self.header.thread = self.context.tid;
         self.header.monotonic_ns = monotonic_ns;
     }
@@ -192,21 +204,27 @@ fn header(kind: Kind, sequence: u64) -> Header {
     Header { magic: MAGIC, kind: kind as u32, thread: 0, monotonic_ns: 0, sequence, report: [0; 16] }
 }
 
+fn to_monitor(number: u32) -> [u8; 16] {
+    u128::from(number).to_ne_bytes()
+}
+
 fn header_bytes(header: &Header) -> &[u8] {
     // SAFETY: `Header` is `repr(C)` and its fields leave no padding (8 + 4 + 4 + 8 + 8 + 16 bytes).
     unsafe { std::slice::from_raw_parts((&raw const *header).cast(), size_of::<Header>()) }
 }
 
-/// A request for a report from ordinary code (a panic hook, `capture`).
+/// A request for a report from ordinary code (a panic hook, `capture`), for number `monitor`.
 pub(crate) fn capture_request(
     sequence: u64,
     monotonic_ns: u64,
+    monitor: u32,
     context: CrashContext,
     cause: &Cause,
 ) -> Vec<u8> {
     let kind = match cause {
         Cause::Signal => Kind::Signal,
-        Cause::Panic { .. } => Kind::Panic,
+        Cause::Panic { again: false, .. } => Kind::Panic,
+        Cause::Panic { again: true, .. } => Kind::PanicAgain,
         Cause::Requested(_) => Kind::Requested,
         Cause::Hang { .. } => Kind::Hang,
     };
@@ -215,11 +233,12 @@ pub(crate) fn capture_request(
     request.header = header(kind, sequence);
     request.header.thread = request.context.tid;
     request.header.monotonic_ns = monotonic_ns;
+    request.header.report = to_monitor(monitor);
     let mut bytes = request.as_bytes().to_vec();
     let limit = if let Cause::Hang { limit_ms } = cause { limit_ms.to_string() } else { String::new() };
     let texts: [&str; 3] = match cause {
         Cause::Signal => ["", "", ""],
-        Cause::Panic { message, location, thread } => [message, location, thread],
+        Cause::Panic { message, location, thread, .. } => [message, location, thread],
         Cause::Requested(reason) => [reason, "", ""],
         Cause::Hang { .. } => [&limit, "", ""],
     };
@@ -327,7 +346,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<ClientMessage> {
         k if k == Kind::Flush as u32 => exact(ClientMessage::Flush { sequence: header.sequence }),
         k if k == Kind::ConsentChanged as u32 => exact(ClientMessage::ConsentChanged),
         k if k == Kind::WatchesChanged as u32 => exact(ClientMessage::WatchesChanged),
-        k if [Kind::Signal, Kind::Panic, Kind::Requested, Kind::Hang]
+        k if [Kind::Signal, Kind::Panic, Kind::PanicAgain, Kind::Requested, Kind::Hang]
             .iter()
             .any(|kind| k == *kind as u32) =>
         {
@@ -351,8 +370,9 @@ fn parse_capture(header: &Header, body: &[u8]) -> Result<ClientMessage> {
     }
     let mut texts = text.split(|&b| b == 0).map(|t| String::from_utf8_lossy(t).into_owned());
     let mut next = || texts.next().unwrap_or_default();
-    let cause = if header.kind == Kind::Panic as u32 {
-        Cause::Panic { message: next(), location: next(), thread: next() }
+    let again = header.kind == Kind::PanicAgain as u32;
+    let cause = if again || header.kind == Kind::Panic as u32 {
+        Cause::Panic { message: next(), location: next(), thread: next(), again }
     } else if header.kind == Kind::Requested as u32 {
         Cause::Requested(next())
     } else if header.kind == Kind::Hang as u32 {
@@ -364,6 +384,8 @@ fn parse_capture(header: &Header, body: &[u8]) -> Result<ClientMessage> {
     Ok(ClientMessage::Capture(Box::new(CaptureRequest {
         sequence: header.sequence,
         monotonic_ns: header.monotonic_ns,
+        monitor: u32::try_from(u128::from_ne_bytes(header.report))
+            .map_err(|_| malformed("a monitor that is none"))?,
         context,
         cause,
     })))
@@ -392,16 +414,23 @@ mod tests {
                 message: "boom: ä".into(),
                 location: "src/a.rs:1:2".into(),
                 thread: "main".into(),
+                again: false,
+            },
+            Cause::Panic {
+                message: "again".into(),
+                location: String::new(),
+                thread: String::new(),
+                again: true,
             },
         ];
         for cause in causes {
-            let bytes = capture_request(3, 9, context(), &cause);
+            let bytes = capture_request(3, 9, 5, context(), &cause);
             let ClientMessage::Capture(request) = parse(&bytes).unwrap() else { panic!() };
-            assert_eq!((request.sequence, request.monotonic_ns), (3, 9));
+            assert_eq!((request.sequence, request.monotonic_ns, request.monitor), (3, 9, 5));
             assert_eq!((request.context.tid, request.context.siginfo.ssi_signo), (7, 11));
             assert_eq!(request.cause, cause);
         }
-        let bytes = capture_request(1, 1, context(), &Cause::Requested(long));
+        let bytes = capture_request(1, 1, 0, context(), &Cause::Requested(long));
         assert!(bytes.len() <= MAX_MESSAGE);
         assert!(parse(&bytes).is_ok());
     }
@@ -418,7 +447,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        let whole = capture_request(1, 1, context(), &Cause::Signal);
+        let whole = capture_request(1, 1, 0, context(), &Cause::Signal);
         for length in 0..size_of::<SignalRequest>() {
             assert!(parse(&whole[..length]).is_err(), "{length}");
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cenotaph::privacy::{Basis, ConsentPolicy};
-use cenotaph::{Config, Monitor};
+use cenotaph::{Config, Monitor, ReleaseAt};
 use serde::Deserialize;
 
 use crate::Failure;
@@ -30,6 +30,8 @@ pub(crate) fn install(dir: &Path) -> Result<(), Failure> {
     let guard = Config::new("crash-latency", env!("CARGO_PKG_VERSION"))
         .consent(ConsentPolicy::AskFirst)
         .spool(spool(dir))
+        // In a container or a service the default is another, and takes as long as the whole report.
+        .release_at(ReleaseAt::Read)
         .log(log(dir))
         // It crashes many times in one way.
         .reports_per_signature(u32::MAX)

@@ -1,9 +1,11 @@
-//! `cenotaph pmodule run` with the example pmodules in C and a core file of the game that they are for, made by gdb. The
-//! dumps are judged by the `minidump` crate.
+//! `cenotaph pmodule run` with the example pmodules in C and core files of the game that they are for, one made by gdb and,
+//! where core files can be found, one by the kernel. The dumps are judged by the `minidump` crate.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -35,15 +37,22 @@ fn compile(arguments: &[&str], source: &Path, output: &Path) {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }
 
-/// The game's core file, made once, gone when the tests end.
-fn core() -> &'static Path {
-    static CORE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+/// The game's core files, made once, gone when the tests end.
+struct Cores {
+    folder: TempDir,
+    gdb: PathBuf,
+    /// The one that the kernel wrote, or why there is none.
+    kernel: Result<PathBuf, String>,
+}
+
+fn cores() -> &'static Cores {
+    static CORES: OnceLock<Cores> = OnceLock::new();
     extern "C" fn remove() {
-        if let Some((folder, _)) = CORE.get() {
-            let _ = fs::remove_dir_all(folder.path());
+        if let Some(cores) = CORES.get() {
+            let _ = fs::remove_dir_all(cores.folder.path());
         }
     }
-    let (_, core) = CORE.get_or_init(|| {
+    CORES.get_or_init(|| {
         // SAFETY: a function that touches nothing that ends before it.
         unsafe { libc::atexit(remove) };
         let folder = tempfile::tempdir().unwrap();
@@ -53,18 +62,52 @@ fn core() -> &'static Path {
         let (find, load) = (format!("-L{place}"), format!("-Wl,-rpath,{place}"));
         let game = folder.path().join("game");
         compile(&["-rdynamic", &find, &load, "-ltelemetry"], &examples.join("game.c"), &game);
-        let gdb = Command::new("gdb")
-            .args(["-batch", "-nx", "-ex", "set debuginfod enabled off", "-ex", "run", "-ex"])
-            .arg("generate-core-file core")
-            .arg(&game)
-            .current_dir(folder.path())
-            .output()
-            .expect("gdb");
-        let core = folder.path().join("core");
-        assert!(core.exists(), "{gdb:?}");
-        (folder, core)
-    });
+        Cores { gdb: gdb_core(&game, &place), kernel: kernel_core(&game, &place), folder }
+    })
+}
+
+/// Made by gdb.
+fn core() -> &'static Path {
+    &cores().gdb
+}
+
+fn gdb_core(game: &Path, folder: &str) -> PathBuf {
+    let gdb = Command::new("gdb")
+        .args(["-batch", "-nx", "-ex", "set debuginfod enabled off", "-ex", "run", "-ex"])
+        .arg("generate-core-file by-gdb")
+        .arg(game)
+        .current_dir(folder)
+        .output()
+        .expect("gdb");
+    let core = Path::new(folder).join("by-gdb");
+    assert!(core.exists(), "{gdb:?}");
     core
+}
+
+/// Nothing is changed on the machine to have one.
+fn kernel_core(game: &Path, folder: &str) -> Result<PathBuf, String> {
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    if !pattern.starts_with("core") || pattern.contains('/') {
+        return Err(format!("core files go to {}", pattern.trim_end()));
+    }
+    let mut command = Command::new(game);
+    // SAFETY: getrlimit(2) and setrlimit(2) are plain system calls that use a value on the stack.
+    unsafe {
+        command.current_dir(folder).pre_exec(|| {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit);
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_CORE, &raw const limit);
+            Ok(())
+        });
+    }
+    let ended = command.output().unwrap();
+    if !ended.status.core_dumped() {
+        return Err(format!("the kernel wrote no core file: {}", ended.status));
+    }
+    let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let core = files.find(|path| path.file_name().unwrap().as_encoded_bytes().starts_with(b"core"));
+    Ok(core.expect("a core file where the game ran"))
 }
 
 fn module(name: &str, folder: &Path) -> PathBuf {
@@ -91,12 +134,20 @@ impl Ran {
     }
 }
 
-/// Runs one of the examples; it must succeed.
-fn replayed(name: &str) -> Ran {
+/// Runs one of the examples on each core file; it must succeed.
+fn replayed(name: &str) -> Vec<Ran> {
+    let cores = cores();
+    let kernel = cores.kernel.as_ref().inspect_err(|why| {
+        let _ = writeln!(std::io::stderr(), "the kernel's core file: n/a, {why}");
+    });
+    [Some(&cores.gdb), kernel.ok()].into_iter().flatten().map(|core| replayed_on(name, core)).collect()
+}
+
+fn replayed_on(name: &str, core: &Path) -> Ran {
     let folder = tempfile::tempdir().unwrap();
     let (json, dump) = (folder.path().join("json"), folder.path().join("dump"));
     let more = ["--json", json.to_str().unwrap(), "--dump", dump.to_str().unwrap()];
-    let output = run(&module(name, folder.path()), core(), &more);
+    let output = run(&module(name, folder.path()), core, &more);
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     assert_eq!(fs::metadata(&dump).unwrap().permissions().mode() & 0o777, 0o600);
     Ran {
@@ -114,59 +165,64 @@ fn calls(json: &Value) -> Vec<(String, u64)> {
 
 #[test]
 fn the_password_is_gone() {
-    let ran = replayed("redact_password");
-    assert!(!ran.holds(PASSWORD) && !ran.holds(b"tangerine") && ran.holds(VENDOR));
-    let edits = ran.json["edits"].as_array().unwrap();
-    let range = &edits[0]["blank-memory"];
-    assert_eq!((edits.len(), range["end"].as_u64().unwrap() - range["start"].as_u64().unwrap()), (1, 64));
-    assert_eq!(calls(&ran.json), [("attach".to_owned(), 1)]);
-    assert!(ran.json["cost"]["reads"].as_u64().unwrap() > 0);
-    assert!(
-        ran.text.contains("redacts") && ran.text.contains("blank memory") && !ran.text.contains("tangerine")
-    );
-    // What is left is a dump like any other.
-    let dump = Minidump::read(&ran.dump[..]).unwrap();
-    let exception = dump.get_stream::<MinidumpException<'_>>().unwrap();
-    assert_eq!(exception.raw.exception_record.exception_code, libc::SIGSEGV.unsigned_abs());
-    assert_eq!(dump.get_stream::<MinidumpThreadList<'_>>().unwrap().threads.len(), 4);
+    for ran in replayed("redact_password") {
+        assert!(!ran.holds(PASSWORD) && !ran.holds(b"tangerine") && ran.holds(VENDOR));
+        let edits = ran.json["edits"].as_array().unwrap();
+        let range = &edits[0]["blank-memory"];
+        assert_eq!((edits.len(), range["end"].as_u64().unwrap() - range["start"].as_u64().unwrap()), (1, 64));
+        assert_eq!(calls(&ran.json), [("attach".to_owned(), 1)]);
+        assert!(ran.json["cost"]["reads"].as_u64().unwrap() > 0);
+        assert!(
+            ran.text.contains("redacts")
+                && ran.text.contains("blank memory")
+                && !ran.text.contains("tangerine")
+        );
+        // What is left is a dump like any other.
+        let dump = Minidump::read(&ran.dump[..]).unwrap();
+        let exception = dump.get_stream::<MinidumpException<'_>>().unwrap();
+        assert_eq!(exception.raw.exception_record.exception_code, libc::SIGSEGV.unsigned_abs());
+        assert_eq!(dump.get_stream::<MinidumpThreadList<'_>>().unwrap().threads.len(), 4);
+    }
 }
 
 #[test]
 fn the_state_is_noted() {
-    let ran = replayed("game_state");
-    assert!(ran.holds(PASSWORD), "nobody redacted");
-    let used = 4711 * 1024;
-    let allocator = json!({ "allocations": 4711, "bytes_in_use": used, "bytes_at_most": used });
-    let edits = ran.json["edits"].as_array().unwrap();
-    assert_eq!(edits[0], json!({ "attribute": { "key": "game.level", "value": 12 } }));
-    assert_eq!(edits[1], json!({ "attribute": { "key": "game.frame", "value": 4711 } }));
-    let text = edits[2]["annotate"]["text"].as_str().unwrap();
-    let state: Value = serde_json::from_str(text).unwrap();
-    assert_eq!(state, json!({ "level": 12, "frame": 4711, "allocator": allocator }));
-    assert_eq!(edits[4], json!({ "classifier": "much-memory" }));
-    assert!(ran.json["cost"]["read_bytes"].as_u64().unwrap() >= 40);
-    assert!(ran.text.contains("game.frame = 4711"));
+    for ran in replayed("game_state") {
+        assert!(ran.holds(PASSWORD), "nobody redacted");
+        let used = 4711 * 1024;
+        let allocator = json!({ "allocations": 4711, "bytes_in_use": used, "bytes_at_most": used });
+        let edits = ran.json["edits"].as_array().unwrap();
+        assert_eq!(edits[0], json!({ "attribute": { "key": "game.level", "value": 12 } }));
+        assert_eq!(edits[1], json!({ "attribute": { "key": "game.frame", "value": 4711 } }));
+        let text = edits[2]["annotate"]["text"].as_str().unwrap();
+        let state: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(state, json!({ "level": 12, "frame": 4711, "allocator": allocator }));
+        assert_eq!(edits[4], json!({ "classifier": "much-memory" }));
+        assert!(ran.json["cost"]["read_bytes"].as_u64().unwrap() >= 40);
+        assert!(ran.text.contains("game.frame = 4711"));
+    }
 }
 
 #[test]
 fn the_librarys_stacks_are_gone() {
-    let ran = replayed("drop_telemetry");
-    assert!(ran.holds(PASSWORD) && !ran.holds(VENDOR));
-    let edits = ran.json["edits"].as_array().unwrap();
-    assert_eq!(edits.len(), 3);
-    // One frame of each thread is in the library; the filter keeps the others from it.
-    assert_eq!(calls(&ran.json), [("frame".to_owned(), 3)]);
-    let dropped: Vec<u64> = edits.iter().map(|edit| edit["drop-stack"].as_u64().unwrap()).collect();
-    let dump = Minidump::read(&ran.dump[..]).unwrap();
-    let memory = dump.get_memory().unwrap_or_default();
-    let mut seen = 0;
-    for thread in dump.get_stream::<MinidumpThreadList<'_>>().unwrap().threads {
-        let stack = thread.stack_memory(&memory).map_or(0, |stack| stack.bytes().len());
-        let is_dropped = dropped.contains(&thread.raw.thread_id.into());
-        assert_eq!(stack == 0, is_dropped, "{}", thread.raw.thread_id);
-        seen += usize::from(is_dropped);
+    for ran in replayed("drop_telemetry") {
+        assert!(ran.holds(PASSWORD) && !ran.holds(VENDOR));
+        let edits = ran.json["edits"].as_array().unwrap();
+        assert_eq!(edits.len(), 3);
+        // One frame of each thread is in the library; the filter keeps the others from it.
+        assert_eq!(calls(&ran.json), [("frame".to_owned(), 3)]);
+        let dropped: Vec<u64> = edits.iter().map(|edit| edit["drop-stack"].as_u64().unwrap()).collect();
+        let dump = Minidump::read(&ran.dump[..]).unwrap();
+        let memory = dump.get_memory().unwrap_or_default();
+        let mut seen = 0;
+        for thread in dump.get_stream::<MinidumpThreadList<'_>>().unwrap().threads {
+            let stack = thread.stack_memory(&memory).map_or(0, |stack| stack.bytes().len());
+            let is_dropped = dropped.contains(&thread.raw.thread_id.into());
+            assert_eq!(stack == 0, is_dropped, "{}", thread.raw.thread_id);
+            seen += usize::from(is_dropped);
+        }
+        assert_eq!(seen, 3);
     }
-    assert_eq!(seen, 3);
 }
 
 /// What the module sees in each event, replayed: the whole header, on a core file.

@@ -8,7 +8,7 @@ use crate::privacy::Mirror;
 
 /// "CENOTAPH" read as a little-endian word, then the layout's version and size.
 const MAGIC: u64 = u64::from_le_bytes(*b"CENOTAPH");
-const VERSION: u64 = 1 << 32 | WORDS as u64;
+const VERSION: u64 = 2 << 32 | WORDS as u64;
 
 const HEADER_WORDS: usize = 64;
 const MAGIC_WORD: usize = 0;
@@ -19,6 +19,8 @@ pub(super) const NEXT_BREADCRUMB_WORD: usize = 4;
 const EXCEPTION_GLOBALS_WORD: usize = 5;
 const REFUSED_MEMORY_WORD: usize = 6;
 const END_WORD: usize = 7;
+const GENERATION_WORD: usize = 8;
+const SUPERSEDED_WORD: usize = 9;
 const FIRST_COUNTER: usize = 16;
 
 /// Each entry: a sequence word, a word of lengths and flags, a word for a number, then two texts.
@@ -29,8 +31,11 @@ pub(super) const SECRETS: Slots = Slots { start: BREADCRUMBS.end(), count: 64, f
 /// Watched threads.
 pub(super) const WATCHES: usize = SECRETS.end();
 
+/// Secret memory.
+pub(super) const SECRET_RANGES: usize = WATCHES + super::watches::WORDS;
+
 /// The whole.
-pub(super) const WORDS: usize = WATCHES + super::watches::WORDS;
+pub(super) const WORDS: usize = SECRET_RANGES + super::secret_ranges::WORDS;
 
 /// How far the monitor is, as it wrote it itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +89,11 @@ pub(crate) enum Counter {
 /// The first words.
 pub(super) struct Header<'a>(pub(super) &'a [AtomicU64]);
 
-impl Header<'_> {
+impl<'a> Header<'a> {
+    pub(super) fn generation(&self) -> &'a AtomicU64 {
+        &self.0[GENERATION_WORD]
+    }
+
     pub(super) fn initialise(&self) {
         self.0[VERSION_WORD].store(VERSION, Ordering::Relaxed);
         self.0[MAGIC_WORD].store(MAGIC, Ordering::Release);
@@ -141,6 +150,15 @@ impl Header<'_> {
             MonitorState::OtherVersion => 3,
         };
         self.0[STATE_WORD].store(value, Ordering::Release);
+    }
+
+    /// When a panic happened that was no event of its own; 0: none.
+    pub(super) fn superseded(&self) -> u64 {
+        self.0[SUPERSEDED_WORD].load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_superseded(&self, monotonic_ns: u64) {
+        self.0[SUPERSEDED_WORD].store(monotonic_ns, Ordering::Release);
     }
 
     /// Where things are in the application; 0: unknown.

@@ -9,11 +9,13 @@ mod attributes;
 mod breadcrumbs;
 mod entry;
 mod layout;
+mod secret_ranges;
 mod secrets;
 mod watches;
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +71,11 @@ impl Blackbox {
         Ok(blackbox)
     }
 
+    /// Whether its descriptor is still this one, in a program that may have closed it and opened something else there.
+    pub(crate) fn is_open(&self) -> bool {
+        self.memory.is_open()
+    }
+
     /// Processes that are forked from now on do not have it.
     pub(crate) fn keep_from_children(&self) {
         self.memory.keep_from_children();
@@ -98,6 +105,21 @@ impl Blackbox {
     pub(crate) fn add_secret(&self, value: &str) -> Result<()> {
         let _lock = self.lock();
         secrets::add(self.memory.words(), value)
+    }
+
+    /// Registers memory as secret.
+    pub(crate) fn add_secret_range(&self, range: &Range<u64>) -> Result<()> {
+        let _lock = self.lock();
+        secret_ranges::add(self.memory.words(), range)
+    }
+
+    pub(crate) fn remove_secret_range(&self, range: &Range<u64>) {
+        let _lock = self.lock();
+        secret_ranges::remove(self.memory.words(), range);
+    }
+
+    pub(crate) fn secret_ranges(&self) -> Vec<Range<u64>> {
+        secret_ranges::read(self.memory.words())
     }
 
     /// Copies everything; never waits for a writer, who may be dead.
@@ -146,6 +168,16 @@ impl Blackbox {
         self.header().set_end(end);
     }
 
+    /// When (by the request about it) a panic happened that was no event of its own: it came while an earlier one unwound,
+    /// and the process aborts because of that.
+    pub(crate) fn superseded(&self) -> Option<u64> {
+        Some(self.header().superseded()).filter(|&happened_ns| happened_ns != 0)
+    }
+
+    pub(crate) fn set_superseded(&self, monotonic_ns: u64) {
+        self.header().set_superseded(monotonic_ns);
+    }
+
     pub(crate) fn monitor_state(&self) -> MonitorState {
         self.header().monitor_state()
     }
@@ -163,6 +195,11 @@ impl Blackbox {
     /// What the application said with [`set_places`](Self::set_places). It may be any number.
     pub(crate) fn places(&self) -> (Option<i64>, Option<u64>) {
         self.header().places()
+    }
+
+    /// The word that says which monitor is the application's (`generation`).
+    pub(crate) fn generation(&self) -> &AtomicU64 {
+        self.header().generation()
     }
 
     pub(crate) fn count(&self, counter: Counter, more: u64) {

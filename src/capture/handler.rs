@@ -12,8 +12,9 @@ use crash_context::CrashContext;
 
 use super::signal_safe::{self, Errno, Waited};
 use super::{context, last_words, memory_server, relaunch, signals};
+use crate::generation;
 use crate::minimal_record::{TEXT, Why};
-use crate::protocol::{ANSWER, AnswerKind, SignalRequest, parse_answer, reserve_ns};
+use crate::protocol::{ANSWER, AnswerKind, SignalRequest, parse_answer, patience_ns, reserve_ns};
 use crate::sys::process::monotonic_ns;
 
 /// What the handler needs to know; set before the handlers are installed.
@@ -23,6 +24,8 @@ pub(crate) struct Armament {
     pub(crate) socket: RawFd,
     /// The monitor's process id, for Yama.
     pub(crate) monitor: libc::pid_t,
+    /// The word of [`generation`], mapped for as long as the handlers are there.
+    pub(crate) generation: *const AtomicU64,
     /// The longest wait.
     pub(crate) deadline_ns: u64,
     /// Whether to wait for the commit rather than for the memory to be read.
@@ -50,6 +53,7 @@ static SOCKET: AtomicI32 = AtomicI32::new(-1);
 static SOCKET_DEVICE: AtomicU64 = AtomicU64::new(0);
 static SOCKET_INODE: AtomicU64 = AtomicU64::new(0);
 static MONITOR: AtomicI32 = AtomicI32::new(0);
+static GENERATION: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
 static DEADLINE_NS: AtomicU64 = AtomicU64::new(0);
 static UNTIL_SPOOLED: AtomicU32 = AtomicU32::new(0);
 static NO_CORE: AtomicU32 = AtomicU32::new(0);
@@ -79,11 +83,8 @@ static REQUEST: RequestCell = RequestCell(UnsafeCell::new(SignalRequest::empty()
 /// Publishes what the handler needs. Touches every page that it will write.
 pub(super) fn prepare(armament: Armament, wiped_on_fork: *mut AtomicU32) {
     PID.store(signal_safe::getpid(), Ordering::Relaxed);
-    let (device, inode) = signal_safe::identity(armament.socket).unwrap_or_default();
-    SOCKET_DEVICE.store(device, Ordering::Relaxed);
-    SOCKET_INODE.store(inode, Ordering::Relaxed);
-    SOCKET.store(armament.socket, Ordering::Relaxed);
-    MONITOR.store(armament.monitor, Ordering::Relaxed);
+    serve(armament.socket, armament.monitor);
+    GENERATION.store(armament.generation.cast_mut(), Ordering::Relaxed);
     DEADLINE_NS.store(armament.deadline_ns, Ordering::Relaxed);
     UNTIL_SPOOLED.store(u32::from(armament.until_spooled), Ordering::Relaxed);
     NO_CORE.store(u32::from(armament.no_core), Ordering::Relaxed);
@@ -96,6 +97,16 @@ pub(super) fn prepare(armament: Armament, wiped_on_fork: *mut AtomicU32) {
     unsafe { std::ptr::write_volatile(REQUEST.0.get(), SignalRequest::empty()) };
     ARMED.store(wiped_on_fork, Ordering::Release);
     REPORTER.store(NOBODY, Ordering::Release);
+}
+
+/// From now on `monitor` is the one to ask, over `socket`. A handler that runs at this moment finds the two out of step, and
+/// does without.
+pub(crate) fn serve(socket: RawFd, monitor: libc::pid_t) {
+    let (device, inode) = signal_safe::identity(socket).unwrap_or_default();
+    SOCKET_DEVICE.store(device, Ordering::Relaxed);
+    SOCKET_INODE.store(inode, Ordering::Relaxed);
+    SOCKET.store(socket, Ordering::Relaxed);
+    MONITOR.store(monitor, Ordering::Relaxed);
 }
 
 /// Whether this process (and not a forked copy of it) has armed handlers. Takes no system call.
@@ -115,9 +126,16 @@ pub(crate) fn expect_abort() {
     DOOMED.store(signal_safe::gettid() as u32, Ordering::Relaxed);
 }
 
+/// The calling thread lives on after all.
+pub(crate) fn expect_no_abort() {
+    let tid = signal_safe::gettid() as u32;
+    let _ = DOOMED.compare_exchange(tid, NOBODY, Ordering::Relaxed, Ordering::Relaxed);
+}
+
 /// Makes the handlers inert before they are removed.
 pub(super) fn retire() {
     ARMED.store(std::ptr::null_mut(), Ordering::Release);
+    GENERATION.store(std::ptr::null_mut(), Ordering::Release);
     SOCKET.store(-1, Ordering::Release);
 }
 
@@ -249,6 +267,8 @@ enum Asked {
     Reported,
     /// Consent does not allow one, or a pmodule does not want it.
     Refused,
+    /// It was silent for too long, and was given up.
+    GivenUp,
     /// There is none.
     Unreported(Why),
 }
@@ -257,42 +277,58 @@ enum Asked {
 /// record.
 fn report(request: &mut SignalRequest, deadline_ns: u64) {
     let happened_ns = monotonic_ns();
-    request.begin(CRASH, happened_ns);
-    let reserve_ns = reserve_ns(DEADLINE_NS.load(Ordering::Relaxed));
-    let until_ns = deadline_ns.saturating_sub(reserve_ns);
-    let mut asked = ask_monitor(request, until_ns);
-    if let Asked::Unreported(Why::Gone | Why::Closed) = asked
+    let whole_ns = DEADLINE_NS.load(Ordering::Relaxed);
+    let until_ns = deadline_ns.saturating_sub(reserve_ns(whole_ns));
+    let patient_until_ns = happened_ns.saturating_add(patience_ns(whole_ns)).min(until_ns);
+    request.begin(CRASH, happened_ns, number());
+    let mut asked = ask_monitor(request, patient_until_ns, until_ns);
+    if let Asked::Unreported(Why::Gone | Why::Closed) = asked {
+        with_generation(generation::replace);
+    }
+    if let Asked::GivenUp | Asked::Unreported(Why::Gone | Why::Closed) = asked
         && let Some(monitor) = relaunch::start()
     {
         MONITOR.store(monitor.pid, Ordering::Relaxed);
-        asked = ask(monitor.socket, request, until_ns);
+        request.begin(CRASH, happened_ns, number());
+        asked = ask(monitor.socket, request, until_ns, until_ns);
     }
-    if let Asked::Unreported(why) = asked {
-        STEP.store(RECORDING, Ordering::Release);
-        last_words::write(&request.context, happened_ns, None, why);
-    }
+    let why = match asked {
+        Asked::Reported | Asked::Refused => return,
+        Asked::GivenUp => Why::Silent,
+        Asked::Unreported(why) => why,
+    };
+    STEP.store(RECORDING, Ordering::Release);
+    last_words::write(&request.context, happened_ns, None, why);
 }
 
-fn ask_monitor(request: &SignalRequest, until_ns: u64) -> Asked {
+fn ask_monitor(request: &SignalRequest, patient_until_ns: u64, until_ns: u64) -> Asked {
     let socket = SOCKET.load(Ordering::Relaxed);
     let ours = (SOCKET_DEVICE.load(Ordering::Relaxed), SOCKET_INODE.load(Ordering::Relaxed));
     if signal_safe::identity(socket) != Some(ours) {
         return Asked::Unreported(Why::Closed);
     }
-    ask(socket, request, until_ns)
+    ask(socket, request, patient_until_ns, until_ns)
 }
 
-fn ask(socket: RawFd, request: &SignalRequest, until_ns: u64) -> Asked {
+/// Asks and waits for the answer: `patient_until_ns`, and if the monitor is at it by then, `until_ns`.
+fn ask(socket: RawFd, request: &SignalRequest, patient_until_ns: u64, until_ns: u64) -> Asked {
     allow_monitor();
     if !signal_safe::send(socket, request.as_bytes()) {
         return Asked::Unreported(Why::Gone);
     }
-    let mut copied = false;
+    let (mut wait_ns, mut copied) = (patient_until_ns, false);
     let mut buffer = [0u8; ANSWER];
     loop {
-        let length = match signal_safe::receive(socket, &mut buffer, until_ns) {
+        let length = match signal_safe::receive(socket, &mut buffer, wait_ns) {
             Waited::Answer(length) => length,
             Waited::Gone => return Asked::Unreported(Why::Gone),
+            Waited::Late if wait_ns < until_ns => {
+                if relaunch::is_prepared() && with_generation(generation::give_up) == Some(true) {
+                    return Asked::GivenUp;
+                }
+                wait_ns = until_ns;
+                continue;
+            }
             Waited::Late => return Asked::Unreported(Why::Silent),
         };
         let Some(answer) = parse_answer(&buffer[..length.min(ANSWER)]) else { continue };
@@ -318,6 +354,18 @@ fn ask(socket: RawFd, request: &SignalRequest, until_ns: u64) -> Asked {
             AnswerKind::Flushed => {}
         }
     }
+}
+
+/// The number of the monitor that is asked.
+fn number() -> u32 {
+    with_generation(generation::current).unwrap_or(0)
+}
+
+fn with_generation<T>(act: impl FnOnce(&AtomicU64) -> T) -> Option<T> {
+    let word = GENERATION.load(Ordering::Acquire);
+    // SAFETY: the client unmaps the blackbox after `retire` alone. A handler that is here at that very moment meets a fault
+    // inside the handler, for which there is `nested`.
+    unsafe { word.as_ref() }.map(act)
 }
 
 /// A minimal record of a panic for which no report could be made. Returns whether there is one.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use crash_context::CrashContext;
 
-use super::{context, module_table, signal_safe};
+use super::{context, module_table, secret_ranges, signal_safe};
 use crate::minimal_record::{
     Checksum, Event, HEAD, Head, MODULES, Module, TEXT, UNFINISHED, WHOLE, WORDS, Why, could_be_text,
 };
@@ -224,7 +224,9 @@ fn write_to(file: RawFd, crash: &CrashContext, location: Option<&[u8; TEXT]>, wh
     }
     for index in 0..WORDS as u64 {
         // Read once: another thread may be writing there.
-        let word = if index < words { signal_safe::peek(start + index * 8) } else { 0 };
+        let address = start + index * 8;
+        let is_shown = index < words && !secret_ranges::holds(address);
+        let word = if is_shown { signal_safe::peek(address) } else { 0 };
         let kept = on_stack(word) || module_table::is_code(modules, word);
         out.put(&(if kept { word } else { 0 }).to_le_bytes());
     }

@@ -5,7 +5,7 @@
 //! has all signals blocked, answers until its peer is gone or the time is over, and ends.
 
 use std::cell::UnsafeCell;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use super::signal_safe::{self, Waited};
 use crate::memory_protocol::{MOST, REPLY, REQUEST, Wanted, reply};
@@ -35,6 +35,29 @@ pub(super) fn start(until_ns: u64) -> Option<RawFd> {
             copied.map(|_| theirs)
         }
     }
+}
+
+/// The same from ordinary code, in a process that may live on: the copy is nobody's child, so that no zombie stays.
+pub(crate) fn start_apart(until_ns: u64) -> Option<OwnedFd> {
+    let (ours, theirs) = signal_safe::socket_pair()?;
+    let before = signal_safe::block_all_signals();
+    let copied = signal_safe::copy_process();
+    if copied == Some(0) {
+        let served = match signal_safe::copy_process() {
+            Some(0) => {
+                signal_safe::close(theirs);
+                serve(ours, until_ns);
+                true
+            }
+            other => other.is_some(),
+        };
+        signal_safe::exit_now(i32::from(!served));
+    }
+    signal_safe::set_signals(before);
+    signal_safe::close(ours);
+    // SAFETY: just made, and nobody else's.
+    let theirs = unsafe { OwnedFd::from_raw_fd(theirs) };
+    copied.is_some_and(signal_safe::wait_for).then_some(theirs)
 }
 
 fn serve(socket: RawFd, until_ns: u64) {

@@ -73,6 +73,11 @@ pub(super) struct Started {
     pub(super) pid: libc::pid_t,
 }
 
+/// Whether there is one to be started.
+pub(super) fn is_prepared() -> bool {
+    !PLAN.load(Ordering::Acquire).is_null()
+}
+
 /// Starts a monitor. It finds the message that is sent into its socket when it is ready.
 pub(super) fn start() -> Option<Started> {
     let plan = PLAN.swap(std::ptr::null_mut(), Ordering::AcqRel);

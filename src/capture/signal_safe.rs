@@ -312,6 +312,19 @@ pub(super) fn copy_process() -> Option<libc::pid_t> {
     (pid >= 0).then_some(pid as libc::pid_t)
 }
 
+/// Waits for a child that tells nobody when it ends; whether its exit code was 0.
+pub(super) fn wait_for(child: libc::pid_t) -> bool {
+    let mut status = 0;
+    // SAFETY: a place for the status; __WALL because the exit signal is none.
+    while unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) } < 0 {
+        // SAFETY: this thread's errno.
+        if unsafe { *libc::__errno_location() } != libc::EINTR {
+            return false;
+        }
+    }
+    libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+}
+
 /// Ends this process with an exit code, at once.
 pub(super) fn exit_now(code: libc::c_int) -> ! {
     // SAFETY: always allowed.
@@ -334,6 +347,22 @@ pub(super) fn block_signals(but_faults: bool) {
 /// Lets this thread meet `signal` alone.
 pub(super) fn meet_only(signal: libc::c_int) {
     set_mask(!(1 << (signal - 1)));
+}
+
+/// Lets this thread meet no signal; returns the signals that it met none of before, for [`set_signals`].
+pub(super) fn block_all_signals() -> u64 {
+    let (all, mut before) = (!0_u64, 0_u64);
+    // SAFETY: two sets of the size that the kernel asks for.
+    unsafe {
+        let (all, before) = (&raw const all, &raw mut before);
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, all, before, size_of::<u64>());
+    }
+    before
+}
+
+/// The set of blocked signals that was before.
+pub(super) fn set_signals(blocked: u64) {
+    set_mask(blocked);
 }
 
 /// The kernel's set of 64 signals, the first of which is number 1.
@@ -366,14 +395,11 @@ pub(super) fn call_in_child(
     stack: *mut libc::c_void,
     argument: *mut libc::c_void,
 ) {
-    // SAFETY: this thread stands still until the child has ended (CLONE_VFORK), so nothing else touches what it uses. It
-    // waits for exactly that child; __WALL because the exit signal is none.
+    // SAFETY: this thread stands still until the child has ended (CLONE_VFORK), so nothing else touches what it uses.
     unsafe {
         let child = libc::clone(function, stack, libc::CLONE_VM | libc::CLONE_VFORK, argument);
         if child > 0 {
-            while libc::waitpid(child, std::ptr::null_mut(), libc::__WALL) < 0
-                && *libc::__errno_location() == libc::EINTR
-            {}
+            wait_for(child);
         }
     }
 }

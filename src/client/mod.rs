@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod consent;
+mod control;
 mod last_words;
 mod request;
+mod surroundings;
 mod watch;
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,6 +15,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use consent::ConsentHandle;
+use control::Control;
 pub use last_words::note_loaded_modules;
 pub use request::capture;
 pub use watch::{Watch, watch_thread};
@@ -27,8 +30,7 @@ use crate::privacy::{Audience, Mirror};
 use crate::private_file;
 use crate::report::{Level, ValueRef};
 use crate::start_ups;
-use crate::sys::kept::Kept;
-use crate::sys::socket::{Received, Socket};
+use crate::sys::socket::Socket;
 use crate::sys::{cxx, process, trusted};
 
 /// The one client of this process.
@@ -43,29 +45,11 @@ pub(crate) struct Client {
     pub(crate) blackbox: Blackbox,
     /// For one request and its answer at a time.
     control: Mutex<Control>,
-    /// The handler's, kept open here.
-    _crash: Kept<Socket>,
     /// Numbers requests, so that a late answer is not taken for another's.
     sequence: AtomicU64,
     safe_mode: bool,
-}
-
-/// The socket for requests, and answers that came while another request was waited for.
-pub(crate) struct Control {
-    socket: Kept<Socket>,
-    /// Sequence numbers of flushes that were answered. A flush waits in short turns, so that a dying thread gets the
-    /// socket in between.
-    flushed: Vec<u64>,
-}
-
-impl Control {
-    fn socket(&self) -> Result<&Socket> {
-        self.socket.get().ok_or_else(|| {
-            Error::MonitorUnavailable(
-                "the application has closed Cenotaph's descriptors; install it again".into(),
-            )
-        })
-    }
+    /// `main` began with `monitor_entry()`.
+    entered: bool,
 }
 
 /// Keeps Cenotaph installed. Dropping it shuts down: handlers are put back, the monitor finishes what it has.
@@ -120,8 +104,8 @@ pub enum Monitor {
     RefusedThreads,
     /// The [helper](Config::helper) is of another version than this library, and gave up. A crash now is not reported.
     OtherVersion,
-    /// It ended. A crash now starts another one or, if that cannot be, leaves a minimal record for the next start to report;
-    /// a panic leaves a record.
+    /// It ended. A crash, a panic or [`capture`] now starts another one; if that cannot be, a crash and a panic leave a minimal
+    /// record for the next start to report.
     Gone,
 }
 
@@ -138,7 +122,7 @@ impl Config {
     /// [`Error::MonitorUnavailable`], [`Error::AlreadyInstalled`], [`Error::System`]. The application is then as it was
     /// before and may go on without.
     pub fn install(self) -> Result<Guard> {
-        let registered = self.pmodules.clone();
+        let (registered, asked) = (self.pmodules.clone(), self.release_at);
         let mut config = self.validate()?;
         let entered = monitor::become_role(registered);
         entered.check(&config)?;
@@ -159,10 +143,7 @@ impl Config {
         getrandom::fill(&mut config.session)
             .map_err(|e| Error::System { call: "getrandom", source: std::io::Error::other(e.to_string()) })?;
         config.program = std::env::current_exe().ok();
-        if process::is_init() {
-            // Nothing outlives us here, so a report has to be on disk before we end.
-            config.release_at = ReleaseAt::Spooled;
-        }
+        config.release_at = surroundings::release_at(asked);
         let (blackbox, link) = process::without_file_size_signal(|| {
             let blackbox = Blackbox::create()?;
             blackbox.set_places(cxx::exception_globals(), allocator::refused_memory());
@@ -173,6 +154,7 @@ impl Config {
         handlers::arm(Armament {
             socket: link.crash.as_raw(),
             monitor: link.monitor,
+            generation: std::ptr::from_ref(blackbox.generation()),
             deadline_ns: config.deadline_ms.saturating_mul(1_000_000),
             until_spooled: config.release_at == ReleaseAt::Spooled,
             no_core: config.audience == Audience::ChildDirected && !config.keep_core,
@@ -182,18 +164,19 @@ impl Config {
         })?;
         static AT_EXIT: Once = Once::new();
         AT_EXIT.call_once(|| process::at_exit(say_good_bye));
+        handlers::set_secret_ranges(&[]);
         handlers::equip(link.another, blackbox.as_fd().as_raw_fd());
         last_words::follow_consent(&config, Mirror::Silent);
         if config.panics {
-            panic_hook::install(request::report_panic, request::expect_abort);
+            panic_hook::install(request::PANICS);
         }
         let crashes = if config.start_up_ms > 0 { start_ups::crashes_in_a_row(&config.spool) } else { 0 };
         *slot = Some(Arc::new(Client {
             safe_mode: crashes > config.safe_mode_after,
             config,
             blackbox,
-            control: Mutex::new(Control { socket: Kept::new(link.control), flushed: Vec::new() }),
-            _crash: Kept::new(link.crash),
+            control: Mutex::new(Control::new(link.control, link.crash)),
+            entered: entered.is_entered(),
             sequence: AtomicU64::new(1),
         }));
         drop(slot);
@@ -222,12 +205,8 @@ impl Client {
     /// Tells the monitor something that has no answer.
     pub(crate) fn tell(&self, message: &[u8]) -> Result<()> {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        control.socket()?.send(message, &[]).map_err(monitor_gone)
+        control.socket()?.send(message, &[]).map_err(|_| control::monitor_gone())
     }
-}
-
-fn monitor_gone(_: std::io::Error) -> Error {
-    Error::MonitorUnavailable("it has ended; reports already stored are sent by the next start".into())
 }
 
 impl Guard {
@@ -364,6 +343,40 @@ pub fn register_secret(value: &str) -> Result<()> {
     Ok(())
 }
 
+/// Registers memory that must never leave the device: `len` bytes from `start` on, whatever is in them at the time of a
+/// crash. They read as zeros in dumps and to pmodules, words in them are left out of minimal records, and the receipt of a
+/// dump that would have had them names them (rule `secret-range`). Copies of texts in them are removed like registered
+/// values; copies of anything else are not. 64 ranges at most. The memory is not touched; it may be freed and used anew.
+///
+/// # Errors
+/// [`Error::Limit`] also for a length of 0 or one that does not fit behind `start`, [`Error::NotInstalled`].
+pub fn register_secret_range(start: *const u8, len: usize) -> Result<()> {
+    let range = address_range(start, len)?;
+    let client = client()?;
+    client.blackbox.add_secret_range(&range)?;
+    handlers::set_secret_ranges(&client.blackbox.secret_ranges());
+    Ok(())
+}
+
+/// Takes back [`register_secret_range`] with the same `start` and `len`: before the memory is used for something else.
+///
+/// # Errors
+/// [`Error::Limit`] as there, [`Error::NotInstalled`].
+pub fn unregister_secret_range(start: *const u8, len: usize) -> Result<()> {
+    let range = address_range(start, len)?;
+    let client = client()?;
+    client.blackbox.remove_secret_range(&range);
+    handlers::set_secret_ranges(&client.blackbox.secret_ranges());
+    Ok(())
+}
+
+fn address_range(start: *const u8, len: usize) -> Result<std::ops::Range<u64>> {
+    let start = start.addr() as u64;
+    let end = start.checked_add(len as u64).filter(|&end| start != 0 && end > start);
+    end.map(|end| start..end)
+        .ok_or(Error::Limit { what: "a secret range in bytes (1 or more)", limit: isize::MAX as usize })
+}
+
 /// Gives the calling thread an alternate signal stack if it has none, so that its stack overflow is reported too.
 /// Rust's own threads have one already; call this in threads made by C or C++.
 ///
@@ -429,33 +442,4 @@ fn check_plugins(config: &ValidConfig) -> Result<()> {
         Err(reason) => Err(Error::InvalidConfig { field: "plugin", reason }),
     };
     config.plugins.iter().try_for_each(check)
-}
-
-/// Answers kept for flushes that wait.
-const MAX_FLUSHED: usize = 64;
-
-/// What a request for an answer came to.
-pub(crate) fn await_answer(
-    control: &mut Control,
-    sequence: u64,
-    until: std::time::Instant,
-    mut is_final: impl FnMut(crate::protocol::AnswerKind) -> bool,
-) -> Result<crate::protocol::Answer> {
-    loop {
-        let left = until.saturating_duration_since(std::time::Instant::now());
-        match control.socket()?.receive(crate::protocol::ANSWER, left)? {
-            Received::Message(message) => match crate::protocol::parse_answer(&message.bytes) {
-                Some(answer) if answer.sequence == sequence && is_final(answer.kind) => return Ok(answer),
-                Some(answer) if answer.kind == crate::protocol::AnswerKind::Flushed => {
-                    // Nobody collects the answers of flushes that gave up.
-                    control.flushed.truncate(MAX_FLUSHED - 1);
-                    control.flushed.insert(0, answer.sequence);
-                }
-                _ => {}
-            },
-            Received::Nothing => return Err(Error::Timeout("the monitor")),
-            Received::Closed => return Err(monitor_gone(std::io::ErrorKind::BrokenPipe.into())),
-            Received::Malformed(_) => {}
-        }
-    }
 }

@@ -1,15 +1,23 @@
 //! Requests that wait for an answer: a report without dying, a panic's report, a flush.
 
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Client, await_answer, client, monitor_gone};
+use crash_context::CrashContext;
+
+use super::control::{Control, monitor_gone};
+use super::{Client, client};
 use crate::blackbox::End;
-use crate::capture::{self as handlers, allow_monitor, context, record_panic, while_readable};
+use crate::capture::panic_hook::Deeds;
+use crate::capture::{self as handlers, allow_monitor, context, record_panic, tell_memory, while_readable};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
+use crate::generation;
 use crate::minimal_record::{TEXT, Why, fixed};
-use crate::protocol::{self, AnswerKind, Cause};
+use crate::protocol::{self, Answer, AnswerKind, Cause};
 use crate::report::ReportId;
 use crate::sys::process::monotonic_ns;
 
@@ -37,7 +45,7 @@ pub fn capture(reason: &str) -> Result<ReportId> {
 
 /// For the panic hook: whether there is a report. One that cannot be made is counted by the monitor; a panic has its own course.
 #[inline(never)]
-pub(super) fn report_panic(cause: Cause) -> bool {
+fn report_panic(cause: Cause) -> bool {
     let Ok(client) = client() else { return false };
     let context = context::here();
     let reported = std::hint::black_box(request(&client, context.clone(), &cause));
@@ -47,18 +55,40 @@ pub(super) fn report_panic(cause: Cause) -> bool {
         Err(_) => Some(Why::Gone),
     };
     let recorded = why.is_some_and(|why| record_panic(&context, &place(&cause), why));
-    let reported = reported.is_ok() || recorded;
-    if cfg!(panic = "abort") && reported {
-        expect_abort();
-    }
-    reported
+    reported.is_ok() || recorded
 }
 
-/// The calling thread's panic has its report, and ends the process now.
-pub(super) fn expect_abort() {
+/// For the panic hook.
+pub(super) const PANICS: Deeds = Deeds { report: report_panic, expect_abort, expect_no_abort, supersede };
+
+thread_local! {
+    /// When this thread's last panic happened, by the request about it.
+    static LAST_PANIC_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Threads whose panic has its report, and that may abort now.
+static DOOMED: AtomicU32 = AtomicU32::new(0);
+
+fn expect_abort() {
     handlers::expect_abort();
+    DOOMED.fetch_add(1, Ordering::Relaxed);
     if let Ok(client) = client() {
         client.blackbox.set_end(End::Reported);
+    }
+}
+
+fn expect_no_abort() {
+    handlers::expect_no_abort();
+    if DOOMED.fetch_sub(1, Ordering::Relaxed) == 1
+        && let Ok(client) = client()
+    {
+        client.blackbox.set_end(End::Running);
+    }
+}
+
+fn supersede() {
+    if let Ok(client) = client() {
+        client.blackbox.set_superseded(LAST_PANIC_NS.get());
     }
 }
 
@@ -68,30 +98,115 @@ fn place(cause: &Cause) -> [u8; TEXT] {
     fixed(location.rsplit(['/', '\\']).next().unwrap_or_default().as_bytes())
 }
 
-fn request(client: &Client, context: crash_context::CrashContext, cause: &Cause) -> Result<ReportId> {
+fn request(client: &Client, context: CrashContext, cause: &Cause) -> Result<ReportId> {
     while_readable(|| request_readable(client, context, cause))
 }
 
-fn request_readable(
-    client: &Client,
-    context: crash_context::CrashContext,
-    cause: &Cause,
-) -> Result<ReportId> {
-    let sequence = client.next_sequence();
-    let until = Instant::now() + Duration::from_millis(client.config.deadline_ms);
-    let message = protocol::capture_request(sequence, monotonic_ns(), context, cause);
-    allow_monitor();
+fn request_readable(client: &Client, context: CrashContext, cause: &Cause) -> Result<ReportId> {
+    let (began, happened_ns) = (Instant::now(), monotonic_ns());
+    if matches!(cause, Cause::Panic { .. }) {
+        LAST_PANIC_NS.set(happened_ns);
+    }
+    let deadline_ns = client.config.deadline_ms.saturating_mul(1_000_000);
+    let asking = Asking {
+        client,
+        context,
+        cause,
+        happened_ns,
+        patient_until: began + Duration::from_nanos(protocol::patience_ns(deadline_ns)),
+        until: began + Duration::from_nanos(deadline_ns - protocol::reserve_ns(deadline_ns)),
+    };
     let mut control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
-    control.socket()?.send(&message, &[]).map_err(monitor_gone)?;
-    let until_spooled = client.config.release_at == ReleaseAt::Spooled;
-    let answer =
-        await_answer(&mut control, sequence, until, |kind| kind != AnswerKind::Released || !until_spooled)?;
+    let first = match asking.ask(&mut control, true) {
+        Asked::Gone => {
+            generation::replace(client.blackbox.generation());
+            None
+        }
+        Asked::GivenUp => None,
+        Asked::Answered(answered) => Some(answered),
+    };
+    let answer = match first {
+        Some(answered) => answered,
+        None => {
+            control.replace_monitor(client)?;
+            match asking.ask(&mut control, false) {
+                Asked::Answered(answered) => answered,
+                Asked::Gone | Asked::GivenUp => Err(monitor_gone()),
+            }
+        }
+    }?;
     match answer.kind {
         AnswerKind::Released | AnswerKind::Spooled => Ok(answer.report),
         AnswerKind::Refused => Err(Error::ConsentRefused("a report")),
         AnswerKind::Vetoed => Err(Error::Vetoed),
         AnswerKind::Failed | AnswerKind::OutOfReach | AnswerKind::Flushed => {
             Err(Error::MonitorUnavailable("it could not make the report; its log says why".into()))
+        }
+    }
+}
+
+/// A request, which may go to two monitors.
+struct Asking<'a> {
+    client: &'a Client,
+    context: CrashContext,
+    cause: &'a Cause,
+    happened_ns: u64,
+    patient_until: Instant,
+    until: Instant,
+}
+
+/// How asking a monitor went.
+enum Asked {
+    /// It is gone.
+    Gone,
+    /// It did not take the request on, and will not.
+    GivenUp,
+    Answered(Result<Answer>),
+}
+
+impl Asking<'_> {
+    /// `patiently`: a monitor that does not take the request on is waited for only so long.
+    fn ask(&self, control: &mut Control, patiently: bool) -> Asked {
+        let client = self.client;
+        let sequence = client.next_sequence();
+        let monitor = generation::current(client.blackbox.generation());
+        let context = self.context.clone();
+        let message = protocol::capture_request(sequence, self.happened_ns, monitor, context, self.cause);
+        allow_monitor();
+        if let Err(closed) = control.socket() {
+            return Asked::Answered(Err(closed));
+        }
+        let send = |control: &Control, fds: &[BorrowedFd<'_>]| {
+            control.socket().is_ok_and(|socket| socket.send(&message, fds).is_ok())
+        };
+        if !send(control, &[]) {
+            return Asked::Gone;
+        }
+        // Whether a panic that may be another's is stored is decided when this thread has gone on.
+        let is_again = matches!(self.cause, Cause::Panic { again: true, .. });
+        let until_spooled = client.config.release_at == ReleaseAt::Spooled && !is_again;
+        let is_final = |kind| kind != AnswerKind::Released || !until_spooled;
+        let mut until = if patiently { self.patient_until } else { self.until };
+        let mut copied = false;
+        loop {
+            match control.await_answer(sequence, until, is_final) {
+                Ok(Answer { kind: AnswerKind::OutOfReach, .. }) if !copied => {
+                    copied = true;
+                    let left = self.until.saturating_duration_since(Instant::now());
+                    let memory = tell_memory(monotonic_ns().saturating_add(left.as_nanos() as u64));
+                    if !memory.is_some_and(|memory| send(control, &[memory.as_fd()])) {
+                        return Asked::Gone;
+                    }
+                }
+                Err(Error::Timeout(_)) if until < self.until => {
+                    if generation::give_up(client.blackbox.generation()) {
+                        return Asked::GivenUp;
+                    }
+                    until = self.until;
+                }
+                Err(Error::MonitorUnavailable(_)) => return Asked::Gone,
+                answered => return Asked::Answered(answered),
+            }
         }
     }
 }
@@ -111,7 +226,7 @@ pub(super) fn flush(wait: Duration) -> Result<()> {
                 return Ok(());
             }
             let turn = until.min(Instant::now() + TURN);
-            match await_answer(&mut control, sequence, turn, |kind| kind == AnswerKind::Flushed) {
+            match control.await_answer(sequence, turn, |kind| kind == AnswerKind::Flushed) {
                 Ok(_) => return Ok(()),
                 Err(Error::Timeout(_)) if Instant::now() < until => {}
                 Err(error) => return Err(error),

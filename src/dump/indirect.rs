@@ -13,6 +13,7 @@ use zeroize::Zeroize;
 use super::builder::{list, location, overwrite, push, size};
 use super::layout::{Index, ThreadEntry, kind};
 use crate::dump::Layout;
+use crate::dump::ranges::merged;
 use crate::error::{Error, Result};
 
 /// Bytes kept around each address: half before, half behind.
@@ -168,19 +169,6 @@ impl Choice {
             self.taken.insert(piece.start, piece.end);
         }
     }
-}
-
-/// Ascending, with ranges that touch made one.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_unstable_by_key(|range| range.start);
-    ranges.dedup_by(|next, range| {
-        let touches = next.start == range.end;
-        if touches {
-            range.end = next.end;
-        }
-        touches
-    });
-    ranges
 }
 
 /// Stack pointer and general registers, the program counter included (jitted code lies in no module).

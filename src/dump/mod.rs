@@ -13,6 +13,7 @@ pub mod memory;
 #[cfg(test)]
 mod oracle;
 mod parse;
+pub(crate) mod ranges;
 pub(crate) mod recorded;
 pub mod synthetic;
 pub mod unwind;

@@ -1,10 +1,6 @@
 //! What rust-minidump, an independent reader and stackwalker, finds in a dump. For tests only.
 #![forbid(unsafe_code)]
 
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
-
 use minidump::Module;
 use minidump_processor::ProcessState;
 use minidump_unwind::{FrameTrust, MultiSymbolProvider};
@@ -15,7 +11,8 @@ pub(crate) type OracleFrame = (Option<String>, u64, FrameTrust);
 /// Processes `dump` without any symbols: contexts, frame pointers and scanning.
 pub(crate) fn process(dump: &[u8]) -> ProcessState {
     let dump = minidump::Minidump::read(dump).expect("a minidump");
-    block_on(minidump_processor::process_minidump(&dump, &MultiSymbolProvider::new())).expect("a stack walk")
+    pollster::block_on(minidump_processor::process_minidump(&dump, &MultiSymbolProvider::new()))
+        .expect("a stack walk")
 }
 
 /// Thread id and frames of each thread.
@@ -26,15 +23,4 @@ pub(crate) fn frames(state: &ProcessState) -> Vec<(u32, Vec<OracleFrame>)> {
         (module.map(|module| module.code_file().into_owned()), offset, frame.trust)
     };
     state.threads.iter().map(|thread| (thread.thread_id, thread.frames.iter().map(frame).collect())).collect()
-}
-
-/// The processor without symbols never waits for anything.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-    }
 }

@@ -18,7 +18,7 @@ use crate::blackbox::{Blackbox, Snapshot};
 use crate::capture::context::is_fault;
 use crate::config::ValidConfig;
 use crate::dump::{
-    self,
+    self, Layout,
     linux_writer::{self, Limits, Taken},
 };
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ use crate::protocol::{CaptureRequest, Cause};
 use crate::report::{Detail, Reason, ReportId, StackTrace};
 use crate::sys::socket::Socket;
 use crate::sys::{memory, process, procfs, remote};
-use crate::target::{self, Target, UnwindTables};
+use crate::target::{self, Hidden, Target, UnwindTables};
 
 /// Who takes the dump.
 #[derive(Debug)]
@@ -82,6 +82,12 @@ pub(super) struct Meta {
     /// Texts in memory that pmodules want blanked: their copies go too.
     #[serde(default)]
     pub(super) blanked: Vec<String>,
+    /// Memory that the application registered as secret: addresses only.
+    #[serde(default)]
+    pub(super) secret: Vec<Range<u64>>,
+    /// Of a panic that may be no event of its own.
+    #[serde(default)]
+    pub(super) tentative: bool,
     pub(super) notes: Vec<String>,
     pub(super) stages_ms: BTreeMap<String, f64>,
     pub(super) stages_bytes: BTreeMap<String, u64>,
@@ -135,7 +141,9 @@ pub(super) fn capture(
     let aborted = matches!(reason, Reason::Signal { number: libc::SIGABRT, .. });
     let context = (!matches!(request.cause, Cause::Hang { .. })).then_some(context);
     let mut found = origin::Found::default();
-    let taken = take(pid, thread, context, writer, config, |mut target, limits| {
+    let secret = blackbox.secret_ranges();
+    let is_again = matches!(request.cause, Cause::Panic { again: true, .. });
+    let taken = take(pid, thread, context, writer, config, &secret, |mut target, limits| {
         if aborted {
             found = origin(&target, blackbox);
         }
@@ -150,9 +158,10 @@ pub(super) fn capture(
     });
     // The application has more to tell than the one frame that is known here: by a copy of it, or by its own record.
     let taken = match (taken, &request.cause) {
-        (Err(error @ Error::System { call: OUT_OF_REACH, .. }), Cause::Signal) => {
-            return Ok(Capture::OutOfReach(error));
-        }
+        (
+            Err(error @ Error::System { call: OUT_OF_REACH, .. }),
+            Cause::Signal | Cause::Panic { .. } | Cause::Requested(_),
+        ) => return Ok(Capture::OutOfReach(error)),
         (Err(error), Cause::Signal | Cause::Panic { .. }) => return Err(error),
         (taken, _) => taken,
     };
@@ -190,6 +199,8 @@ pub(super) fn capture(
         version: None,
         trace,
         blanked,
+        secret,
+        tentative: is_again,
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
@@ -206,6 +217,7 @@ fn take(
     context: Option<CrashContext>,
     writer: Writer,
     config: &ValidConfig,
+    secret: &[Range<u64>],
     ours: impl FnOnce(Target, Limits) -> Result<Inspected>,
 ) -> Result<Inspected> {
     // Only a dump with memory in it has use for what stacks point to.
@@ -214,12 +226,19 @@ fn take(
     let stack =
         context.as_ref().map(|context| context.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64);
     let request = target::Request::new(pid, tid, context.clone());
+    let ours = |mut target: Target, limits| {
+        let texts = veil(&mut target, secret);
+        let mut inspected = ours(target, limits)?;
+        inspected.blanked.extend(texts);
+        Ok(inspected)
+    };
     let ours = match writer {
         Writer::Ours => match Target::stop(request) {
             // What may not be read cannot be read by another writer either, which would try for long.
             Ok(target) if stack.is_some_and(|stack| is_out_of_reach(&target, stack)) => {
                 return Err(out_of_reach());
             }
+            Err(error) if is_refusal(&error) => return Err(out_of_reach()),
             stopped => stopped.and_then(|target| ours(target, limits)),
         },
         // What cannot be told that way cannot be had at all.
@@ -236,7 +255,39 @@ fn take(
             let dump = dump::writer::with_indirect(dump, indirect, &readable, &mut |address, buffer| {
                 remote::read_memory(pid, address, buffer)
             })?;
+            let dump = without(dump, secret)?;
             Ok(Inspected { taken: Taken { dump, notes, ..Taken::default() }, ..Inspected::default() })
+        }
+    }
+}
+
+/// Puts secret memory out of sight, whoever reads from here on. Returns the texts in it, whose copies go too.
+fn veil(target: &mut Target, secret: &[Range<u64>]) -> Vec<String> {
+    if secret.is_empty() {
+        return Vec::new();
+    }
+    let texts = inspection::texts_in(target, secret.to_vec());
+    target.wrap_memory(|memory| Box::new(Hidden::new(memory, secret.to_vec())));
+    texts
+}
+
+/// The same for a dump that was made without a [`Target`].
+fn without(mut dump: Vec<u8>, secret: &[Range<u64>]) -> Result<Vec<u8>> {
+    if secret.is_empty() {
+        return Ok(dump);
+    }
+    match Layout::parse(&dump) {
+        Ok(layout) => {
+            for entry in &layout.memory {
+                let bytes = dump.get_mut(entry.bytes.clone()).unwrap_or_default();
+                target::hide(entry.address, bytes, secret);
+            }
+            Ok(dump)
+        }
+        // Nobody knows where it would be.
+        Err(error) => {
+            dump.zeroize();
+            Err(error)
         }
     }
 }
@@ -250,6 +301,11 @@ fn origin(target: &Target, blackbox: &Blackbox) -> origin::Found {
 /// Whether nothing of its memory can be read: neither a binary's head nor the stack, which may have overflowed.
 fn is_out_of_reach(target: &Target, stack: u64) -> bool {
     target.modules.is_empty() && target.memory().read(stack & !7, 8).is_empty()
+}
+
+/// Whether not even its mappings may be seen: it runs as another user.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::System { source, .. } if source.raw_os_error() == Some(libc::EPERM))
 }
 
 /// How it is told from other failures.
@@ -301,6 +357,8 @@ impl Captured {
             version: None,
             trace: Some(StackTrace::default()),
             blanked: Vec::new(),
+            secret: Vec::new(),
+            tentative: false,
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),
             stages_bytes: BTreeMap::new(),
@@ -352,7 +410,7 @@ fn reason(cause: &Cause, signal: &libc::signalfd_siginfo) -> Reason {
             let (number, code) = (signal.ssi_signo.cast_signed(), signal.ssi_code);
             Reason::Signal { number, code, address: is_fault(number, code).then_some(signal.ssi_addr) }
         }
-        Cause::Panic { message, location, thread } => {
+        Cause::Panic { message, location, thread, .. } => {
             let (message, location, thread) = (message.clone(), location.clone(), thread.clone());
             Reason::Panic { message, location, thread }
         }
@@ -377,7 +435,6 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::dump::Layout;
 
     /// Both writers, each as the worker calls it, over a process that waits: the fallback's path is taken in no other way
     /// unless a worker dies.
@@ -406,7 +463,7 @@ mod tests {
             let ours = |target, limits| {
                 Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() })
             };
-            let taken = take(pid, pid, Some(context.clone()), writer, &config, ours).unwrap().taken;
+            let taken = take(pid, pid, Some(context.clone()), writer, &config, &[], ours).unwrap().taken;
             let Taken { dump, start_up: strings, tables, notes } = taken;
             assert_eq!(notes.iter().any(|note| note.contains("minidump-writer")), fallback, "{notes:?}");
             // The fallback leaves the strings of the start in the dump, for the scrubber to find there.
@@ -450,6 +507,8 @@ mod tests {
             version: None,
             trace: None,
             blanked: Vec::new(),
+            secret: Vec::new(),
+            tentative: false,
             notes: Vec::new(),
             stages_ms: BTreeMap::new(),
             stages_bytes: BTreeMap::new(),

@@ -83,9 +83,13 @@ pub(super) fn inspect(
 
 /// The texts in what pmodules want blanked. The dump need not have that memory to have copies of what is in it.
 fn blanked(target: &mut Target, ran: &[Ran]) -> Vec<String> {
+    texts_in(target, plan::plan(ran).memory.into_iter().map(|(_, range)| range).collect())
+}
+
+/// The texts in memory. A note says if not all of it could be looked at.
+pub(super) fn texts_in(target: &mut Target, mut ranges: Vec<Range<u64>>) -> Vec<String> {
     let mut room = MOST_BLANKED;
     let mut whole = true;
-    let mut ranges: Vec<Range<u64>> = plan::plan(ran).memory.into_iter().map(|(_, range)| range).collect();
     for range in &mut ranges {
         let length = range.end.saturating_sub(range.start).min(room);
         whole &= range.start.saturating_add(length) >= range.end;

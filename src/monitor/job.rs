@@ -21,8 +21,8 @@ pub(super) enum Job {
     Capture {
         pid: libc::pid_t,
         request: Vec<u8>,
-        /// Workers that died over it before.
-        deaths: u8,
+        /// Workers that died over it before by their own doing.
+        faults: u8,
         /// For answering the application directly.
         client: OwnedFd,
         blackbox: OwnedFd,
@@ -54,7 +54,7 @@ pub(super) enum Progress {
 pub(super) fn send_capture(
     worker: &Socket,
     pid: libc::pid_t,
-    deaths: u32,
+    faults: u32,
     request: &[u8],
     client: BorrowedFd<'_>,
     blackbox: BorrowedFd<'_>,
@@ -62,7 +62,7 @@ pub(super) fn send_capture(
 ) -> std::io::Result<()> {
     let fds: Vec<BorrowedFd<'_>> = [client, blackbox].into_iter().chain(memory).collect();
     let bytes =
-        [&[CAPTURE, u8::try_from(deaths).unwrap_or(u8::MAX)], pid.to_ne_bytes().as_slice(), request].concat();
+        [&[CAPTURE, u8::try_from(faults).unwrap_or(u8::MAX)], pid.to_ne_bytes().as_slice(), request].concat();
     worker.send(&bytes, &fds)
 }
 
@@ -96,12 +96,12 @@ fn parse(message: Message) -> Result<Job> {
     let mut fds = message.fds.into_iter();
     let mut next = || fds.next().ok_or_else(malformed);
     match message.bytes.split_first().ok_or_else(malformed)? {
-        (&CAPTURE, [deaths, rest @ ..]) => {
+        (&CAPTURE, [faults, rest @ ..]) => {
             let (pid, request) = rest.split_at_checked(4).ok_or_else(malformed)?;
             let pid = libc::pid_t::from_ne_bytes(pid.try_into().map_err(|_| malformed())?);
             Ok(Job::Capture {
                 pid,
-                deaths: *deaths,
+                faults: *faults,
                 request: request.to_vec(),
                 client: next()?,
                 blackbox: next()?,

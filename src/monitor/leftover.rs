@@ -95,6 +95,8 @@ fn convert(
         version: None,
         trace: None,
         blanked: Vec::new(),
+        secret: Vec::new(),
+        tentative: false,
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

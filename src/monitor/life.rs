@@ -16,6 +16,7 @@ pub(super) struct Life {
     log: Log,
     pid: libc::pid_t,
     session: Option<Session>,
+    first: bool,
     /// When the start counts as one that went well; `None` if that changes nothing, or is past.
     well: Option<Instant>,
     /// A crash before is a crash at the start.
@@ -39,7 +40,8 @@ impl Life {
         let crashes = start_ups::crashes_in_a_row(&config.spool);
         let well = (crashes > 0).then_some(window_ends);
         let config = config.clone();
-        let mut life = Self { config, log, pid, session: None, well, window_ends, crashes, known: false };
+        let mut life =
+            Self { config, log, pid, session: None, first, well, window_ends, crashes, known: false };
         life.consent_changed(allowed);
         life
     }
@@ -97,8 +99,11 @@ impl Life {
         if !self.known {
             self.ended(&Ended::Cleanly, true);
         }
-        if let Some(session) = self.session.take() {
-            session.end();
+        match self.session.take() {
+            Some(session) => session.end(),
+            // The monitor before this one may hold the record, and be stopped.
+            None if !self.first => session::told(&self.config),
+            None => {}
         }
     }
 

@@ -37,6 +37,13 @@ impl Log {
         }
     }
 
+    /// Makes the file if there is none: whoever confines itself names it before.
+    pub(super) fn touch(&self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        }
+    }
+
     /// A line with a name and a sentence.
     pub(super) fn event(&self, process: &str, event: &str, message: impl std::fmt::Display) {
         self.line(process, serde_json::json!({ "event": event, "message": message.to_string() }));

@@ -7,6 +7,7 @@
 
 mod application;
 mod captured;
+mod confinement;
 mod delivery;
 mod hang;
 mod inspection;

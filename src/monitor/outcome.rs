@@ -37,6 +37,8 @@ pub(super) enum Outcome {
     RefusedByConsent,
     /// There was nothing to make a report of.
     Nothing,
+    /// A panic that came while another one unwound, which has a report.
+    Superseded,
     /// The application's memory may not be read; it was asked to tell it.
     OutOfReach {
         /// The kernel's answer.
@@ -70,7 +72,7 @@ impl Outcome {
             }
             Self::Repeated { .. } => blackbox.count(Count::Repeated, 1),
             Self::RefusedByConsent => blackbox.count(Count::RefusedByConsent, 1),
-            Self::Nothing | Self::OutOfReach { .. } => {}
+            Self::Nothing | Self::Superseded | Self::OutOfReach { .. } => {}
             Self::Vetoed { .. } => blackbox.count(Count::Vetoed, 1),
             Self::Failed { .. } => blackbox.count(Count::Failed, 1),
         }
@@ -104,15 +106,18 @@ impl Effort {
 pub(super) enum Next {
     /// Another worker, with at most this effort.
     Retry(Effort),
+    /// A filter ends whoever looks into the application, which is to have a copy of itself tell its memory.
+    AskForCopy,
     /// Nothing more can be done.
     GiveUp,
 }
 
 /// Decides after the `deaths`-th worker died over one crash. A first death may be an accident; after that the bytes
 /// are suspected, and each try does less with them. Before the memory was `read` there is only starting afresh, as
-/// long as the application waits.
-pub(super) fn after_death(deaths: u32, read: bool, application_waits: bool) -> Next {
+/// long as the application waits; a worker that was `barred` would be so again.
+pub(super) fn after_death(deaths: u32, read: bool, barred: bool, application_waits: bool) -> Next {
     match (deaths, read, application_waits) {
+        (_, false, true) if barred => Next::AskForCopy,
         (0..=1, true, _) | (0..=2, false, true) => Next::Retry(Effort::Full),
         (2, true, _) => Next::Retry(Effort::StackTrace),
         (3, true, _) => Next::Retry(Effort::RegistersOnly),
@@ -133,8 +138,7 @@ pub(super) fn time_to_read(deaths: u32, left: Duration) -> Option<Duration> {
     /// Less is not worth holding a dying process for.
     const LEAST: Duration = Duration::from_millis(20);
     let time = match deaths {
-        0 => left * 2 / 3,
-        1 => left / 2,
+        0 | 1 => left * 2 / 3,
         _ => left,
     };
     (time >= LEAST || (deaths == 0 && !left.is_zero())).then_some(time)
@@ -150,10 +154,11 @@ mod tests {
         assert_eq!([500, 1000, 10_000].map(|t| monitors_share(ms(t))), [400, 800, 9000].map(ms));
         let cases = [
             (0, 9000, Some(6000)),
-            (1, 3000, Some(1500)),
-            (2, 1500, Some(1500)),
+            (1, 3000, Some(2000)),
+            (2, 1000, Some(1000)),
             (0, 3, Some(2)),
-            (1, 30, None),
+            (1, 30, Some(20)),
+            (1, 29, None),
             (2, 30, Some(30)),
             (2, 19, None),
             (0, 0, None),
@@ -165,18 +170,22 @@ mod tests {
 
     #[test]
     fn retries_then_steps_down_then_gives_up() {
-        use Next::{GiveUp, Retry};
+        use Next::{AskForCopy, GiveUp, Retry};
         let cases = [
-            (1, true, false, Retry(Effort::Full)),
-            (2, true, false, Retry(Effort::StackTrace)),
-            (3, true, true, Retry(Effort::RegistersOnly)),
-            (4, true, true, GiveUp),
-            (1, false, true, Retry(Effort::Full)),
-            (1, false, false, GiveUp),
-            (3, false, true, GiveUp),
+            (1, true, false, false, Retry(Effort::Full)),
+            (2, true, false, false, Retry(Effort::StackTrace)),
+            (3, true, false, true, Retry(Effort::RegistersOnly)),
+            (4, true, false, true, GiveUp),
+            (1, true, true, true, Retry(Effort::Full)),
+            (1, false, false, true, Retry(Effort::Full)),
+            (1, false, false, false, GiveUp),
+            (3, false, false, true, GiveUp),
+            (1, false, true, true, AskForCopy),
+            (1, false, true, false, GiveUp),
         ];
-        for (deaths, read, waits, expected) in cases {
-            assert_eq!(after_death(deaths, read, waits), expected, "{deaths} {read} {waits}");
+        for (deaths, read, barred, waits, expected) in cases {
+            let found = after_death(deaths, read, barred, waits);
+            assert_eq!(found, expected, "{deaths} {read} {barred} {waits}");
         }
         for effort in [Effort::RegistersOnly, Effort::StackTrace, Effort::Full] {
             assert_eq!(Effort::from_byte(effort as u8), effort);

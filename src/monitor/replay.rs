@@ -102,6 +102,8 @@ pub fn replay(mut core: Target, pmodule: &Registered, limits: Limits) -> Result<
         version: None,
         trace,
         blanked,
+        secret: Vec::new(),
+        tentative: false,
         notes,
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),

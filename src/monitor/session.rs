@@ -7,7 +7,9 @@
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -19,8 +21,12 @@ use crate::report::Evidence;
 use crate::sys::{process, procfs};
 
 const DIRECTORY: &str = "sessions";
+/// The extension of a record that is being written.
+const NEW: &str = "new";
 /// Bytes of a record, at most.
 const LONGEST: u64 = 1024;
+/// One that is still being written after so long never will be.
+const ABANDONED: Duration = Duration::from_secs(600);
 /// Records that are looked at, and those that become reports, in one start.
 const MOST: usize = 64;
 pub(super) const MOST_TOLD: usize = 4;
@@ -39,7 +45,7 @@ struct Record {
 #[derive(Debug)]
 pub(super) struct Session {
     path: PathBuf,
-    _held: Locked,
+    held: Locked,
 }
 
 impl Session {
@@ -51,11 +57,12 @@ impl Session {
         let directory = config.spool.join(DIRECTORY);
         private_file::create_dir(&directory)?;
         let path = path(config);
+        // Under another name until it is held and whole: others would take it for one that nobody holds.
+        let new = path.with_extension(NEW);
         let mut options = OpenOptions::new();
-        let file = private_file::open(&path, options.read(true).write(true).create(true).truncate(true))?
-            .ok_or_else(|| Error::file(&path, "create", std::io::ErrorKind::NotFound.into()))?;
-        let held =
-            Locked::try_now(file, &path, Lock::Exclusive)?.ok_or(Error::Timeout("a session's lock"))?;
+        let file = private_file::open(&new, options.read(true).write(true).create(true).truncate(true))?
+            .ok_or_else(|| Error::file(&new, "create", std::io::ErrorKind::NotFound.into()))?;
+        let held = Locked::try_now(file, &new, Lock::Exclusive)?.ok_or(Error::Timeout("a session's lock"))?;
         let record = Record {
             version: config.version.clone(),
             started_ms: process::unix_ms(),
@@ -64,16 +71,22 @@ impl Session {
             boot: boot(),
         };
         let json = serde_json::to_vec(&record).map_err(|e| Error::malformed("session", e.to_string()))?;
-        let failed = |e| Error::file(&path, "write", e);
+        let failed = |e| Error::file(&new, "write", e);
         held.file().write_all(&json).and_then(|()| held.file().sync_all()).map_err(failed)?;
+        std::fs::rename(&new, &path).map_err(|e| Error::file(&new, "rename", e))?;
         private_file::sync_dir(&directory)?;
-        Ok(Self { path, _held: held })
+        Ok(Self { path, held })
     }
 
     /// The session's end is told, or there is nothing to tell.
     pub(super) fn end(self) {
-        // A record that stays makes one report too many; nothing else can be done about it.
-        let _ = std::fs::remove_file(&self.path);
+        // Another monitor of the same session may have written its own meanwhile.
+        let inode = |metadata: std::fs::Metadata| metadata.ino();
+        let there = std::fs::symlink_metadata(&self.path).map(inode);
+        if there.is_ok_and(|there| self.held.file().metadata().map(inode).is_ok_and(|ours| ours == there)) {
+            // A record that stays makes one report too many; nothing else can be done about it.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -106,7 +119,9 @@ pub(super) fn unfinished(config: &ValidConfig) -> Vec<Unfinished> {
     let Ok(entries) = std::fs::read_dir(config.spool.join(DIRECTORY)) else { return Vec::new() };
     let present = boot();
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).take(MOST);
-    paths.filter_map(|path| look(path, &present)).collect()
+    let own = path(config);
+    let others = paths.filter(|path| *path != own);
+    others.filter_map(|path| look(path, &present)).collect()
 }
 
 fn look(path: PathBuf, present: &str) -> Option<Unfinished> {
@@ -114,6 +129,14 @@ fn look(path: PathBuf, present: &str) -> Option<Unfinished> {
     let held = Locked::try_now(file, &path, Lock::Exclusive).ok()??;
     let mut json = Vec::new();
     held.file().take(LONGEST).read_to_end(&mut json).ok()?;
+    if path.extension().is_some_and(|extension| extension == NEW) {
+        // Somebody may be about to hold it, but not for so long.
+        let abandoned = held.file().metadata().and_then(|found| found.modified());
+        if abandoned.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED)) {
+            let _ = std::fs::remove_file(&path);
+        }
+        return None;
+    }
     let Ok(record) = serde_json::from_slice::<Record>(&json) else {
         // A power cut in its first moment. There was a session, and that is all.
         let (version, started_ms, evidence) = (String::new(), 0, Evidence::Record);

@@ -230,6 +230,7 @@ fn unwound_and_scrubbed(
         let engine = engine?;
         // These fork, so the other thread must have ended.
         wishes::scrub_hooks(session, dump, &layout, &policy, &mut receipt)?;
+        scrub::hidden(&layout, "secret-range", &captured.meta.secret, &mut receipt);
         about_dump = receipt.entries.len();
         engine.report(report, &mut receipt);
         Ok(())

@@ -22,8 +22,9 @@ use super::worker::Handle;
 use crate::blackbox::{Blackbox, Count, MonitorState};
 use crate::config::ValidConfig;
 use crate::error::Result;
+use crate::generation;
 use crate::privacy::{Stage, Verdict};
-use crate::protocol::{self, Answer, AnswerKind, ClientMessage, MAX_MESSAGE};
+use crate::protocol::{self, Answer, AnswerKind, CaptureRequest, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
@@ -31,6 +32,13 @@ use crate::target;
 
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
+
+/// How often a worker for which the application waits is looked at: one that is stopped holds it and does nothing.
+const LOOK: Duration = Duration::from_millis(50);
+/// How a worker ends that made a system call which a filter forbids on pain of death.
+const BARRED: process::Ended = process::Ended::Signal(libc::SIGSYS);
+
+const KILLED: process::Ended = process::Ended::Signal(libc::SIGKILL);
 
 /// The application: gone when both sockets are at their end.
 struct Client {
@@ -50,12 +58,16 @@ struct Case {
     request: Vec<u8>,
     /// A copy of the application's socket, so that a second worker can answer too.
     client: OwnedFd,
+    /// Which monitor the application took us for when it asked; `None` if it did not.
+    monitor: Option<u32>,
     /// The application's memory, once a worker has read it.
     bundle: Option<OwnedFd>,
     /// The other end is a copy of the application, which tells its memory.
     memory: Option<OwnedFd>,
     /// Workers that died over it.
     deaths: u32,
+    /// Those that may have died by their own doing.
+    faults: u32,
     /// When the application stops waiting and writes its own record.
     waits_until: Instant,
 }
@@ -65,6 +77,8 @@ struct Busy {
     worker: Handle,
     case: Case,
     deadline: Instant,
+    /// When to see whether somebody has stopped it; `None` once the application does not wait for it.
+    next_look: Option<Instant>,
 }
 
 struct Supervisor {
@@ -81,6 +95,8 @@ struct Supervisor {
     delivery: Delivery,
     hangs: Hangs,
     flushes: Vec<u64>,
+    /// A filter (seccomp(2)) ends whoever traces: a worker has found out, as the one to be sacrificed for it.
+    barred: bool,
 }
 
 /// Who a poll is about.
@@ -113,11 +129,12 @@ pub(super) fn run(start: Start) -> i32 {
         life: Life::begin(&start.config, log.clone(), start.launcher, first, allowed),
         delivery: Delivery::new(&start.config, log.clone()),
         log,
-        idle: Handle::start(&start.config, &pmodules, &start.blackbox, true).ok(),
+        idle: Handle::start(&start.config, &pmodules, &start.blackbox, Some(start.launcher)).ok(),
         pmodules,
         busy: Vec::new(),
         leftovers: Leftovers::default(),
         flushes: Vec::new(),
+        barred: false,
         hangs: Hangs::default(),
         application: Application::new(start.launcher),
         client: Client { crash: start.crash, control: Some(start.control) },
@@ -194,7 +211,7 @@ impl Supervisor {
 
     /// `None`: nothing but a message can change anything, so sleep until one comes.
     fn next_deadline(&self) -> Option<Instant> {
-        let workers = self.busy.iter().map(|b| b.deadline);
+        let workers = self.busy.iter().flat_map(|b| b.next_look.into_iter().chain([b.deadline]));
         let looks = self.hangs.next_time().into_iter().chain(self.life.next_time());
         workers.chain(self.leftovers.deadline()).chain(self.delivery.next_time()).chain(looks).min()
     }
@@ -205,7 +222,10 @@ impl Supervisor {
             Source::Control => self.handle_client(false),
             // It has nothing to say before it has a job, so it died. The next crash makes another one; doing so now
             // could go round and round where processes die at once.
-            Source::Idle => self.idle = None,
+            Source::Idle => {
+                let ended = self.idle.take().map(Handle::end);
+                self.barred |= ended == Some(BARRED);
+            }
             Source::Busy(index) => self.handle_worker(index),
             Source::Leftover => self.handle_leftover(),
             Source::Uploader => self.delivery.handle_message(),
@@ -234,9 +254,11 @@ impl Supervisor {
         };
         match protocol::parse(&message.bytes) {
             Ok(ClientMessage::Capture(request)) => {
-                let waits_until = self.waits_until(request.monotonic_ns);
+                if !generation::take_on(self.blackbox.generation(), request.monitor) {
+                    return self.end_client("the application has given this monitor up for another one");
+                }
                 let memory = message.fds.into_iter().next();
-                self.begin(message.pid, message.bytes, memory, crash, waits_until);
+                self.begin(message.pid, message.bytes, &request, memory, crash);
             }
             Ok(ClientMessage::Flush { sequence }) => {
                 self.flushes.push(sequence);
@@ -273,15 +295,20 @@ impl Supervisor {
     fn begin(
         &mut self,
         pid: libc::pid_t,
-        request: Vec<u8>,
+        message: Vec<u8>,
+        request: &CaptureRequest,
         memory: Option<OwnedFd>,
         crash: bool,
-        waits_until: Instant,
     ) {
         let slot = if crash { &self.client.crash } else { &self.client.control };
         let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
         self.application.crashed |= crash;
-        let case = Case { pid, request, client, bundle: None, memory, deaths: 0, waits_until };
+        let waits_until = self.waits_until(request.monotonic_ns);
+        let monitor = Some(request.monitor);
+        let case = Case { monitor, memory, waits_until, ..Case::new(pid, message, client) };
+        if self.barred && case.memory.is_none() {
+            return self.answer(case, AnswerKind::OutOfReach);
+        }
         self.give(case, Effort::Full);
     }
 
@@ -290,7 +317,7 @@ impl Supervisor {
         let left = case.waits_until.saturating_duration_since(Instant::now());
         let time = if case.bundle.is_some() { Some(COMPLETE_TIME) } else { time_to_read(case.deaths, left) };
         let Some(time) = time else { return self.give_up(case, "the application does not wait any longer") };
-        let start = || Handle::start(&self.config, &self.pmodules, &self.blackbox, false);
+        let start = || Handle::start(&self.config, &self.pmodules, &self.blackbox, None);
         let worker = match self.idle.take().map_or_else(start, Ok) {
             Ok(worker) => worker,
             Err(error) => return self.give_up(case, &error.to_string()),
@@ -299,7 +326,7 @@ impl Supervisor {
             None => job::send_capture(
                 &worker.socket,
                 case.pid,
-                case.deaths,
+                case.faults,
                 &case.request,
                 case.client.as_fd(),
                 self.blackbox.as_fd(),
@@ -319,7 +346,9 @@ impl Supervisor {
         }
         // The next idle worker is made when this one is done: forking now would take the processor from it while the
         // application waits.
-        self.busy.push(Busy { worker, case, deadline: Instant::now() + time });
+        let now = Instant::now();
+        let next_look = case.bundle.is_none().then(|| now + LOOK);
+        self.busy.push(Busy { worker, case, deadline: now + time, next_look });
     }
 
     fn handle_worker(&mut self, index: usize) {
@@ -328,18 +357,21 @@ impl Supervisor {
             Progress::Read(bundle) => {
                 busy.case.bundle = Some(bundle);
                 busy.deadline = Instant::now() + COMPLETE_TIME;
+                busy.next_look = None;
             }
             Progress::Done(outcome) => {
-                drop(self.busy.swap_remove(index));
+                let Busy { case, .. } = self.busy.swap_remove(index);
+                self.let_go(&case);
                 if self.idle.is_none() && self.client.is_there() {
-                    self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, true).ok();
+                    let application = (!self.barred).then(|| self.application.pid());
+                    self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, application).ok();
                 }
                 outcome.count(&self.blackbox);
                 if matches!(outcome, Outcome::Spooled { .. }) {
                     self.delivery.start(&self.blackbox);
                 }
             }
-            Progress::Died => self.replace(index),
+            Progress::Died => self.replace(index, false),
         }
     }
 
@@ -360,18 +392,24 @@ impl Supervisor {
         }
     }
 
-    fn replace(&mut self, index: usize) {
+    fn replace(&mut self, index: usize, overdue: bool) {
         let Busy { worker, mut case, .. } = self.busy.swap_remove(index);
         // Ends it if it only hangs: nothing else frees a target that it is attached to.
-        drop(worker);
+        let was_stopped = worker.is_stopped();
+        let ended = worker.end();
         if case.bundle.is_none() && case.memory.is_none() && case.pid > 0 {
             // It may have died between the dump writer's SIGSTOP and SIGCONT.
             process::continue_stopped(case.pid);
         }
         case.deaths += 1;
+        // Somebody else stopped or killed it: the next one may do the same as it did.
+        let by_others = if overdue { was_stopped } else { ended == KILLED };
+        case.faults += u32::from(!by_others);
         let deaths = case.deaths;
         let waits = self.client.is_there();
-        match after_death(deaths, case.bundle.is_some(), waits) {
+        let barred = ended == BARRED && case.memory.is_none();
+        self.barred |= barred && case.bundle.is_none();
+        match after_death(deaths, case.bundle.is_some(), barred, waits) {
             Next::Retry(effort) => {
                 self.log.event(
                     "supervisor",
@@ -379,6 +417,10 @@ impl Supervisor {
                     format!("death {deaths}, next effort {effort:?}"),
                 );
                 self.give(case, effort);
+            }
+            Next::AskForCopy => {
+                self.log.event("supervisor", "barred", "a filter ends whoever traces the application");
+                self.answer(case, AnswerKind::OutOfReach);
             }
             Next::GiveUp => self.give_up(case, &format!("{deaths} workers died over one crash")),
         }
@@ -388,12 +430,24 @@ impl Supervisor {
     fn give_up(&mut self, case: Case, why: &str) {
         self.blackbox.count(Count::Failed, 1);
         self.log.event("supervisor", "failed", why);
+        self.answer(case, AnswerKind::Failed);
+    }
+
+    /// The end of a case that no worker answers.
+    fn answer(&self, case: Case, kind: AnswerKind) {
+        self.let_go(&case);
         if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
             (protocol::parse(&case.request), Socket::from_fd(case.client))
         {
-            let report = ReportId([0; 16]);
-            let answer = Answer { kind: AnswerKind::Failed, sequence: request.sequence, report };
+            let answer = Answer { kind, sequence: request.sequence, report: ReportId([0; 16]) };
             let _ = client.send(&protocol::answer(answer), &[]);
+        }
+    }
+
+    /// Nothing is in hand any more of a case that the application asked for.
+    fn let_go(&self, case: &Case) {
+        if let Some(monitor) = case.monitor {
+            generation::done(self.blackbox.generation(), monitor);
         }
     }
 
@@ -403,9 +457,16 @@ impl Supervisor {
             self.log.event("supervisor", "worker-overdue", "ended at its deadline over a minimal record");
         }
         for index in (0..self.busy.len()).rev() {
-            if self.busy[index].deadline <= now {
+            let Some(busy) = self.busy.get_mut(index) else { continue };
+            if busy.deadline <= now {
                 self.log.event("supervisor", "worker-overdue", "ended at its deadline");
-                self.replace(index);
+                self.replace(index, true);
+            } else if busy.next_look.is_some_and(|look| look <= now) {
+                busy.next_look = Some(now + LOOK);
+                if busy.worker.is_stopped() {
+                    self.log.event("supervisor", "worker-stopped", "ended, since somebody has stopped it");
+                    self.replace(index, true);
+                }
             }
         }
     }

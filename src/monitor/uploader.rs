@@ -1,5 +1,6 @@
 //! The uploader: a process of its own, the only one that uses the network. One pass over the spool, then it ends.
 
+use super::confinement;
 use super::delivery::Pass;
 use super::log::Log;
 use super::role::Start;
@@ -14,6 +15,7 @@ use crate::upload::{self, Hooks, Https, Lane, Outbox, TimeLimits};
 /// Sends what is due. Returns the exit code.
 pub(super) fn run(start: &Start) -> i32 {
     let log = Log::new(start.config.log.clone());
+    confinement::of_uploader(&start.config, &log);
     match pass(start, &log) {
         Ok(pass) => {
             if let Ok(message) = serde_json::to_vec(&pass) {

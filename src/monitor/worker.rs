@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::captured::{self, Capture, Captured, Writer};
+use super::confinement::{self, Starter};
 use super::job::{self, Job};
 use super::leftover;
 use super::log::Log;
@@ -21,7 +22,8 @@ use crate::protocol::{self, Answer, AnswerKind, ClientMessage};
 use crate::report::ReportId;
 use crate::spool::records;
 use crate::sys::memory::read_memfd;
-use crate::sys::process::{self, Forked};
+use crate::sys::process::{self, Ended, Forked};
+use crate::sys::procfs;
 use crate::sys::socket::Socket;
 use crate::target;
 
@@ -31,6 +33,9 @@ const MAX_BUNDLE: u64 = 1 << 30;
 /// How long a worker waits for a job before it rehearses.
 const REHEARSAL_AFTER: Duration = Duration::from_millis(20);
 
+/// The allocator does not give back so many bytes: what a rehearsal uses.
+const KEPT_HEAP: i32 = 8 << 20;
+
 /// A worker as the supervisor sees it.
 pub(super) struct Handle {
     pub(super) socket: Socket,
@@ -39,12 +44,13 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Forks a worker that waits for its job; `ahead` of it, so that it has time to rehearse.
+    /// Forks a worker that waits for its job; ahead of it, and with time to rehearse, if it is for an `application` that
+    /// lives (0: one that cannot be seen from here).
     pub(super) fn start(
         config: &ValidConfig,
         pmodules: &Pmodules,
         blackbox: &Blackbox,
-        ahead: bool,
+        application: Option<libc::pid_t>,
     ) -> Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         match process::fork()? {
@@ -52,18 +58,32 @@ impl Handle {
             Forked::Child => {
                 // Holding any other descriptor would hide the supervisor's death, and others' ends, from someone.
                 process::close_all_but(theirs.as_raw());
-                let code = run(&theirs, config, pmodules, blackbox, ahead);
+                let code = run(&theirs, config, pmodules, blackbox, application);
                 process::exit_now(code)
             }
         }
     }
 }
 
-impl Drop for Handle {
-    /// A worker that has ended is collected, one that has not is ended: while attached it freezes its target.
-    fn drop(&mut self) {
+impl Handle {
+    /// Whether job control or a debugger holds it: what it does not do then is no fault of its own.
+    pub(super) fn is_stopped(&self) -> bool {
+        procfs::is_stopped(self.pid)
+    }
+
+    /// Ends it, unless it has ended, and says how that came. While attached it freezes its target.
+    pub(super) fn end(mut self) -> Ended {
         process::kill_pidfd(self.pidfd.as_fd());
-        process::reap(self.pid, true);
+        process::wait_end(std::mem::take(&mut self.pid))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.pid > 0 {
+            process::kill_pidfd(self.pidfd.as_fd());
+            process::reap(self.pid, true);
+        }
     }
 }
 
@@ -72,19 +92,23 @@ fn run(
     config: &ValidConfig,
     pmodules: &Pmodules,
     blackbox: &Blackbox,
-    ahead: bool,
+    application: Option<libc::pid_t>,
 ) -> i32 {
     // What pmodules do must not reach the application.
     blackbox.keep_from_children();
+    process::keep_heap(KEPT_HEAP);
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
     // Not at once: an application has better use for the processor while it starts, and many end soon.
-    if ahead && !supervisor.is_readable(REHEARSAL_AFTER) {
-        let _ = rehearse(config, blackbox, || supervisor.is_readable(Duration::ZERO));
+    if let Some(application) = application
+        && !supervisor.is_readable(REHEARSAL_AFTER)
+    {
+        let _ = rehearse(config, blackbox, application, || supervisor.is_readable(Duration::ZERO));
     }
     let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
     let log = Log::new(config.log.clone());
-    let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log);
+    let mut starter = None;
+    let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log, &mut starter);
     log.line("worker", &outcome);
     // For the next dump. The application has its answers; a supervisor that has its own ends this worker.
     match target::known_modules::learn() {
@@ -95,9 +119,8 @@ fn run(
         // The supervisor died meanwhile: what it would do now falls to us.
         if let Some(blackbox) = &blackbox {
             outcome.count(blackbox);
-            #[cfg(feature = "upload")]
-            if matches!(outcome, Outcome::Spooled { .. }) && !config.destinations.is_empty() {
-                let _ = super::launch::launch_uploader(config, blackbox, &serde_json::Value::Null);
+            if let (Outcome::Spooled { .. }, Some(starter)) = (&outcome, starter) {
+                starter.start(blackbox);
             }
         }
     }
@@ -110,10 +133,15 @@ fn perform(
     config: &ValidConfig,
     pmodules: &Pmodules,
     log: &Log,
+    starter: &mut Option<Starter>,
 ) -> (Outcome, Option<Blackbox>) {
+    let mut confine = |blackbox: &Blackbox| {
+        *starter = Starter::if_alone(supervisor, config);
+        confinement::of_parser(config, blackbox, log);
+    };
     let failed = |error: &dyn std::fmt::Display| Outcome::Failed { reason: error.to_string() };
     match job {
-        Job::Capture { pid, request, deaths, client, blackbox, memory } => {
+        Job::Capture { pid, request, faults, client, blackbox, memory } => {
             let client = Socket::from_fd(client);
             let blackbox = Blackbox::from_fd(blackbox);
             let (Ok(client), Ok(blackbox)) = (client, blackbox) else {
@@ -122,13 +150,14 @@ fn perform(
             blackbox.keep_from_children();
             // What our own writer died over it would die over again.
             let memory = memory.and_then(|fd| Socket::from_fd(fd).ok());
-            let writer = match (memory, deaths) {
+            let writer = match (memory, faults) {
                 (Some(memory), _) => Writer::Told(memory),
                 (None, 0) => Writer::Ours,
                 (None, _) => Writer::Fallback,
             };
-            let outcome =
-                capture(pid, &request, writer, &client, &blackbox, supervisor, config, pmodules, log);
+            let outcome = capture(
+                pid, &request, writer, &client, &blackbox, supervisor, config, pmodules, log, confine,
+            );
             (outcome, Some(blackbox))
         }
         Job::Resume { effort, bundle, blackbox, client } => {
@@ -137,6 +166,7 @@ fn perform(
                 Err(error) => return (failed(&error), None),
             };
             blackbox.keep_from_children();
+            confine(&blackbox);
             let client = client.and_then(|fd| Socket::from_fd(fd).ok());
             let captured = read_memfd(bundle.as_fd(), MAX_BUNDLE).and_then(|b| Captured::from_bundle(&b));
             let outcome = match captured {
@@ -150,6 +180,7 @@ fn perform(
         }
         Job::Leftover { blackbox } => match Blackbox::from_fd(blackbox) {
             Ok(blackbox) => {
+                confine(&blackbox);
                 let session = session(pmodules, &[]);
                 (leftover::report(session, pmodules, &blackbox, config), Some(blackbox))
             }
@@ -169,6 +200,7 @@ fn capture(
     config: &ValidConfig,
     pmodules: &Pmodules,
     log: &Log,
+    confine: impl FnOnce(&Blackbox),
 ) -> Outcome {
     let request = match protocol::parse(request) {
         Ok(ClientMessage::Capture(request)) => request,
@@ -206,6 +238,7 @@ fn capture(
         // It may have woken on this very processor, which is ours until the scheduler looks again.
         None => std::thread::yield_now(),
     }
+    confine(blackbox);
     complete(captured, Effort::Full, session, Some(client), blackbox, config)
 }
 
@@ -218,11 +251,14 @@ fn complete(
     config: &ValidConfig,
 ) -> Outcome {
     let (sequence, id, happened_ns) = (captured.meta.sequence, captured.meta.id, captured.meta.monotonic_ns);
-    let outcome = stages::complete(captured, effort, session, blackbox, config)
-        .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() });
+    let outcome = match captured.meta.tentative {
+        true if is_superseded(happened_ns, client, blackbox) => Outcome::Superseded,
+        _ => stages::complete(captured, effort, session, blackbox, config)
+            .unwrap_or_else(|error| Outcome::Failed { reason: error.to_string() }),
+    };
     if let Some(client) = client {
         let kind = match outcome {
-            Outcome::Spooled { .. } | Outcome::Repeated { .. } => AnswerKind::Spooled,
+            Outcome::Spooled { .. } | Outcome::Repeated { .. } | Outcome::Superseded => AnswerKind::Spooled,
             Outcome::RefusedByConsent => AnswerKind::Refused,
             Outcome::Vetoed { .. } => AnswerKind::Vetoed,
             Outcome::Nothing | Outcome::OutOfReach { .. } | Outcome::Failed { .. } => AnswerKind::Failed,
@@ -234,6 +270,25 @@ fn complete(
         records::remove(&config.spool, happened_ns);
     }
     outcome
+}
+
+/// Whether the second panic of a thread turns out to be one while the first one unwound. Then the application aborts, and
+/// says so before; one that lives on is not waited for.
+fn is_superseded(happened_ns: u64, client: Option<&Socket>, blackbox: &Blackbox) -> bool {
+    /// The runtime's own words come behind those of the application's hooks, which may print all frames.
+    const SETTLED: Duration = Duration::from_secs(2);
+    const PAUSE: Duration = Duration::from_millis(5);
+    let until = Instant::now() + SETTLED;
+    loop {
+        let over = client.is_none_or(Socket::is_at_end) || Instant::now() >= until;
+        if blackbox.superseded() == Some(happened_ns) {
+            return true;
+        }
+        if over {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// The pmodules of one crash, without those that failed over it before.

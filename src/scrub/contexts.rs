@@ -15,6 +15,11 @@ pub(super) const SMALL: u64 = 4096;
 
 /// A CPU context's layout, as offsets into it.
 pub(super) struct Cpu {
+    /// Bytes of a register and of a word on the stack: 4 or 8.
+    pub(super) width: usize,
+    pub(super) set: InstructionSet,
+    /// Where registers stand that may be frame pointers.
+    frame_pointers: &'static [usize],
     /// Bytes of the structure. More are its extended state.
     length: usize,
     /// Where the stack pointer stands.
@@ -28,10 +33,21 @@ pub(super) struct Cpu {
     vector: &'static [(usize, usize)],
 }
 
+/// How call instructions look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InstructionSet {
+    X86,
+    Arm,
+    Arm64,
+}
+
 /// `CONTEXT` of winnt.h for x86-64 (`CONTEXT_AMD64` of minidump-common). RDI RSI RDX RCX R8 R9, RAX, RBX, RBP, R10 to
 /// R15 (System V ABI); RIP, RSP, flags and selectors stay. RBP is a general register too: it stays because it is
 /// mapped whenever it is a frame pointer.
 const AMD64: Cpu = Cpu {
+    width: 8,
+    set: InstructionSet::X86,
+    frame_pointers: &[160],
     length: 1232,
     stack_pointer: 152,
     general: &[176, 168, 136, 128, 184, 192, 120, 144, 160, 200, 208, 216, 224, 232, 240],
@@ -41,6 +57,9 @@ const AMD64: Cpu = Cpu {
 
 /// `CONTEXT` of winnt.h for ARM64 (`CONTEXT_ARM64`). X0 to X28, FP, LR; SP, PC and flags stay.
 const ARM64: Cpu = Cpu {
+    width: 8,
+    set: InstructionSet::Arm64,
+    frame_pointers: &[240],
     length: 912,
     stack_pointer: 256,
     general: &X_REGISTERS,
@@ -49,8 +68,41 @@ const ARM64: Cpu = Cpu {
 };
 
 /// Breakpad's older context for ARM64 (`CONTEXT_ARM64_OLD`): its header happens to be as long.
-const ARM64_OLD: Cpu =
-    Cpu { length: 796, stack_pointer: 256, general: &X_REGISTERS, debug: &[], vector: &[(276, 796)] };
+const ARM64_OLD: Cpu = Cpu {
+    width: 8,
+    set: InstructionSet::Arm64,
+    frame_pointers: &[240],
+    length: 796,
+    stack_pointer: 256,
+    general: &X_REGISTERS,
+    debug: &[],
+    vector: &[(276, 796)],
+};
+
+/// `CONTEXT` of winnt.h for x86 (`CONTEXT_X86`). EAX EDX ECX, EBX, ESI, EDI, EBP; EIP, ESP, flags and selectors stay.
+const X86: Cpu = Cpu {
+    width: 4,
+    set: InstructionSet::X86,
+    frame_pointers: &[180],
+    length: 716,
+    stack_pointer: 196,
+    general: &[176, 168, 172, 164, 160, 156, 180],
+    debug: &[(4, 28)],
+    vector: &[(28, 140), (204, 716)],
+};
+
+/// Breakpad's context for ARM (`CONTEXT_ARM`). R0 to R12, LR; SP, PC and flags stay. R7 is the frame pointer of Thumb code, R11
+/// of other code.
+const ARM: Cpu = Cpu {
+    width: 4,
+    set: InstructionSet::Arm,
+    frame_pointers: &[32, 48],
+    length: 368,
+    stack_pointer: 56,
+    general: &[4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 60],
+    debug: &[],
+    vector: &[(72, 368)],
+};
 
 /// X0 to X28, FP and LR follow each other from offset 8 on.
 const X_REGISTERS: [usize; 31] = {
@@ -91,6 +143,8 @@ impl Cpu {
     /// For one whose registers could not be told apart.
     pub(super) fn new(processor: u16) -> Result<&'static Self> {
         match processor {
+            0 => Ok(&X86),
+            5 => Ok(&ARM),
             9 => Ok(&AMD64),
             12 => Ok(&ARM64),
             0x8003 => Ok(&ARM64_OLD),
@@ -103,7 +157,29 @@ impl Cpu {
 
     /// The stack pointer of a context, if that is whole.
     pub(super) fn stack_pointer(&self, bytes: &[u8], context: &Range<usize>) -> Option<u64> {
-        (context.len() >= self.length).then(|| word(bytes, context.start + self.stack_pointer))
+        self.register(bytes, context, self.stack_pointer)
+    }
+
+    /// What may be frame pointers of a context.
+    pub(super) fn frame_pointers(&self, bytes: &[u8], context: &Range<usize>) -> impl Iterator<Item = u64> {
+        self.frame_pointers.iter().filter_map(|&offset| self.register(bytes, context, offset))
+    }
+
+    fn register(&self, bytes: &[u8], context: &Range<usize>, offset: usize) -> Option<u64> {
+        let start = context.start.checked_add(offset)?;
+        (context.len() >= self.length)
+            .then(|| value(bytes.get(start..start + self.width).unwrap_or_default()))
+    }
+
+    /// The bits of an address where pointers may be authenticated: as many as the highest address below `end` needs, as
+    /// unwinders take them (Armv8.3-A puts the code into the bits above those that translate addresses).
+    pub(super) fn address_mask(&self, end: u64) -> u64 {
+        match self.set {
+            InstructionSet::Arm64 => {
+                end.checked_next_power_of_two().map_or(u64::MAX, |power| power.max(1 << 39) - 1)
+            }
+            InstructionSet::X86 | InstructionSet::Arm => u64::MAX,
+        }
     }
 
     /// Scrubs a CPU context. An empty one is left alone.
@@ -128,7 +204,7 @@ impl Cpu {
         }
         let here = |(start, end): &(usize, usize)| context.start + start..context.start + end;
         let general: Vec<usize> = self.general.iter().map(|offset| context.start + offset).collect();
-        words(editor, &general, Place::Registers, mapped, known);
+        words(editor, &general, self.width, Place::Registers, mapped, known);
         for range in self.debug {
             editor.zero(here(range), Place::Registers, "debug-registers");
         }
@@ -140,39 +216,48 @@ impl Cpu {
     }
 }
 
-/// Scrubs 8-byte words at `offsets` as registers: those that are small or mapped stay; the others are searched as one
-/// string, and zeroed if something is found in them or if they are printable.
+/// Scrubs words of `width` bytes at `offsets` as registers: those that are small or mapped stay; the others are searched as one
+/// string, and zeroed if something is found in them or if they are printable. With 4 bytes a mapped one that is printable counts
+/// as text, too.
 pub(super) fn words(
     editor: &mut Editor<'_>,
     offsets: &[usize],
+    width: usize,
     place: Place,
     mapped: &Addresses,
     known: &Known,
 ) {
-    let kept = |value: u64| is_small(value) || mapped.contains(value);
+    let kept = |word: &[u8]| {
+        let value = value(word);
+        is_small(value, width) || (mapped.contains(value) && (width > 4 || !is_printable(word)))
+    };
     let (mut text, mut owners) = (Vec::new(), Vec::new());
     for &offset in offsets {
-        let value = word(editor.bytes(), offset);
-        if !kept(value) {
-            text.extend(value.to_le_bytes());
+        let word = editor.bytes().get(offset..offset + width).unwrap_or_default();
+        if !kept(word) {
+            text.extend(word);
             owners.push(offset);
         }
     }
     let found = finder::in_memory(&text, Edges::Whole, known);
     for (at, &offset) in owners.iter().enumerate() {
-        let bytes = at * 8..at * 8 + 8;
+        let bytes = at * width..at * width + width;
         let hit = found.iter().find(|f| f.range.start < bytes.end && bytes.start < f.range.end);
         if let Some(hit) = hit {
-            editor.zero(offset..offset + 8, place, hit.rule);
+            editor.zero(offset..offset + width, place, hit.rule);
         } else if is_printable(&text[bytes]) {
-            editor.zero(offset..offset + 8, place, "printable-word");
+            editor.zero(offset..offset + width, place, "printable-word");
         }
     }
 }
 
-/// Whether a word is a small integer of either sign.
-pub(super) fn is_small(value: u64) -> bool {
-    value.cast_signed().unsigned_abs() <= SMALL
+/// Whether a word of `width` bytes (4 or 8) is a small integer of either sign.
+pub(super) fn is_small(value: u64, width: usize) -> bool {
+    let signed = match width {
+        4 => i64::from((value as u32).cast_signed()),
+        _ => value.cast_signed(),
+    };
+    signed.unsigned_abs() <= SMALL
 }
 
 /// Whether a word is more likely text than a number: it has two or more bytes that are not zero, and more than half of
@@ -188,6 +273,11 @@ pub(super) fn is_printable(word: &[u8]) -> bool {
         .map(char::len_utf8)
         .sum();
     non_zero >= 2 && (plain + other) * 2 > non_zero
+}
+
+/// The value of a word of 4 or 8 bytes.
+pub(super) fn value(word: &[u8]) -> u64 {
+    word.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
 /// The word at `offset`; 0 outside.
@@ -219,8 +309,11 @@ mod tests {
         ] {
             assert_eq!(is_printable(word), expected, "{word:x?}");
         }
-        assert!(is_small(4096) && is_small(0) && is_small((-4096i64).cast_unsigned()));
-        assert!(!is_small(4097) && !is_small((-4097i64).cast_unsigned()) && !is_small(1 << 63));
+        let small = |value| is_small(value, 8);
+        assert!(small(4096) && small(0) && small((-4096i64).cast_unsigned()));
+        assert!(!small(4097) && !small((-4097i64).cast_unsigned()) && !small(1 << 63));
+        assert!(is_small(4096, 4) && is_small(0xffff_f000, 4));
+        assert!(!is_small(4097, 4) && !is_small(0xffff_efff, 4) && !is_small(0xffff_f000, 8));
     }
 
     #[test]
@@ -263,6 +356,7 @@ mod tests {
         words(
             &mut Editor::new(&mut words_, &mut receipt),
             &[0, 8],
+            8,
             Place::Registers,
             &Addresses::default(),
             &known,
@@ -273,7 +367,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        assert!(Cpu::new(0).is_err());
+        assert!(Cpu::new(6).is_err());
         let (mut bytes, mut receipt) = (vec![0; 100], Receipt::default());
         let known = Known::new(&[]).unwrap();
         let mut editor = Editor::new(&mut bytes, &mut receipt);

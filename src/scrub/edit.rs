@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::contexts;
 use super::receipt::{Entry, Place, Receipt};
 
 /// How text stands in memory.
@@ -78,6 +79,22 @@ impl Addresses {
         Self(merged)
     }
 
+    /// The ranges that `range` touches.
+    pub(super) fn within(&self, range: &Range<u64>) -> &[Range<u64>] {
+        let first = self.0.partition_point(|own| own.end <= range.start);
+        let end = self.0.partition_point(|own| own.start < range.end);
+        self.0.get(first..end).unwrap_or_default()
+    }
+
+    pub(super) fn all(&self) -> &[Range<u64>] {
+        &self.0
+    }
+
+    /// The address behind the highest.
+    pub(super) fn end(&self) -> u64 {
+        self.0.last().map_or(0, |range| range.end)
+    }
+
     pub(super) fn contains(&self, address: u64) -> bool {
         let behind = self.0.partition_point(|range| range.start <= address);
         behind.checked_sub(1).is_some_and(|at| address < self.0[at].end)
@@ -88,28 +105,39 @@ impl Addresses {
 #[derive(Clone, Copy)]
 pub(super) struct Guard<'a> {
     /// What pointers may point to.
-    pub(super) mapped: &'a Addresses,
-    /// Some file offset of an 8-byte aligned address.
-    pub(super) aligned: usize,
+    mapped: &'a Addresses,
+    /// Some offset of an aligned address.
+    aligned: usize,
+    /// Bytes of a word.
+    width: usize,
 }
 
-impl Guard<'_> {
+impl<'a> Guard<'a> {
+    /// For memory at `address` that stands at `start`, of a process whose words have `width` bytes (4 or 8).
+    pub(super) fn new(mapped: &'a Addresses, start: usize, address: u64, width: usize) -> Self {
+        let to_aligned = address.wrapping_neg() % width as u64;
+        Self { mapped, aligned: start + to_aligned as usize, width }
+    }
+
     /// `range` without the words at its ends that it covers in part only and that are pointers.
     fn trim(&self, bytes: &[u8], mut range: Range<usize>) -> Range<usize> {
-        let phase = self.aligned % 8;
-        let word_of = |at: usize| at.checked_sub((at + 8 - phase) % 8);
+        let width = self.width;
+        let phase = self.aligned % width;
+        let word_of = |at: usize| at.checked_sub((at + width - phase) % width);
+        // A word of text on a 32-bit machine may look like a pointer; none that is text throughout is spared.
         let pointer = |word: usize| {
-            let value = bytes.get(word..word.saturating_add(8)).and_then(|word| word.try_into().ok());
-            value.is_some_and(|value| self.mapped.contains(u64::from_le_bytes(value)))
+            bytes.get(word..word.saturating_add(width)).is_some_and(|bytes| {
+                self.mapped.contains(contexts::value(bytes)) && (width > 4 || !contexts::is_printable(bytes))
+            })
         };
         if let Some(word) = word_of(range.start)
-            && (word < range.start || word + 8 > range.end)
+            && (word < range.start || word + width > range.end)
             && pointer(word)
         {
-            range.start = (word + 8).min(range.end);
+            range.start = (word + width).min(range.end);
         }
         if let Some(word) = range.end.checked_sub(1).and_then(word_of)
-            && word + 8 > range.end
+            && word + width > range.end
             && pointer(word)
         {
             range.end = word.max(range.start);
@@ -164,23 +192,12 @@ impl<'a> Editor<'a> {
     }
 
     fn log(&mut self, place: Place, rule: &str, encoding: &str, range: Range<usize>) {
-        let (offset, length) = (range.start as u64, range.len() as u64);
-        if let Some(last) = self.receipt.entries.last_mut()
-            && last.offset.checked_add(last.length) == Some(offset)
-            && last.place == place
-            && last.rule == rule
-            && last.encoding == encoding
-            && encoding == "binary"
-        {
-            last.length += length;
-            return;
-        }
-        self.receipt.entries.push(Entry {
+        self.receipt.push(Entry {
             place,
             rule: rule.to_owned(),
             encoding: encoding.to_owned(),
-            offset,
-            length,
+            offset: range.start as u64,
+            length: range.len() as u64,
         });
     }
 }
@@ -218,7 +235,7 @@ mod tests {
     #[test]
     fn pointers_are_not_half_overwritten() {
         let mapped = Addresses::new(std::iter::once(0x6161_0000..0x6162_0000));
-        let guard = Guard { mapped: &mapped, aligned: 0 };
+        let guard = Guard::new(&mapped, 0, 0, 8);
         let mut pointer = 0x6161_6161_u64.to_le_bytes().to_vec();
         pointer.extend(b"bbbbbbbb");
         pointer.extend(0x6161_6161_u64.to_le_bytes());

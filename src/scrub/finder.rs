@@ -8,11 +8,11 @@ use super::edit::{Encoding, Finding};
 use super::known::Known;
 use super::layers::{self, Decoded};
 use super::rules::{Hit, Line};
-use super::runs::{self, Places, Run, Scratch};
+use super::runs::{self, Blocks, Run, Scratch};
 use super::{contexts, edges, rules};
 
 /// The rule of texts that an edge cuts off.
-const CUT_OFF: &str = "cut-off";
+pub(super) const CUT_OFF: &str = "cut-off";
 
 /// Whether what is looked at is part of something larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) fn in_memory_with(
     edges: Edges,
     known: &Known,
     more: Option<&Known>,
-) -> (Vec<Finding>, Places) {
+) -> (Vec<Finding>, Blocks) {
     let more = more.filter(|more| !more.is_empty());
     let (mut findings, mut ruled, mut cut_off, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut searcher, mut hits) = (Searcher::default(), Vec::new());
@@ -45,7 +45,7 @@ pub(super) fn in_memory_with(
     });
     let looked_for = united.as_ref().unwrap_or_else(|| known.looked_for());
     let least = known.shortest_run().min(more.map_or(runs::SHORTEST, Known::shortest_run));
-    let places = runs::scan(bytes, least, &mut Scratch::default(), |run, line| {
+    let blocks = runs::scan(bytes, least, &mut Scratch::default(), |run, line| {
         searcher.line.look(line, looked_for);
         let starts = &searcher.line.starts;
         known.find_in_run(run, line, starts, bytes, &mut findings);
@@ -75,7 +75,7 @@ pub(super) fn in_memory_with(
     findings.append(&mut ruled);
     findings.append(&mut cut_off);
     findings.append(&mut last);
-    (findings, places)
+    (findings, blocks)
 }
 
 /// Searches lines, plain and through one layer of encoding.
@@ -103,14 +103,23 @@ impl Searcher {
     }
 }
 
-/// Pieces in `bytes` of values that were found elsewhere. `places` are those of [`in_memory_with`].
-pub(super) fn echoes_in_memory(bytes: &[u8], places: &Places, echoes: &Echoes) -> Vec<Finding> {
+/// Pieces in `bytes` of values that were found elsewhere. `blocks` are those of [`in_memory_with`].
+pub(super) fn echoes_in_memory(bytes: &[u8], blocks: &Blocks, echoes: &Echoes) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !echoes.is_empty() {
-        runs::scan_again(bytes, places, &mut Scratch::default(), |run, line| {
+        runs::scan_again(bytes, blocks, &mut Scratch::default(), |run, line| {
             echoes.find(line, |range| findings.push(finding(run, &range, bytes, echoes::RULE)));
         });
     }
+    findings
+}
+
+/// The same in bytes that nobody looked at before.
+pub(super) fn echoes_in_unseen(bytes: &[u8], echoes: &Echoes) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    runs::scan(bytes, runs::SHORTEST, &mut Scratch::default(), |run, line| {
+        echoes.find(line, |range| findings.push(finding(run, &range, bytes, echoes::RULE)));
+    });
     findings
 }
 

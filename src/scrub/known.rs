@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// The rule's name in receipts.
 const RULE: &str = "known-value";
 /// The rule of [`Known::copies`].
-const COPIES: &str = "environment-value";
+pub(super) const COPIES: &str = "environment-value";
 
 /// Most values of one policy.
 const MOST: usize = 1024;

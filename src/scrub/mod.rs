@@ -2,12 +2,15 @@
 #![deny(unsafe_code)]
 
 mod contexts;
+mod core_file;
 mod echoes;
 mod edges;
 mod edit;
 mod finder;
+mod frames;
 mod known;
 mod layers;
+mod maps;
 mod places;
 mod pointers;
 pub mod receipt;
@@ -19,6 +22,7 @@ mod texts;
 mod trigrams;
 mod wishes;
 
+use std::fs::File;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -106,6 +110,15 @@ impl Engine {
         )
     }
 
+    /// See [`core_file`]. The values found are remembered, as with [`dump`](Self::dump).
+    ///
+    /// # Errors
+    /// As [`core_file`].
+    pub fn core_file(&mut self, input: &File, output: &File, receipt: &mut Receipt) -> Result<()> {
+        receipt.engine = ENGINE;
+        core_file::scrub(input, output, &self.policy, &self.known, &mut self.echoes, receipt)
+    }
+
     /// See [`report`].
     pub fn report(&self, report: &mut Report, receipt: &mut Receipt) {
         receipt.engine = ENGINE;
@@ -121,6 +134,20 @@ impl Engine {
 /// limits). The bytes must then not be used: the caller steps down to a stack trace.
 pub fn dump(bytes: &mut [u8], layout: &Layout, policy: &Policy, receipt: &mut Receipt) -> Result<()> {
     Engine::new(policy)?.dump(bytes, layout, receipt)
+}
+
+/// Copies an ELF core file of a 64-bit x86 process, scrubbed, into `output`, which must be empty and open for reading and
+/// writing. The length stays; what nothing in the file refers to becomes zero, in a sparse file where the system has those. A
+/// debugger finds the same threads, frames and binaries in it as before.
+///
+/// The file is read in pieces of 4 MiB: memory is needed for those and for the receipt, whatever its size. Time is linear.
+///
+/// # Errors
+/// [`Error::Malformed`](crate::Error::Malformed) for a file that is no such core file, is cut short or contradicts itself,
+/// [`Error::Limit`](crate::Error::Limit) for more than 4 Mi changes, [`Error::System`](crate::Error::System) if a file cannot be
+/// read or written. What was written must then be thrown away.
+pub fn core_file(input: &File, output: &File, policy: &Policy, receipt: &mut Receipt) -> Result<()> {
+    Engine::new(policy)?.core_file(input, output, receipt)
 }
 
 /// Blanks more in a dump that was scrubbed, by the rule `rule`.
@@ -140,9 +167,14 @@ pub fn blank(
     }
 }
 
+/// Enters into `receipt` what a dump has of memory that was zeroed before it came into the dump, by the rule `rule`.
+pub fn hidden(layout: &Layout, rule: &str, ranges: &[std::ops::Range<u64>], receipt: &mut Receipt) {
+    wishes::hidden(layout, rule, ranges, receipt);
+}
+
 /// What a report notes if not all copies of blanked memory were sought.
 pub const NOT_ALL_SOUGHT: &str =
-    "not all copies of memory that pmodules blanked were sought: it is too much, or holds too many texts";
+    "not all copies of memory that was blanked were sought: it is too much, or holds too many texts";
 
 /// The texts in memory that is to be blanked: add them to [`Policy::known`] so that their copies go too. A dump may have
 /// those and not the memory itself: a field that nothing points to. Pieces of up to 4 KiB count from 4 characters on, else

@@ -8,9 +8,10 @@ use super::echoes::Echoes;
 use super::edit::{Addresses, Editor, Encoding, Finding, Guard};
 use super::finder::{self, Edges};
 use super::known::Known;
+use super::maps;
 use super::pointers;
 use super::receipt::Place;
-use super::runs::Places;
+use super::runs::Blocks;
 use super::{Level, Policy, wishes};
 use crate::dump::Layout;
 use crate::dump::layout::utf16;
@@ -25,6 +26,8 @@ enum Stream {
     Text,
     /// /proc/cpuinfo: text whose `Serial` line names the machine.
     CpuInfo,
+    /// /proc/PID/maps: names behind numbers.
+    Maps,
     /// Nothing of it may stay.
     Blank,
 }
@@ -50,7 +53,7 @@ const STREAMS: &[(u32, Stream)] = &[
     (COMMAND_LINE, Stream::Blank),
     (ENVIRONMENT, Stream::Blank),
     (0x4767_0008, Stream::Structure), // LinuxAuxv
-    (0x4767_0009, Stream::Text),      // LinuxMaps
+    (0x4767_0009, Stream::Maps),      // LinuxMaps
     (0x4767_000a, Stream::Structure), // LinuxDsoDebug
     (0x4d7a_0003, Stream::Text),      // MozLinuxLimits
     (0x4d7a_0004, Stream::Text),      // MozSoftErrors
@@ -79,17 +82,17 @@ pub(super) fn scrub(
     unclaimed(editor, layout);
     arguments(editor, layout, policy, known, echoes);
     if policy.level == Level::Pointers {
-        pointers::reduce(editor, layout, cpu);
+        pointers::reduce(editor, layout, cpu, true, pointers::Rest::Dropped);
     }
     let mapped = mapped(layout);
-    memory(editor, layout, &mapped, known, &copies, echoes);
+    memory(editor, layout, &mapped, cpu.width, known, &copies, echoes);
     for thread in &layout.threads {
         cpu.scrub(editor, &thread.context, &mapped, known)?;
     }
     if let Some(exception) = &layout.exception {
         cpu.scrub(editor, &exception.context, &mapped, known)?;
         let parameters: Vec<usize> = exception.parameters.clone().step_by(8).collect();
-        contexts::words(editor, &parameters, Place::Exception, &mapped, known);
+        contexts::words(editor, &parameters, 8, Place::Exception, &mapped, known);
     }
     streams(editor, layout, known);
     strings(editor, layout, known);
@@ -167,29 +170,29 @@ fn memory(
     editor: &mut Editor<'_>,
     layout: &Layout,
     mapped: &Addresses,
+    width: usize,
     known: &Known,
     copies: &Known,
     echoes: &mut Echoes,
 ) {
-    let found: Vec<(Vec<Finding>, Places)> = layout
+    let found: Vec<(Vec<Finding>, Blocks)> = layout
         .memory
         .iter()
         .map(|entry| {
             let bytes = &editor.bytes()[entry.bytes.clone()];
             let edges = Edges::Cut { address: entry.address };
-            let (findings, places) = finder::in_memory_with(bytes, edges, known, Some(copies));
+            let (findings, blocks) = finder::in_memory_with(bytes, edges, known, Some(copies));
             finder::learn(echoes, bytes, &findings);
-            (findings, places)
+            (findings, blocks)
         })
         .collect();
     let mut stacks: Vec<_> = layout.threads.iter().map(|thread| &thread.stack.bytes).collect();
     stacks.sort_unstable_by_key(|range| (range.start, range.end));
-    for (entry, (mut findings, places)) in layout.memory.iter().zip(found) {
+    for (entry, (mut findings, blocks)) in layout.memory.iter().zip(found) {
         let stack = stacks.binary_search_by_key(&(entry.bytes.start, entry.bytes.end), |s| (s.start, s.end));
         let place = if stack.is_ok() { Place::Stack } else { Place::Heap };
-        let to_aligned = (8 - entry.address % 8) % 8;
-        let guard = Guard { mapped, aligned: entry.bytes.start + to_aligned as usize };
-        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], &places, echoes));
+        let guard = Guard::new(mapped, entry.bytes.start, entry.address, width);
+        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], &blocks, echoes));
         let findings = coalesce(findings);
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
@@ -201,7 +204,7 @@ const MANY: usize = 1 << 15;
 const BETWEEN: usize = 64;
 
 /// Joins neighbours if there are very many: a receipt should not be larger than the dump.
-fn coalesce(findings: Vec<Finding>) -> Vec<Finding> {
+pub(super) fn coalesce(findings: Vec<Finding>) -> Vec<Finding> {
     if findings.len() < MANY {
         return findings;
     }
@@ -236,6 +239,10 @@ fn streams(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
             Some(Stream::CpuInfo) => {
                 serial(editor, bytes.clone());
                 text(editor, bytes, known);
+            }
+            Some(Stream::Maps) => {
+                let findings = maps::find(&editor.bytes()[bytes.clone()], known);
+                blank(editor, bytes.start, findings, Place::TextStream, None);
             }
             Some(Stream::Blank) => {
                 let rule = if stream.kind == COMMAND_LINE { "command-line" } else { "environment" };
@@ -305,12 +312,12 @@ fn strings(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
 }
 
 /// Where a path's base name begins.
-fn base_name(path: &[u8]) -> usize {
+pub(super) fn base_name(path: &[u8]) -> usize {
     path.iter().rposition(|&byte| byte == b'/' || byte == b'\\').map_or(0, |at| at + 1)
 }
 
 /// `findings`, without what lies from `base` on: symbols are found by base names, and those are the developer's words.
-fn outside(mut findings: Vec<Finding>, base: usize) -> Vec<Finding> {
+pub(super) fn outside(mut findings: Vec<Finding>, base: usize) -> Vec<Finding> {
     findings.retain_mut(|finding| {
         finding.range.end = finding.range.end.min(base);
         !finding.range.is_empty()
@@ -334,7 +341,7 @@ fn thread_name(editor: &mut Editor<'_>, name: &Range<usize>, known: &Known) {
     blank(editor, name.start, findings, Place::ThreadName, None);
 }
 
-fn blank(
+pub(super) fn blank(
     editor: &mut Editor<'_>,
     start: usize,
     findings: Vec<Finding>,

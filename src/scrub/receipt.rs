@@ -80,6 +80,19 @@ pub enum Place {
 }
 
 impl Receipt {
+    /// Adds an entry; zeros that go on where the last ones ended are one entry with them.
+    pub(super) fn push(&mut self, entry: Entry) {
+        if let Some(last) = self.entries.last_mut()
+            && last.offset.checked_add(last.length) == Some(entry.offset)
+            && entry.encoding == "binary"
+            && (last.place, &last.rule, &last.encoding) == (entry.place, &entry.rule, &entry.encoding)
+        {
+            last.length = last.length.saturating_add(entry.length);
+            return;
+        }
+        self.entries.push(entry);
+    }
+
     /// Counts by place and rule, in that order.
     pub fn summary(&self) -> Vec<Tally> {
         let mut tallies = BTreeMap::<(Place, &str), (u64, u64)>::new();

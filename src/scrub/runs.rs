@@ -92,7 +92,7 @@ pub(super) struct Scratch {
 
 /// Where runs are, so that they need not be sought again.
 #[derive(Debug, Default)]
-pub(super) struct Places {
+pub(super) struct Blocks {
     /// A bit for each block in which one begins.
     blocks: Vec<u64>,
     /// All of them, if they are few.
@@ -115,7 +115,7 @@ pub(super) fn scan(
     least: usize,
     scratch: &mut Scratch,
     mut found: impl FnMut(&Run, &[u8]),
-) -> Places {
+) -> Blocks {
     let Scratch { line, candidates } = scratch;
     let mut blocks = vec![0; bytes.len().div_ceil(simd::BLOCK * 64)];
     let mut runs = Some(Vec::new());
@@ -142,17 +142,17 @@ pub(super) fn scan(
             }
         }
     }
-    Places { blocks, runs }
+    Blocks { blocks, runs }
 }
 
 /// The same for the same `bytes` once more. What was written over the runs in between may have made others of them.
 pub(super) fn scan_again(
     bytes: &[u8],
-    places: &Places,
+    blocks: &Blocks,
     scratch: &mut Scratch,
     mut found: impl FnMut(&Run, &[u8]),
 ) {
-    if let Some(runs) = &places.runs {
+    if let Some(runs) = &blocks.runs {
         for run in runs {
             let text = &bytes[run.first..run.first + (run.count - 1) * run.encoding.stride() + 1];
             if run.encoding == Encoding::Utf8 {
@@ -166,7 +166,7 @@ pub(super) fn scan_again(
         return;
     }
     let mut follow = Follow::new(bytes, SHORTEST, &mut scratch.line);
-    for (word, &bits) in places.blocks.iter().enumerate() {
+    for (word, &bits) in blocks.blocks.iter().enumerate() {
         each_bit(bits, |bit| {
             let start = (word * 64 + bit) * simd::BLOCK;
             follow.block(start, simd::maps(bytes, start), &mut found);
@@ -522,11 +522,11 @@ mod tests {
                 bytes.extend(more.encode_utf16().flat_map(u16::to_le_bytes));
                 let (mut once, mut again) = (Vec::new(), Vec::new());
                 let mut scratch = Scratch::default();
-                let places = scan(&bytes, SHORTEST, &mut scratch, |run, line| {
+                let blocks = scan(&bytes, SHORTEST, &mut scratch, |run, line| {
                     once.push((run.clone(), line.to_vec()));
                 });
-                assert_eq!(places.runs.is_some(), count <= 40 && more.is_empty());
-                scan_again(&bytes, &places, &mut scratch, |run, line| {
+                assert_eq!(blocks.runs.is_some(), count <= 40 && more.is_empty());
+                scan_again(&bytes, &blocks, &mut scratch, |run, line| {
                     again.push((run.clone(), line.to_vec()))
                 });
                 assert!(once.len() >= count);

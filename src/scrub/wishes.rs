@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::contexts;
 use super::edit::Editor;
-use super::receipt::Place;
+use super::receipt::{Entry, Place, Receipt};
 use super::runs;
 use crate::dump::Layout;
 use crate::dump::layout::ThreadEntry;
+use crate::dump::ranges::merged;
 
 /// Something to be blanked in a dump.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +72,21 @@ pub(super) fn apply(editor: &mut Editor<'_>, layout: &Layout, rule: &str, wishes
         editor.zero(range, place, rule);
     }
     absent
+}
+
+/// Enters into the receipt what of `ranges` the dump has, which was zeroed when it was read.
+pub(super) fn hidden(layout: &Layout, rule: &str, ranges: &[Range<u64>], receipt: &mut Receipt) {
+    let stacks = stacks(layout);
+    for (bytes, range) in overlaps(layout, &merged(ranges.to_vec())) {
+        let on_stack = stacks.binary_search(&(bytes.start, bytes.end)).is_ok();
+        receipt.entries.push(Entry {
+            place: if on_stack { Place::Stack } else { Place::Heap },
+            rule: rule.to_owned(),
+            encoding: "binary".to_owned(),
+            offset: range.start as u64,
+            length: range.len() as u64,
+        });
+    }
 }
 
 /// The texts in memory: values whose copies must go too. At most 256; the second value tells whether those are all.
@@ -150,17 +166,6 @@ fn stacks(layout: &Layout) -> Vec<(usize, usize)> {
     stacks
 }
 
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.retain(|range| !range.is_empty());
-    ranges.sort_unstable_by_key(|range| range.start);
-    ranges.dedup_by(|next, last| {
-        let joins = next.start <= last.end;
-        last.end = if joins { last.end.max(next.end) } else { last.end };
-        joins
-    });
-    ranges
-}
-
 fn covers(held: &[Range<u64>], range: &Range<u64>) -> bool {
     let behind = held.partition_point(|held| held.end <= range.start);
     held.get(behind).is_some_and(|held| held.start <= range.start && range.end <= held.end)
@@ -170,7 +175,6 @@ fn covers(held: &[Range<u64>], range: &Range<u64>) -> bool {
 mod tests {
     use super::*;
     use crate::dump::layout::{ExceptionEntry, MemoryEntry};
-    use crate::scrub::Receipt;
 
     /// A context of amd64 at 0, a stack at 2000, other memory at 3000 and, at the addresses behind it, at 3016.
     fn layout() -> Layout {
@@ -219,6 +223,14 @@ mod tests {
             assert!(after == expected, "{wish:?}: {:?}", receipt.entries);
             assert!(receipt.entries.iter().all(|entry| entry.rule == "pmodule:x"));
         }
+    }
+
+    #[test]
+    fn hidden_memory_is_in_the_receipt() {
+        let mut receipt = Receipt::default();
+        hidden(&layout(), "secret-range", &[0x1008..0x100c, 0x200c..0x2014, 0x9000..0x9001], &mut receipt);
+        let entries: Vec<_> = receipt.entries.iter().map(|e| (e.place, e.offset, e.length)).collect();
+        assert_eq!(entries, [(Place::Stack, 2008, 4), (Place::Heap, 3012, 4), (Place::Heap, 3016, 4)]);
     }
 
     #[test]

@@ -14,8 +14,8 @@
 //! under the lock is nobody's any more, and so is a file in `sending` that is not locked.
 #![forbid(unsafe_code)]
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -174,7 +174,7 @@ impl Spool {
         let pending = self.state_dir(State::Pending);
         let temporary = pending.join(unfinished::temporary(id));
         let path = pending.join(Name::new(id).to_string());
-        let file = write_durably(&temporary, bytes).inspect_err(|_| {
+        let file = unfinished::write(&temporary, bytes).inspect_err(|_| {
             let _ = std::fs::remove_file(&temporary);
         })?;
         std::fs::rename(&temporary, &path).map_err(|e| Error::file(&path, "create", e))?;
@@ -458,20 +458,6 @@ pub(super) fn take_lock(dir: &Path) -> Result<Locked> {
 fn is_abandoned(path: &Path) -> bool {
     let Ok(Some(file)) = private_file::open(path, OpenOptions::new().read(true)) else { return false };
     Locked::try_now(file, path, Lock::Shared).is_ok_and(|locked| locked.is_some())
-}
-
-fn write_durably(path: &Path, bytes: &[u8]) -> Result<File> {
-    let mut options = OpenOptions::new();
-    let mut file = private_file::open(path, options.write(true).create_new(true))?
-        .ok_or_else(|| Error::file(path, "create", io::ErrorKind::NotFound.into()))?;
-    steps::at("commit: created");
-    for piece in bytes.chunks(1 << 20) {
-        file.write_all(piece).map_err(|e| Error::file(path, "write", e))?;
-        steps::at("commit: wrote a piece");
-    }
-    file.sync_all().map_err(|e| Error::file(path, "write", e))?;
-    steps::at("commit: synced");
-    Ok(file)
 }
 
 fn parse(entry: &std::fs::DirEntry) -> Option<Name> {

@@ -85,6 +85,11 @@ impl SharedMemory {
         Ok(Self { fd: Kept::new(fd), start, words })
     }
 
+    /// Whether its descriptor is still this one, in a program that may have closed it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.fd.get().is_some()
+    }
+
     /// Children that are forked from now on do not have it, so that nothing that goes wrong in them reaches it.
     pub(crate) fn keep_from_children(&self) {
         // SAFETY: exactly the range mapped in `map`; this process keeps it. A refusal leaves things as they were.

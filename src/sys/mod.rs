@@ -7,6 +7,7 @@ pub(crate) mod cxx;
 pub(crate) mod detach;
 pub(crate) mod exit;
 pub(crate) mod kept;
+pub(crate) mod landlock;
 #[cfg(feature = "pmodule-plugins")]
 pub(crate) mod library;
 pub(crate) mod memory;
@@ -14,6 +15,7 @@ pub(crate) mod process;
 pub(crate) mod procfs;
 pub(crate) mod ptrace;
 pub(crate) mod remote;
+pub(crate) mod restrict;
 mod seccomp;
 pub(crate) mod socket;
 pub(crate) mod spawn;

@@ -164,6 +164,14 @@ pub(crate) fn is_init() -> bool {
     std::process::id() == 1
 }
 
+/// Whether somebody made the pid namespace of this process: a container or a sandbox. The kernel's own has this fixed inode
+/// (`PROC_PID_INIT_INO`, include/linux/proc_ns.h); where /proc does not tell, this is no container.
+pub(crate) fn is_in_pid_namespace() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    const FIRST: u64 = 0xefff_fffc;
+    std::fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != FIRST)
+}
+
 /// What every process of the monitor does first: no core file, not readable by others, no terminal, no
 /// working directory, not ended by the signals that end its application's session.
 pub(crate) fn harden() {
@@ -342,6 +350,25 @@ fn is_pipe(fd: std::os::fd::RawFd) -> bool {
         let mut found: libc::stat = std::mem::zeroed();
         libc::fstat(fd, &raw mut found) == 0 && found.st_mode & libc::S_IFMT == libc::S_IFIFO
     }
+}
+
+/// Has the allocator keep what is freed, up to `most` bytes, in one heap for all threads: for a process that does everything
+/// twice, the second time in a hurry. A page that was given back is a fault when it is used again.
+pub(crate) fn keep_heap(most: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: plain numbers; a refusal (mallopt(3) returns 0) leaves things as they were.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, most);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, most);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = most;
+}
+
+/// Has so many more bytes of the heap in memory, once [`keep_heap`] has been called.
+pub(crate) fn touch_heap(bytes: usize) {
+    drop(std::hint::black_box(vec![1_u8; bytes]));
 }
 
 /// Keeps memory out of swap as far as RLIMIT_MEMLOCK allows (mlock(2)); beyond that PRIVACY.md names the rest.

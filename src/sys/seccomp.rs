@@ -41,6 +41,11 @@ impl Rule {
     pub(crate) fn when(call: libc::c_long, condition: If, then: Verdict, otherwise: Verdict) -> Self {
         Self { call: call as u32, condition: Some((condition, then)), verdict: otherwise }
     }
+
+    #[cfg(test)]
+    pub(super) fn is_about(&self, call: libc::c_long) -> bool {
+        libc::c_long::from(self.call) == call
+    }
 }
 
 /// Confines this thread, and what it starts, for ever: `rules` in their order, the first that names a call decides,

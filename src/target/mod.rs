@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 mod binary_file;
-mod core_file;
+pub(crate) mod core_file;
 mod elf;
+mod hidden;
 pub mod known_modules;
 mod link_map;
+mod mapped_files;
 mod maps;
 mod memory;
 mod modules;
@@ -32,10 +34,9 @@ use std::time::Duration;
 use crash_context::CrashContext;
 
 pub use binary_file::{noted_id, open_regular};
+pub(crate) use hidden::{Hidden, hide};
 pub use link_map::{LinkMap, Linked};
 pub use maps::{FileId, Mapping, find};
-#[allow(unused_imports, reason = "for what runs in a process of its own")]
-pub(crate) use memory::MemFile;
 pub use memory::Memory;
 pub use modules::{Module, VDSO};
 pub use registers::{FLOAT_LEN, Float, GENERAL_LEN, Registers, Traced};
@@ -133,8 +134,8 @@ impl Target {
     /// Stops a process and reads what is read of every process.
     ///
     /// # Errors
-    /// [`Error::System`] if nothing of it can be had: it is gone, or none of its threads can be traced and its memory
-    /// cannot be read. The process then runs as before.
+    /// [`Error::System`] if nothing of it can be had: it is gone (ESRCH), or none of its threads may be traced and its memory
+    /// may not be read (EPERM). The process then runs as before.
     pub fn stop(request: Request) -> Result<Self> {
         if request.pid == std::process::id().cast_signed() {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "a process cannot stop itself");
@@ -150,7 +151,8 @@ impl Target {
         let maps_text = file(via, "maps", &mut notes);
         let maps = maps::parse(&maps_text);
         if maps.is_empty() {
-            let source = io::Error::from_raw_os_error(libc::ESRCH);
+            let refused = stopped.tracees.iter().any(|tracee| tracee.state == State::Untraceable);
+            let source = io::Error::from_raw_os_error(if refused { libc::EPERM } else { libc::ESRCH });
             return Err(Error::System { call: "ptrace(SEIZE)", source });
         }
         let threads = threads(&stopped, &request, &mut notes);
@@ -188,14 +190,12 @@ impl Target {
     /// A reader of the same memory for a forked child that may make no system call but `pread`; it is opened now. For a
     /// live process that is `/proc/PID/mem`, for a core file its files. `None` if opening was refused: reads then have
     /// to be asked of this process.
-    #[allow(dead_code, reason = "for what runs in a process of its own")]
     pub(crate) fn memory_by_pread(&self) -> Option<Box<dyn Memory>> {
         self.memory.by_pread()
     }
 
     /// In a forked child: reads `memory` from here on, and leaves the threads to the parent, who stopped them. Dropping
     /// the child's copy lets nobody go.
-    #[allow(dead_code, reason = "for what runs in a process of its own")]
     pub(crate) fn with_memory(&mut self, memory: Box<dyn Memory>) {
         self.memory = memory;
         std::mem::forget(self.stopped.take());

@@ -1,9 +1,6 @@
 //! `cenotaph inspect`: what is in a minidump, by the `minidump` crates and not by our own reader.
 
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
 
 use cenotaph::dump::{Layout, binaries};
 use lexopt::prelude::*;
@@ -139,10 +136,10 @@ fn process(
         if matches!(system.cpu, Cpu::X86_64 | Cpu::Arm64) {
             let here = |module: &&MinidumpModule| local.contains(&module.base_address());
             let here = MinidumpModuleList::from_modules(modules.iter().filter(here).cloned().collect());
-            provider.add(Box::new(block_on(DebugInfoSymbolProvider::new(&system, &here))));
+            provider.add(Box::new(pollster::block_on(DebugInfoSymbolProvider::new(&system, &here))));
         }
     }
-    block_on(minidump_processor::process_minidump(dump, &provider))
+    pollster::block_on(minidump_processor::process_minidump(dump, &provider))
 }
 
 /// Module, offset in it (or address), trust.
@@ -246,23 +243,4 @@ fn print(inspection: &Inspection) -> Result<()> {
         .map(|s| vec![format!("{:#x}", s.kind), s.bytes.to_string(), s.name.clone()])
         .collect();
     output::table(&["kind", "bytes", "name"], &rows)
-}
-
-/// Runs a future that never waits for anything but itself: the processor is asynchronous for the sake of symbol
-/// servers, which are not used here.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }

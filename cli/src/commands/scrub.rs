@@ -1,8 +1,8 @@
-//! `cenotaph scrub`: removes personal data from a minidump that somebody else wrote.
+//! `cenotaph scrub`: removes personal data from a minidump that somebody else wrote, or from an ELF core file.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,6 @@ pub(crate) fn scrub(mut arguments: lexopt::Parser) -> Result<()> {
     }
     let input: PathBuf = input.ok_or_else(|| missing("scrub", "IN"))?;
     let to = to.ok_or_else(|| missing("scrub", "-o OUT"))?;
-    let mut bytes = read_minidump(&input)?;
     let mut receipt = Receipt::default();
     let failed = |e: cenotaph::Error| {
         Failure::Failed(format!(
@@ -36,9 +35,17 @@ pub(crate) fn scrub(mut arguments: lexopt::Parser) -> Result<()> {
             input.display()
         ))
     };
-    let layout = Layout::parse(&bytes).map_err(failed)?;
-    scrub::dump(&mut bytes, &layout, &policy, &mut receipt).map_err(failed)?;
-    write(&to, &bytes)?;
+    let scrubbed = Unfinished::create(&to)?;
+    if is_elf(&input)? {
+        let core = File::open(&input).map_err(|e| Failure::file(&input, "read", e))?;
+        scrub::core_file(&core, &scrubbed.file, &policy, &mut receipt).map_err(failed)?;
+    } else {
+        let mut bytes = read_minidump(&input)?;
+        let layout = Layout::parse(&bytes).map_err(failed)?;
+        scrub::dump(&mut bytes, &layout, &policy, &mut receipt).map_err(failed)?;
+        (&scrubbed.file).write_all(&bytes).map_err(|e| Failure::file(&to, "write", e))?;
+    }
+    scrubbed.finish()?;
     if let Some(path) = &receipt_to {
         write_json(path, &receipt)?;
     }
@@ -66,21 +73,48 @@ fn level(text: &str) -> Result<Level> {
     }
 }
 
-/// Only for this user, and under its name only when it is whole: half a dump should not look like one.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".part");
-    let temporary = path.with_file_name(name);
-    let result = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    result.map_err(|e| {
-        let _ = std::fs::remove_file(&temporary);
-        Failure::file(path, "write", e)
-    })
+/// Whether a file begins as an ELF file does.
+fn is_elf(path: &Path) -> Result<bool> {
+    let failed = |e: std::io::Error| Failure::file(path, "read", e);
+    let file = File::open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Ok(false);
+    }
+    let mut magic = Vec::new();
+    file.take(4).read_to_end(&mut magic).map_err(failed)?;
+    Ok(magic == b"\x7fELF")
+}
+
+/// A file only for this user that gets its name when it is whole, and is gone if that does not happen: half a dump should not
+/// look like one.
+struct Unfinished {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    is_finished: bool,
+}
+
+impl Unfinished {
+    fn create(path: &Path) -> Result<Self> {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{}.part", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary);
+        let file = file.map_err(|e| Failure::file(path, "write", e))?;
+        Ok(Self { file, temporary, path: path.to_path_buf(), is_finished: false })
+    }
+
+    fn finish(mut self) -> Result<()> {
+        std::fs::rename(&self.temporary, &self.path).map_err(|e| Failure::file(&self.path, "write", e))?;
+        self.is_finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
 }

@@ -8,6 +8,7 @@ use zeroize::Zeroize;
 
 use super::stacks::{self, Stack};
 use super::{Limits, Memory, Strings, Taken, ceiling, layout, overlap, read, system};
+use crate::dump::ranges::{merged, without};
 use crate::error::Result;
 use crate::target::{Target, Thread, UnwindTables, find};
 
@@ -175,52 +176,4 @@ fn stacks(target: &Target) -> Vec<Stack> {
 
 fn span(address: u64, bytes: &[u8]) -> Range<u64> {
     address..address.saturating_add(bytes.len() as u64)
-}
-
-/// Sorted, disjoint, none empty.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.retain(|range| !range.is_empty());
-    ranges.sort_unstable_by_key(|range| range.start);
-    ranges.dedup_by(|next, last| {
-        let joins = next.start <= last.end;
-        last.end = if joins { last.end.max(next.end) } else { last.end };
-        joins
-    });
-    ranges
-}
-
-/// What of `ranges` lies in none of `held`, both [merged].
-fn without(ranges: Vec<Range<u64>>, held: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut left = Vec::new();
-    for range in ranges {
-        let mut at = range.start;
-        let first = held.partition_point(|held| held.end <= range.start);
-        for held in held.iter().skip(first).take_while(|held| held.start < range.end) {
-            left.push(at..held.start.max(at));
-            at = held.end.min(range.end);
-        }
-        left.push(at..range.end);
-    }
-    left.retain(|range| !range.is_empty());
-    left
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_new_is_added() {
-        let cases = [
-            (vec![], vec![10..20]),
-            (vec![0..10, 20..30], vec![10..20]),
-            (vec![12..14, 18..40], vec![10..12, 14..18]),
-            (vec![5..25], vec![]),
-            (vec![10..20], vec![]),
-            (vec![5..15, 15..18], vec![18..20]),
-        ];
-        for (held, expected) in cases {
-            assert_eq!(without(vec![10..20], &merged(held.clone())), expected, "{held:?}");
-        }
-    }
 }

@@ -88,7 +88,7 @@ impl Supervisor {
         let bundle = captured.and_then(|captured| captured.bundle());
         match bundle.and_then(|bundle| Ok((bundle, nobody()?))) {
             Ok((bundle, client)) => {
-                let mut case = Case::unasked(0, Vec::new(), client);
+                let mut case = Case::new(0, Vec::new(), client);
                 case.bundle = Some(bundle);
                 self.give(case, Effort::Full);
             }
@@ -118,11 +118,11 @@ impl Supervisor {
     fn look_at(&mut self, thread: u32, cause: &Cause) {
         let mut context = SignalRequest::empty_context();
         context.tid = thread.cast_signed();
-        let request = protocol::capture_request(0, process::monotonic_ns(), context, cause);
+        let request = protocol::capture_request(0, process::monotonic_ns(), 0, context, cause);
         match nobody() {
             Ok(client) => {
                 let pid = self.application.pid();
-                let mut case = Case::unasked(pid, request, client);
+                let mut case = Case::new(pid, request, client);
                 // It lives on, and has the patience of one that asked.
                 case.waits_until = self.waits_until(process::monotonic_ns());
                 self.give(case, Effort::Full);
@@ -133,9 +133,19 @@ impl Supervisor {
 }
 
 impl Case {
-    /// Of a process that has not asked.
-    fn unasked(pid: libc::pid_t, request: Vec<u8>, client: OwnedFd) -> Self {
-        Self { pid, request, client, bundle: None, memory: None, deaths: 0, waits_until: Instant::now() }
+    /// Of a process that has not asked, or of which no more is known yet.
+    pub(super) fn new(pid: libc::pid_t, request: Vec<u8>, client: OwnedFd) -> Self {
+        Self {
+            pid,
+            request,
+            client,
+            monitor: None,
+            bundle: None,
+            memory: None,
+            deaths: 0,
+            faults: 0,
+            waits_until: Instant::now(),
+        }
     }
 }
 

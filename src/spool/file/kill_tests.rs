@@ -2,7 +2,7 @@
 //! The child prints each step and waits; its parent lets it go on, or kills it there.
 #![allow(clippy::print_stdout)] // The child's only way to speak.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::Command;
 use std::sync::OnceLock;
 

@@ -7,8 +7,8 @@
 
 mod memory;
 mod notes;
-mod segments;
-mod source;
+pub(crate) mod segments;
+pub(crate) mod source;
 mod start_up;
 
 use std::collections::HashMap;

@@ -22,31 +22,31 @@ const PN_XNUM: u16 = 0xffff;
 
 /// A mapping of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Load {
+pub(crate) struct Load {
     /// Addresses; never empty.
-    pub(super) range: Range<u64>,
+    pub(crate) range: Range<u64>,
     /// PF_X 1, PF_W 2, PF_R 4.
-    pub(super) flags: u32,
+    pub(crate) flags: u32,
     /// Where its bytes begin in the file,
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     /// and how many of them are there. What lies behind was left out by the kernel.
-    pub(super) held: u64,
+    pub(crate) held: u64,
 }
 
 /// What the program headers say.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Segments {
+pub(crate) struct Segments {
     /// Ascending, disjoint.
-    pub(super) loads: Vec<Load>,
+    pub(crate) loads: Vec<Load>,
     /// Where notes are, as offsets in the file.
-    pub(super) notes: Vec<Range<u64>>,
+    pub(crate) notes: Vec<Range<u64>>,
 }
 
 /// Reads the headers. What contradicts itself is left out, cut, and named in `notes`.
 ///
 /// # Errors
 /// [`Error::Malformed`] if it is no core file of a 64-bit x86 process, or its table lies outside it.
-pub(super) fn read(file: &Source, notes: &mut Vec<String>) -> Result<Segments> {
+pub(crate) fn read(file: &Source, notes: &mut Vec<String>) -> Result<Segments> {
     let header = file.exactly(0, HEADER).ok_or_else(|| malformed("it is shorter than an ELF header"))?;
     let half =
         |at: usize| header.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u16::from_le_bytes(*b));
@@ -139,16 +139,16 @@ fn finish(found: &mut Segments, length: u64, notes: &mut Vec<String>) {
     }
 }
 
-pub(super) fn malformed(reason: impl Into<String>) -> Error {
+pub(crate) fn malformed(reason: impl Into<String>) -> Error {
     Error::malformed("core file", reason)
 }
 
 /// Eight bytes at `at`; zero if there are none.
-pub(super) fn word(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn word(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// Four bytes at `at`; zero if there are none.
-pub(super) fn narrow(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn narrow(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }

@@ -80,7 +80,8 @@ fn run() -> Result<ExitCode, Failure> {
     ALLOCATOR.inner().stop();
     if let Some(state) = monitor_state {
         // On a thread with a heap of its own: some ways to die depend on how main's looks.
-        let reached = std::thread::spawn(move || monitor_state::reach(state)).join();
+        let reached =
+            std::thread::scope(|scope| scope.spawn(|| monitor_state::reach(state, &session)).join());
         reached.unwrap_or_else(|_| Err("--monitor-state: a panic".to_owned()))?;
     }
     if announce {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use cenotaph::Monitor;
 
 use crate::processes::{self, Handle, POLL, Process};
+use crate::sdk::Session;
 use crate::{control, lockdown, sentinel};
 
 /// Nothing here takes this long on a machine that works.
@@ -66,8 +67,10 @@ impl FromStr for State {
 ///
 /// # Errors
 /// If it could not be.
-pub(crate) fn reach(state: State) -> Result<(), String> {
+pub(crate) fn reach(state: State, session: &Session) -> Result<(), String> {
     wait_until_ready()?;
+    // It has heard what was said before, consent too, when it answers this.
+    session.flush(LIMIT)?;
     match state {
         State::Alive => {}
         State::Killed => kill_all()?,

@@ -31,7 +31,7 @@ or `error ...`: grant, deny, withdraw, capture, vetoed, flush MS, die WAY, exit 
   --consent WHAT             granted, denied or unknown (leaves the record as it is); default unknown
   --consent-policy WHAT      ask, drop or not-required; default ask
   --audience WHAT            general or child; default general
-  --release-at WHAT          read or spooled; default read
+  --release-at WHAT          read or spooled; default: as Cenotaph decides
   --deadline-ms N            longest wait of the dying process for its monitor
   --wait-delivery-ms N       before a peaceful end, wait so long for reports to be delivered
   --secret VALUE             must never leave; repeatable
@@ -87,7 +87,7 @@ pub(crate) struct Options {
     pub(crate) consent: ConsentChoice,
     pub(crate) policy: ConsentPolicy,
     pub(crate) audience: Audience,
-    pub(crate) release_at: ReleaseAt,
+    pub(crate) release_at: Option<ReleaseAt>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) wait_delivery: Option<Duration>,
     pub(crate) secrets: Vec<String>,
@@ -121,7 +121,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         consent: ConsentChoice::default(),
         policy: ConsentPolicy::AskFirst,
         audience: Audience::default(),
-        release_at: ReleaseAt::default(),
+        release_at: None,
         deadline: None,
         wait_delivery: None,
         secrets: Vec::new(),
@@ -222,7 +222,7 @@ impl Options {
             }
             "release-at" => {
                 let choices = [("read", ReleaseAt::Read), ("spooled", ReleaseAt::Spooled)];
-                self.release_at = choose(value, &choices)?;
+                self.release_at = Some(choose(value, &choices)?);
             }
             _ => return Err(Usage("unknown option".to_owned())),
         }
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(options.consent, ConsentChoice::Granted);
         assert_eq!(options.policy, ConsentPolicy::DropUntilGranted);
         assert_eq!(options.audience, Audience::ChildDirected);
-        assert_eq!(options.release_at, ReleaseAt::Spooled);
+        assert_eq!(options.release_at, Some(ReleaseAt::Spooled));
         assert_eq!(options.deadline, Some(Duration::from_millis(5)));
         assert_eq!(options.wait_delivery, Some(Duration::from_millis(7)));
         assert_eq!(options.secrets, ["a", "b"]);

@@ -113,11 +113,13 @@ fn configuration(options: &Options) -> Config {
     let mut config = Config::new("crasher", env!("CARGO_PKG_VERSION"))
         .consent(options.policy)
         .audience(options.audience)
-        .release_at(options.release_at)
         // More than by default: what was planted for any thread is to be in the raw dump.
         .indirect_budget(1 << 20);
     if let Some(spool) = &options.spool {
         config = config.spool(spool);
+    }
+    if let Some(release_at) = options.release_at {
+        config = config.release_at(release_at);
     }
     if let Some(log) = &options.log {
         config = config.log(log);

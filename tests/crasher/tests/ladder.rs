@@ -1,6 +1,8 @@
 //! When the monitor does not answer: every way to die still ends as it would, in time, and leaves a report.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/filters.rs"]
+mod filters;
 #[path = "support/processes.rs"]
 mod processes;
 #[path = "support/scene.rs"]
@@ -13,24 +15,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use filters::{forbid_tracing, trap_calls};
 use scene::{Collector, Ending, Live, Scene, attachment_of, wait_for};
 use serde_json::Value;
-
-/// Ways to die and how they end, from the tables of `each_way.rs`. (`capture` lives on and is told.)
-const WAYS: [(&str, Ending); 12] = [
-    ("null", Ending::Signal(libc::SIGSEGV)),
-    ("abort", Ending::Signal(libc::SIGABRT)),
-    ("panic", Ending::Code(101)),
-    ("bus", Ending::Signal(libc::SIGBUS)),
-    ("ill", Ending::Signal(libc::SIGILL)),
-    ("fpe", Ending::Signal(libc::SIGFPE)),
-    ("trap", Ending::Signal(libc::SIGTRAP)),
-    ("sys", Ending::Signal(libc::SIGSYS)),
-    ("stack-overflow", Ending::Signal(libc::SIGABRT)),
-    ("stack-overflow-thread", Ending::Signal(libc::SIGABRT)),
-    ("heap-lock", Ending::Signal(libc::SIGSEGV)),
-    ("two-threads", Ending::Signal(libc::SIGSEGV)),
-];
+use support::ending;
 
 fn options(collector: &Collector) -> Vec<String> {
     let mut options = collector.options("crashpad");
@@ -102,11 +90,11 @@ fn own_frames(report: &Value) -> usize {
 /// The dying process starts a new monitor, which makes the report that the old one would have made.
 #[test]
 fn a_dead_monitor_is_replaced() {
-    for (way, expected) in WAYS.into_iter().filter(|(way, _)| *way != "panic") {
+    for (way, expected) in ending::PLAIN {
         let scene = Scene::new();
         let collector = scene.collector("collected");
         let options = options(&collector);
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let options = words(&options);
         let mut live = alone(&scene, scene.victim(&options, "none"));
         live.tell(&format!("die {way}"));
         let (ending, said) = live.end();
@@ -122,11 +110,11 @@ fn a_dead_monitor_is_replaced() {
 
 #[test]
 fn without_a_monitor_every_way_leaves_a_record() {
-    for (way, expected) in WAYS {
+    for (way, expected) in ending::PLAIN {
         let scene = Scene::new();
         let collector = scene.collector("collected");
         let options = options(&collector);
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let options = words(&options);
         let (ending, said) = die_alone(&scene, &options, way);
         assert_eq!(ending, expected, "{way}: {said}");
         assert_eq!(records(&scene).len(), 1, "{way}: {said}");
@@ -177,7 +165,7 @@ fn a_record_holds_nothing_personal() {
         fs::write(&plant, serde_json::to_vec(&applicable.collect::<Vec<_>>()).unwrap()).unwrap();
         let mut options = options(&collector);
         options.extend(["--plant".to_owned(), plant.to_str().unwrap().to_owned()]);
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let options = words(&options);
         die_alone(&scene, &options, way);
         let record = fs::read(&records(&scene)[0]).unwrap();
         let said = next_start(&scene, &collector, &options[..options.len() - 2]).to_string();
@@ -273,7 +261,7 @@ fn a_record_of_an_older_program_is_scanned() {
     let scene = Scene::new();
     let collector = scene.collector("collected");
     let options = options(&collector);
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let options = words(&options);
     // The older program: the same bytes under the same name, with another build id.
     let old = scene.path("crasher");
     let mut bytes = fs::read(support::crasher()).unwrap();
@@ -297,28 +285,63 @@ fn a_record_of_an_older_program_is_scanned() {
 /// The whole deadline of the victims below.
 const PATIENCE: Duration = Duration::from_millis(1000);
 
+/// A monitor that does not answer is given up for a fresh one; when it goes on it leaves the crash to that.
 #[test]
-fn a_stopped_monitor_holds_nobody_longer_than_the_deadline() {
-    for (way, expected) in [WAYS[0], WAYS[1], WAYS[9]] {
+fn a_stopped_monitor_is_given_up_for_another() {
+    for (way, expected) in [ending::PLAIN[0], ending::PLAIN[1], ending::PLAIN[9]] {
         let scene = Scene::new();
         let collector = scene.collector("collected");
-        let mut options = options(&collector);
-        options.extend(["--deadline-ms".to_owned(), PATIENCE.as_millis().to_string()]);
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let mut live = Live::start(scene.victim(&options, "none"));
+        let mut live = Live::start(scene.victim(&words(&options(&collector)), "none"));
         let supervisor = supervisor(&scene, live.pid());
         processes::signal(supervisor, libc::SIGSTOP);
         live.tell(&format!("die {way}"));
         let (ending, said) = live.end();
         assert_eq!(ending, expected, "{way}: {said}");
-        assert_eq!(records(&scene).len(), 1, "{way}");
-        // When it goes on it finds that nobody waits any more.
+        let requests = collector.wait_accepted(1);
+        let report = attachment_of(&requests[0])["report"].clone();
+        assert_eq!(report["detail"], "minidump", "{way}: {report:#}");
+        assert!(own_frames(&report) >= 3, "{way}: {report:#}");
         processes::signal(supervisor, libc::SIGCONT);
-        scene.wait_event("failed");
-        let report = next_start(&scene, &collector, &options);
+        scene.wait_event("client-ended");
+        scene.wait_end();
+        assert_eq!(records(&scene), [] as [PathBuf; 0], "{way}");
+        assert_eq!(
+            (collector.requests().len(), scene.all_reports().len()),
+            (1, 0),
+            "{way}: one crash, one report"
+        );
+    }
+}
+
+/// Where no other one can be started there is time for a record.
+#[test]
+fn a_stopped_monitor_holds_nobody_longer_than_the_deadline() {
+    for (way, expected) in [ending::PLAIN[0], ending::PLAIN[1], ending::PLAIN[9]] {
+        let scene = Scene::new();
+        let collector = scene.collector("collected");
+        let mut options = options(&collector);
+        options.extend(["--deadline-ms".to_owned(), PATIENCE.as_millis().to_string()]);
+        let program = scene.path("crasher");
+        support::copy_program(support::crasher(), &program);
+        let mut live = Live::start(scene.victim_of(&program, &words(&options), "none"));
+        let supervisor = supervisor(&scene, live.pid());
+        processes::signal(supervisor, libc::SIGSTOP);
+        fs::set_permissions(&program, Permissions::from_mode(0o600)).unwrap();
+        live.tell(&format!("die {way}"));
+        let (ending, said) = live.end();
+        assert_eq!(ending, expected, "{way}: {said}");
+        assert_eq!(records(&scene).len(), 1, "{way}");
+        // It goes on, and finds that it was given up.
+        processes::signal(supervisor, libc::SIGCONT);
+        scene.wait_event("client-ended");
+        let report = next_start(&scene, &collector, &words(&options));
         assert!(report["notes"][0].as_str().unwrap().contains("did not answer in time"), "{way}");
         assert!(own_frames(&report) >= 3, "{way}: {report:#}");
     }
+}
+
+fn words(options: &[String]) -> Vec<&str> {
+    options.iter().map(String::as_str).collect()
 }
 
 /// The thread that traces `victim`, once there is one; `None` if the victim ended first.
@@ -344,7 +367,7 @@ fn a_tracer_that_hangs_or_dies_costs_no_report() {
             let collector = scene.collector("collected");
             let mut options = options(&collector);
             options.extend(["--deadline-ms", "4000", "--threads", "100"].map(str::to_owned));
-            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            let options = words(&options);
             let mut live = Live::start(scene.victim(&options, "none"));
             let victim = live.pid();
             supervisor(&scene, victim);
@@ -366,47 +389,10 @@ fn a_tracer_that_hangs_or_dies_costs_no_report() {
     }
 }
 
-/// Has the kernel refuse, for the process that is about to be executed and all that it starts, what a tracer needs: ptrace,
-/// process_vm_readv, and reads at addresses (offsets of 4 GiB and more, which no file here has). The same as what Yama's
-/// `ptrace_scope` 2 and 3 do to an ordinary user, on kernels without it.
-fn forbid_tracing(command: &mut Command) {
-    use std::os::unix::process::CommandExt as _;
-    // Classic BPF (linux/filter.h, linux/seccomp.h); offsets of `nr` and of the upper half of the fourth argument.
-    const LOAD: u16 = 0x20;
-    const EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    let line = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let number = |call: libc::c_long| u32::try_from(call).unwrap();
-    let program = [
-        line(LOAD, 0, 0, 0),
-        line(EQUAL, 5, 0, number(libc::SYS_ptrace)),
-        line(EQUAL, 4, 0, number(libc::SYS_process_vm_readv)),
-        line(EQUAL, 0, 2, number(libc::SYS_pread64)),
-        line(LOAD, 0, 0, 44),
-        line(EQUAL, 0, 1, 0),
-        line(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-        line(RETURN, 0, 0, REFUSE),
-    ];
-    // SAFETY: two calls of prctl(2) between fork and exec; the program is copied by the kernel.
-    unsafe {
-        command.pre_exec(move || {
-            let mut program = program;
-            let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-                || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter, 0, 0) != 0
-            {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
-}
-
 /// Where nobody may trace, a copy of the process tells its memory, be the monitor alive or new.
 #[test]
 fn where_tracing_is_forbidden_a_copy_tells() {
-    for (way, expected) in WAYS.into_iter().filter(|(way, _)| *way != "panic") {
+    for (way, expected) in ending::PLAIN {
         for dead in [false, true] {
             if dead && way != "null" {
                 continue;
@@ -415,7 +401,7 @@ fn where_tracing_is_forbidden_a_copy_tells() {
             let collector = scene.collector("collected");
             let mut options = options(&collector);
             options.extend(["--threads", "3"].map(str::to_owned));
-            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            let options = words(&options);
             let mut command = scene.victim(&options, "none");
             forbid_tracing(&mut command);
             let mut live = if dead { alone(&scene, command) } else { Live::start(command) };
@@ -435,41 +421,14 @@ fn where_tracing_is_forbidden_a_copy_tells() {
     }
 }
 
-/// Has the kernel answer these calls, which only the handler makes, with SIGSYS.
-fn trap_calls(command: &mut Command, calls: &[libc::c_long]) {
-    use std::os::unix::process::CommandExt as _;
-    const LOAD: u16 = 0x20;
-    const EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    let line = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let mut program = vec![line(LOAD, 0, 0, 0)];
-    for call in calls {
-        program.push(line(EQUAL, 0, 1, u32::try_from(*call).unwrap()));
-        program.push(line(RETURN, 0, 0, libc::SECCOMP_RET_TRAP));
-    }
-    program.push(line(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
-    // SAFETY: two calls of prctl(2) between fork and exec; the program is copied by the kernel.
-    unsafe {
-        command.pre_exec(move || {
-            let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-                || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter, 0, 0) != 0
-            {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
-}
-
 /// A fault while the monitor is asked: a record. A fault while that is written: nothing but the right end.
 #[test]
 fn a_fault_inside_the_handler_ends_as_the_first_one_would() {
-    for (way, expected) in [WAYS[0], WAYS[1], WAYS[4], WAYS[9]] {
+    for (way, expected) in [ending::PLAIN[0], ending::PLAIN[1], ending::PLAIN[4], ending::PLAIN[9]] {
         let scene = Scene::new();
         let collector = scene.collector("collected");
         let options = options(&collector);
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let options = words(&options);
         // What std does after a stack overflow comes behind our handler, and is not reached.
         let expected = if way.starts_with("stack") { Ending::Signal(libc::SIGSEGV) } else { expected };
         let mut command = scene.victim(&options, way);

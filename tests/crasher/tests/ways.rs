@@ -10,40 +10,8 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::Stdio;
 
+use support::ending::{self, Ending};
 use support::{Stopped, crasher, victim};
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Ending {
-    Signal(i32),
-    Code(i32),
-}
-
-const ENDINGS: [(&str, Ending); 24] = [
-    ("null", Ending::Signal(libc::SIGSEGV)),
-    ("abort", Ending::Signal(libc::SIGABRT)),
-    ("panic", Ending::Code(101)),
-    ("bus", Ending::Signal(libc::SIGBUS)),
-    ("ill", Ending::Signal(libc::SIGILL)),
-    ("fpe", Ending::Signal(libc::SIGFPE)),
-    ("trap", Ending::Signal(libc::SIGTRAP)),
-    ("sys", Ending::Signal(libc::SIGSYS)),
-    ("stack-overflow", Ending::Signal(libc::SIGABRT)),
-    ("stack-overflow-thread", Ending::Signal(libc::SIGABRT)),
-    ("heap-lock", Ending::Signal(libc::SIGSEGV)),
-    ("two-threads", Ending::Signal(libc::SIGSEGV)),
-    ("abort-in-handler-chain", Ending::Signal(libc::SIGABRT)),
-    ("panic-abort", Ending::Signal(libc::SIGABRT)),
-    ("panic-in-panic", Ending::Signal(libc::SIGABRT)),
-    ("cxx-throw", Ending::Signal(libc::SIGABRT)),
-    ("oom-rust", Ending::Signal(libc::SIGABRT)),
-    ("sigkill", Ending::Signal(libc::SIGKILL)),
-    ("stack-smash", Ending::Signal(libc::SIGABRT)),
-    ("double-free", Ending::Signal(libc::SIGABRT)),
-    ("fork-child", Ending::Signal(libc::SIGSEGV)),
-    ("hang", Ending::Code(0)),
-    ("capture", Ending::Code(0)),
-    ("none", Ending::Code(0)),
-];
 
 fn ending(program: &Path, arguments: &[&str], user: Option<u32>) -> (Ending, String) {
     let mut command = victim(program, arguments);
@@ -52,13 +20,12 @@ fn ending(program: &Path, arguments: &[&str], user: Option<u32>) -> (Ending, Str
     }
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let signal = output.status.signal().map(Ending::Signal);
-    (signal.unwrap_or_else(|| Ending::Code(output.status.code().unwrap())), said)
+    (output.status.into(), said)
 }
 
 #[test]
 fn each_way_ends_as_it_says() {
-    for (way, expected) in ENDINGS {
+    for (way, expected) in ending::all() {
         for arguments in [&[way][..], &["--threads", "5", "--heap-mib", "4", way]] {
             let (ended, said) = ending(crasher(), arguments, None);
             assert_eq!(ended, expected, "{arguments:?}: {said}");
@@ -79,7 +46,7 @@ fn each_way_ends_the_same_as_an_ordinary_user() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("crasher");
     support::copy_program(crasher(), &program);
-    for (way, expected) in ENDINGS {
+    for (way, expected) in ending::all() {
         let (ended, said) = ending(&program, &["--threads", "2", way], Some(NOBODY));
         assert_eq!(ended, expected, "{way}: {said}");
     }

@@ -102,8 +102,8 @@ const FACTS: &[Fact] = &[
     // Its own handler for the fault aborts.
     abort("abort-in-handler-chain"),
     abort("panic-abort"),
-    // Each panic is one.
-    Fact { reports: 2, ..abort("panic-in-panic") },
+    // The report is the first one's.
+    abort("panic-in-panic"),
     abort("cxx-throw"),
     abort("oom-rust"),
     abort("stack-smash"),
@@ -120,8 +120,8 @@ const STATES: &[(State, Level)] = &[
     (State::Alive, Level::Minidump),
     // A fresh monitor is started.
     (State::Killed, Level::Minidump),
-    // Its silence lasts until there is time for the minimal record alone.
-    (State::Stopped, Level::StackTrace),
+    // It does not take the request on, and is given up for a fresh one.
+    (State::Stopped, Level::Minidump),
     // Another worker takes over.
     (State::StoppedAttached, Level::Minidump),
     (State::KilledAttached, Level::Minidump),
@@ -164,8 +164,6 @@ const NOT_APPLICABLE: &[Exception] = &[
     exception("hang", State::Killed, NOBODY_NOTICES),
     exception("hang", State::Stopped, NOBODY_NOTICES),
     exception("hang", State::None, NOBODY_NOTICES),
-    exception("capture", State::Killed, TOLD),
-    exception("capture", State::Stopped, TOLD),
     exception("capture", State::None, TOLD),
     Exception {
         way: None,

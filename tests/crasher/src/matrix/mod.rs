@@ -1,5 +1,6 @@
 //! `crasher matrix`: every way to die, with the monitor in every state and under every lock-down, many times.
 
+mod checkpoint;
 mod core_file;
 mod expected;
 mod options;
@@ -12,12 +13,13 @@ mod victim;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::{env, fs, thread};
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
+use checkpoint::Checkpoint;
 use expected::Expected;
 use options::Options;
 use plan::Case;
@@ -69,7 +71,11 @@ fn measure(options: &Options) -> Result<bool, String> {
     let (evidence, how) = victim::evidence();
     let mut cases = plan::cases(options);
     let seed = options.seed.unwrap_or_else(|| crate::processes::now_ns() % 1_000_000_000);
-    let runs = plan::runs(&cases, seed);
+    let mut tallies = match &options.json {
+        Some(file) if options.resume => checkpoint::read(file, &mut cases)?,
+        _ => vec![Tally::default(); cases.len()],
+    };
+    let runs = plan::runs(&cases, &tallies, seed);
     say(format_args!(
         "{} cases, {} victims, {} at a time, seed {seed}; siginfo {how}",
         cases.len(),
@@ -79,14 +85,13 @@ fn measure(options: &Options) -> Result<bool, String> {
     catch_interrupts();
     let grounds = Grounds { program, folder, evidence };
     control(&grounds, &mut cases)?;
-    let tallies = run_all(&grounds, &cases, &runs, options);
+    let mut checkpoint = Checkpoint::new(options.json.as_deref(), seed);
+    run_all(&grounds, &cases, &runs, options, &mut tallies, &mut checkpoint);
     if INTERRUPTED.load(Ordering::Relaxed) {
         say(format_args!("interrupted: what was measured so far"));
     }
     say(format_args!("{}", table::text(&cases, &tallies).trim_end()));
-    if let Some(file) = &options.json {
-        write_json(file, &cases, &tallies, seed)?;
-    }
+    checkpoint.write(&cases, &tallies)?;
     Ok(cases.iter().zip(&tallies).all(|(case, tally)| tally.is_complete(case)))
 }
 
@@ -116,8 +121,14 @@ fn control(grounds: &Grounds, cases: &mut [Case]) -> Result<(), String> {
     Ok(())
 }
 
-fn run_all(grounds: &Grounds, cases: &[Case], runs: &[usize], options: &Options) -> Vec<Tally> {
-    let mut tallies = vec![Tally::default(); cases.len()];
+fn run_all(
+    grounds: &Grounds,
+    cases: &[Case],
+    runs: &[usize],
+    options: &Options,
+    tallies: &mut [Tally],
+    checkpoint: &mut Checkpoint<'_>,
+) {
     let next = AtomicUsize::new(0);
     let (sender, results) = mpsc::channel();
     thread::scope(|scope| {
@@ -135,14 +146,14 @@ fn run_all(grounds: &Grounds, cases: &[Case], runs: &[usize], options: &Options)
             });
         }
         drop(sender);
-        let mut progress = Progress { done: 0, all: runs.len(), wrong: 0, shown: io::stderr().is_terminal() };
+        let mut progress = Progress::new(runs.len());
         for (index, result) in results {
             let (Some(case), Some(tally)) = (cases.get(index), tallies.get_mut(index)) else { continue };
             progress.step(count(case, tally, result));
+            checkpoint.write_if_due(cases, tallies);
         }
         progress.end();
     });
-    tallies
 }
 
 /// Counts a run; whether something was wrong.
@@ -178,39 +189,45 @@ fn problems(case: &Case, observed: &verdict::Observed) -> Vec<Problem> {
     }
 }
 
-/// How far it is, on a terminal only.
+/// How far it is: on a terminal always, elsewhere a line now and then.
 struct Progress {
     done: usize,
     all: usize,
     wrong: usize,
-    shown: bool,
+    begun: Instant,
+    terminal: bool,
+    next: Instant,
 }
 
 impl Progress {
+    /// Between two lines.
+    const EVERY: Duration = Duration::from_secs(60);
+
+    fn new(all: usize) -> Self {
+        let begun = Instant::now();
+        let terminal = io::stderr().is_terminal();
+        Self { done: 0, all, wrong: 0, begun, terminal, next: begun + Self::EVERY }
+    }
+
     fn step(&mut self, wrong: bool) {
         self.done += 1;
         self.wrong += usize::from(wrong);
-        if self.shown {
-            let _ = write!(
-                io::stderr(),
-                "\r{} of {} victims, {} with a problem ",
-                self.done,
-                self.all,
-                self.wrong
-            );
+        let (done, all, wrong) = (self.done, self.all, self.wrong);
+        let mut out = io::stderr();
+        if self.terminal {
+            let _ = write!(out, "\r{done} of {all} victims, {wrong} with a problem ");
+        } else if Instant::now() >= self.next {
+            self.next += Self::EVERY;
+            let minutes = self.begun.elapsed().as_secs() / 60;
+            let _ = writeln!(out, "{minutes} min: {done} of {all} victims, {wrong} with a problem");
         }
     }
 
     fn end(&self) {
-        if self.shown {
+        if self.terminal {
             let _ = writeln!(io::stderr());
         }
     }
-}
-
-fn write_json(file: &Path, cases: &[Case], tallies: &[Tally], seed: u64) -> Result<(), String> {
-    let json = serde_json::to_vec_pretty(&table::json(cases, tallies, seed)).map_err(|e| e.to_string())?;
-    fs::write(file, json).map_err(|e| format!("{}: {e}", file.display()))
 }
 
 /// The first Ctrl-C lets the victims that run come to their end and prints what there is; the second one ends this.

@@ -24,7 +24,8 @@ with what it must come to: one usable report, the right ending with the right ca
   --states STATE[,..]  these monitor states (without a lock-down); default: all; `-` for none
   --lockdown WHAT[,..] these lock-downs (with the monitor alive and killed); default: all; `-` for none
   --seed N             the order of the runs; default: random, and printed
-  --json FILE          the same as JSON
+  --json FILE          the same as JSON; written every half minute too
+  --resume             go on where the matrix that wrote the JSON file was interrupted
   --keep-core          keep the folders of victims with a problem: spool, core file, output
   --folder DIR         where victims have their folders; default: the temporary folder
 
@@ -42,6 +43,7 @@ pub(crate) struct Options {
     pub(crate) lockdowns: Vec<Lockdown>,
     pub(crate) seed: Option<u64>,
     pub(crate) json: Option<PathBuf>,
+    pub(crate) resume: bool,
     pub(crate) keep: bool,
     pub(crate) folder: Option<PathBuf>,
     pub(crate) help: bool,
@@ -58,6 +60,7 @@ impl Default for Options {
             lockdowns: Lockdown::ALL.to_vec(),
             seed: None,
             json: None,
+            resume: false,
             keep: false,
             folder: None,
             help: false,
@@ -76,6 +79,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Options, Usage> {
         match argument {
             Short('h') | Long("help") => options.help = true,
             Long("keep-core") => options.keep = true,
+            Long("resume") => options.resume = true,
             Long(name) => {
                 let name = name.to_owned();
                 let value = parser.value().map_err(usage)?;
@@ -83,6 +87,9 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Options, Usage> {
             }
             other => return Err(usage(other.unexpected())),
         }
+    }
+    if options.resume && options.json.is_none() {
+        return Err(usage("--resume needs the file of --json"));
     }
     Ok(options)
 }
@@ -137,13 +144,13 @@ mod tests {
     fn reads_every_option() {
         let options = parse_words(
             "--repeat 3 --jobs 4 --deadline-ms 5 --only null,abort --states killed,none --lockdown - --seed 6 \
-             --json j --keep-core --folder f",
+             --json j --resume --keep-core --folder f",
         )
         .unwrap_or_else(|Usage(reason)| unreachable!("{reason}"));
         assert_eq!((options.repeat, options.jobs, options.deadline_ms), (Some(3), 4, Some(5)));
         assert_eq!(options.only, Some(vec![Way::Null, Way::Abort]));
         assert_eq!(options.states, [State::Killed, State::None]);
-        assert!(options.lockdowns.is_empty() && options.keep && options.seed == Some(6));
+        assert!(options.lockdowns.is_empty() && options.keep && options.resume && options.seed == Some(6));
         assert!(options.json.iter().chain(&options.folder).all(|path| path.is_absolute()));
     }
 
@@ -156,6 +163,7 @@ mod tests {
             ("--lockdown jail", "--lockdown: unknown: jail"),
             ("--no-such 1", "unknown option"),
             ("null", "unexpected"),
+            ("--resume", "needs the file"),
         ] {
             let refusal = parse_words(words).err().map(|Usage(text)| text).unwrap_or_default();
             assert!(refusal.contains(reason), "{words:?}: {refusal:?}");

@@ -2,6 +2,7 @@
 
 use super::expected::{Ending, Expected, Level, expected};
 use super::options::Options;
+use super::table::Tally;
 use crate::lockdown::{self, Lockdown};
 use crate::monitor_state::State;
 use crate::ways::Way;
@@ -54,10 +55,12 @@ pub(crate) fn cases(options: &Options) -> Vec<Case> {
     cases
 }
 
-/// Every run as the index of its case, in an order that depends on the seed alone.
-pub(crate) fn runs(cases: &[Case], seed: u64) -> Vec<usize> {
+/// Every run that is still to be made as the index of its case, in an order that depends on these and the seed alone.
+pub(crate) fn runs(cases: &[Case], made: &[Tally], seed: u64) -> Vec<usize> {
+    let left = |(case, tally): (&Case, &Tally)| case.repeat.saturating_sub(tally.runs);
+    let left = cases.iter().zip(made).map(left);
     let mut runs: Vec<usize> =
-        cases.iter().enumerate().flat_map(|(index, case)| std::iter::repeat_n(index, case.repeat)).collect();
+        left.enumerate().flat_map(|(index, left)| std::iter::repeat_n(index, left)).collect();
     let mut state = seed;
     for last in (1..runs.len()).rev() {
         let other = (split_mix(&mut state) % (last as u64 + 1)) as usize;
@@ -142,12 +145,14 @@ mod tests {
     #[test]
     fn the_order_is_the_seeds() {
         let cases = cases(&Options { repeat: Some(2), lockdowns: Vec::new(), ..Options::default() });
-        let (one, same, other) = (runs(&cases, 1), runs(&cases, 1), runs(&cases, 2));
+        let none = vec![Tally::default(); cases.len()];
+        let runs = |seed| runs(&cases, &none, seed);
+        let (one, same, other) = (runs(1), runs(1), runs(2));
         assert_eq!(one, same);
         assert_ne!(one, other);
         let mut sorted = one.clone();
         sorted.sort_unstable();
-        let mut expected = runs(&cases, 3);
+        let mut expected = runs(3);
         expected.sort_unstable();
         assert_eq!(sorted, expected);
     }

@@ -2,11 +2,7 @@
 //! stack walked by rust-minidump, which shares no code with the library.
 
 use std::fs;
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
 
 use cenotaph::report::{Detail, Report};
 use cenotaph::spool::key::LocalKey;
@@ -63,27 +59,9 @@ fn frames(dump: &[u8]) -> Result<usize, String> {
     let system = dump.get_stream::<MinidumpSystemInfo>().map_err(|e| format!("the dump's system: {e}"))?;
     let modules = dump.get_stream::<MinidumpModuleList>().map_err(|e| format!("the dump's modules: {e}"))?;
     let mut provider = MultiSymbolProvider::new();
-    provider.add(Box::new(block_on(DebugInfoSymbolProvider::new(&system, &modules))));
-    let state = block_on(minidump_processor::process_minidump(&dump, &provider))
+    provider.add(Box::new(pollster::block_on(DebugInfoSymbolProvider::new(&system, &modules))));
+    let state = pollster::block_on(minidump_processor::process_minidump(&dump, &provider))
         .map_err(|e| format!("the dump cannot be processed: {e}"))?;
     let thread = state.requesting_thread.ok_or("the dump names no crashing thread")?;
     Ok(state.threads.get(thread).map_or(0, |thread| thread.frames.len()))
-}
-
-/// The provider reads files on threads of its own at most; there is no network.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }

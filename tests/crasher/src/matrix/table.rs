@@ -50,6 +50,44 @@ impl Tally {
         self.slowest_ms = self.slowest_ms.max(observed.elapsed_ms.unwrap_or(0.0));
     }
 
+    /// What [`json`] has written.
+    ///
+    /// # Errors
+    /// If that was something else.
+    pub(crate) fn from_json(case: &Value) -> Result<Self, String> {
+        if !case["not_applicable"].is_null() {
+            return Ok(Self::default());
+        }
+        let number = |name: &str| {
+            let found = case[name].as_u64().and_then(|number| usize::try_from(number).ok());
+            found.ok_or_else(|| format!("`{name}` of a case is no number"))
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let sample = |value: &Value| Sample {
+            problems: value["problems"]
+                .as_array()
+                .map(|all| all.iter().map(text).collect())
+                .unwrap_or_default(),
+            command: text(&value["command"]),
+            said: text(&value["said"]),
+            kept: value["kept"].as_str().map(str::to_owned),
+        };
+        Ok(Self {
+            runs: number("runs")?,
+            usable: number("usable")?,
+            wrong_ending: number("wrong_ending")?,
+            causes: number("causes_learnt")?,
+            wrong_cause: number("wrong_siginfo")?,
+            over_deadline: number("over_deadline")?,
+            other: number("other")?,
+            slowest_ms: case["slowest_ms"].as_f64().unwrap_or(0.0),
+            samples: case["failures"]
+                .as_array()
+                .map(|all| all.iter().map(sample).collect())
+                .unwrap_or_default(),
+        })
+    }
+
     /// Counts a run that could not be made.
     pub(crate) fn add_failed(&mut self) {
         self.runs += 1;

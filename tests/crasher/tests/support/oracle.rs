@@ -2,11 +2,6 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-
 use minidump::{Minidump, MinidumpModuleList, MinidumpSystemInfo, Module as _};
 use minidump_processor::ProcessState;
 use minidump_unwind::debuginfo::DebugInfoSymbolProvider;
@@ -33,9 +28,9 @@ pub(crate) fn walk(dump: &[u8], reference: &[u8]) -> Walked {
     let system = reference.get_stream::<MinidumpSystemInfo>().unwrap();
     let modules = reference.get_stream::<MinidumpModuleList>().unwrap();
     let mut provider = MultiSymbolProvider::new();
-    provider.add(Box::new(block_on(DebugInfoSymbolProvider::new(&system, &modules))));
+    provider.add(Box::new(pollster::block_on(DebugInfoSymbolProvider::new(&system, &modules))));
     let dump = Minidump::read(dump).unwrap();
-    let state = block_on(minidump_processor::process_minidump(&dump, &provider)).unwrap();
+    let state = pollster::block_on(minidump_processor::process_minidump(&dump, &provider)).unwrap();
     let thread = &state.threads[state.requesting_thread.expect("a crashing or requesting thread")];
     let frames = thread.frames.iter().map(|frame| match &frame.module {
         Some(module) => {
@@ -50,22 +45,4 @@ pub(crate) fn walk(dump: &[u8], reference: &[u8]) -> Walked {
         None => (String::new(), None),
     };
     Walked { reason, address, frames: frames.collect(), state }
-}
-
-/// The provider reads files on threads of its own at most; there is no network.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }

@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use cenotaph_cli::collect::{Fail, Options, Server};
 use serde_json::Value;
 
 use super::processes::{self, Part, Process};
+pub(crate) use super::support::ending::Ending;
 
 /// No wait of any test is longer. Nothing is concluded from how long something took.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -29,21 +30,6 @@ pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T
         }
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(POLL);
-    }
-}
-
-/// How a victim ended. Core files are none of the victim's doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// By this signal.
-    Signal(i32),
-    /// With this exit code.
-    Code(i32),
-}
-
-impl From<ExitStatus> for Ending {
-    fn from(status: ExitStatus) -> Self {
-        status.signal().map_or_else(|| Self::Code(status.code().unwrap()), Self::Signal)
     }
 }
 
