@@ -93,7 +93,7 @@ impl Searcher {
         let Self { line, decoded, inner_line, inner } = self;
         rules::find(text, line, hits);
         known.find_own(text, hits);
-        layers::each(text, decoded, |decoded| {
+        layers::each(text, line, decoded, |decoded| {
             inner_line.look(&decoded.text, known.looked_for());
             rules::find(&decoded.text, inner_line, inner);
             known.find_own(&decoded.text, inner);

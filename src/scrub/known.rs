@@ -7,9 +7,9 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::edit::{Encoding, Finding};
 use super::own::OwnRules;
-use super::rules::{self, Hit};
+use super::rules::{self, Hit, Starts};
 use super::runs::{self, Run};
-use super::trigrams::{Starts, Trigrams};
+use super::trigrams::Trigrams;
 use crate::error::{Error, Result};
 
 /// The rule's name in receipts.
