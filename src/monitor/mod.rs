@@ -34,5 +34,5 @@ mod worker;
 pub(crate) use launch::launch;
 pub use replay::{Replay, Replayed, replay};
 pub(crate) use role::become_role;
-pub(crate) use session::told as forget_session;
 pub use role::{monitor_entry, monitor_entry_with};
+pub(crate) use session::told as forget_session;
