@@ -17,6 +17,7 @@ use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
 use crate::generation;
 use crate::minimal_record::{TEXT, Why, fixed};
+use crate::monitor;
 use crate::protocol::{self, Answer, AnswerKind, Cause};
 use crate::report::ReportId;
 use crate::sys::process::monotonic_ns;
@@ -106,11 +107,15 @@ thread_local! {
 /// Threads whose panic has its report, and that may abort now.
 static DOOMED: AtomicU32 = AtomicU32::new(0);
 
-fn expect_abort() {
+fn expect_abort(certain: bool) {
     handlers::expect_abort();
     DOOMED.fetch_add(1, Ordering::Relaxed);
     if let Ok(client) = client() {
         client.blackbox.set_end(End::Reported);
+        if certain && client.config.release_at == ReleaseAt::Spooled {
+            // The monitor may be ended with us, before it has read that.
+            monitor::forget_session(&client.config);
+        }
     }
 }
 
