@@ -405,6 +405,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::dump::Layout;
 
     /// Both writers, each as the worker calls it, over a process that waits: the fallback's path is taken in no other way
     /// unless a worker dies.

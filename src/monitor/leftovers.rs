@@ -25,7 +25,7 @@ impl Leftovers {
         if self.0.is_some() || !records::is_any(&config.spool) {
             return;
         }
-        let Ok(worker) = Handle::start(config, pmodules, blackbox, false) else { return };
+        let Ok(worker) = Handle::start(config, pmodules, blackbox, None) else { return };
         // One that could not be told is found dead by the next poll.
         let _ = job::send_leftover(&worker.socket, blackbox.as_fd());
         self.0 = Some((worker, Instant::now() + TIME));

@@ -1,8 +1,8 @@
 //! Everything that a worker does between a crash and its report, done once before, with the worker itself as the target.
 //!
 //! A forked process starts with an empty page table: each page of code, of the heap and of tables is a fault when it is
-//! first used, which is a third of a small crash's time. Nothing of a rehearsal is stored or leaves the process, and
-//! consent is not touched by it: it looks at nobody else.
+//! first used, which is a third of a small crash's time. Nothing of a rehearsal is stored or leaves the process. Of
+//! the application it looks at the list of mapped files alone, and at these.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -14,21 +14,35 @@ use crate::config::ValidConfig;
 use crate::dump::linux_writer::{self, Limits};
 use crate::error::{Error, Result};
 use crate::origin;
-use crate::privacy::Stage;
 use crate::privacy::identity::Identity;
+use crate::privacy::{Stage, Verdict};
 use crate::report::{Reason, ReportId};
 use crate::sys::{process, procfs};
-use crate::target::Target;
+use crate::target::{self, Target};
 
-/// Goes through all steps but the commit. Between them `is_wanted` is asked, and ends it when there is a real crash.
+/// Goes through all steps but the commit, then reads what the files say that `application` has mapped, if consent allows a
+/// dump of it. Between the steps `is_wanted` is asked, and ends it when there is a real crash.
 ///
 /// # Errors
 /// What a step says; then the worker is as good as one without a rehearsal.
 pub(super) fn rehearse(
     config: &ValidConfig,
     blackbox: &Blackbox,
+    application: libc::pid_t,
     is_wanted: impl Fn() -> bool,
 ) -> Result<()> {
+    itself(config, blackbox, &is_wanted)?;
+    if application > 0 && !is_wanted() && stages::ask(Stage::Dump, config, blackbox) == Verdict::Proceed {
+        target::known_modules::learn_of(application, &is_wanted);
+    }
+    process::touch_heap(HEADROOM);
+    Ok(())
+}
+
+/// A crash takes more of the heap than the rehearsal: other programs have more modules, more mappings, longer stacks.
+const HEADROOM: usize = 1 << 20;
+
+fn itself(config: &ValidConfig, blackbox: &Blackbox, is_wanted: impl Fn() -> bool) -> Result<()> {
     // Nothing is to be made on disk, which an identifier's first use does.
     let config = ValidConfig { identity: Identity::Off, ..config.clone() };
     let captured = capture(&config, blackbox)?;

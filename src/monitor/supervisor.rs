@@ -94,7 +94,7 @@ pub(super) fn run(start: Start) -> i32 {
         life: Life::begin(&start.config, log.clone(), start.launcher, first, allowed),
         delivery: Delivery::new(&start.config, log.clone()),
         log,
-        idle: Handle::start(&start.config, &pmodules, &blackbox, true).ok(),
+        idle: Handle::start(&start.config, &pmodules, &blackbox, Some(start.launcher)).ok(),
         pmodules,
         busy: Vec::new(),
         leftovers: Leftovers::default(),
@@ -316,7 +316,7 @@ impl Supervisor {
         let left = case.waits_until.saturating_duration_since(Instant::now());
         let time = if case.bundle.is_some() { Some(COMPLETE_TIME) } else { time_to_read(case.deaths, left) };
         let Some(time) = time else { return self.give_up(case, "the application does not wait any longer") };
-        let start = || Handle::start(&self.config, &self.pmodules, &self.blackbox, false);
+        let start = || Handle::start(&self.config, &self.pmodules, &self.blackbox, None);
         let worker = match self.idle.take().map_or_else(start, Ok) {
             Ok(worker) => worker,
             Err(error) => return self.give_up(case, &error.to_string()),
@@ -362,8 +362,10 @@ impl Supervisor {
                 let Busy { case, .. } = self.busy.swap_remove(index);
                 self.let_go(&case);
                 if self.idle.is_none() && self.is_anybody_there() {
-                    self.idle =
-                        Handle::start(&self.config, &self.pmodules, &self.blackbox, !self.barred).ok();
+                    let first = self.clients.iter().find(|client| client.is_there());
+                    let first = first.map(|client| client.application.pid());
+                    let application = first.filter(|_| !self.barred);
+                    self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, application).ok();
                 }
                 outcome.count(&case.blackbox);
                 if matches!(outcome, Outcome::Spooled { .. }) {

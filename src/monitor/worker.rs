@@ -33,6 +33,9 @@ const MAX_BUNDLE: u64 = 1 << 30;
 /// How long a worker waits for a job before it rehearses.
 const REHEARSAL_AFTER: Duration = Duration::from_millis(20);
 
+/// The allocator does not give back so many bytes: what a rehearsal uses.
+const KEPT_HEAP: i32 = 8 << 20;
+
 /// A worker as the supervisor sees it.
 pub(super) struct Handle {
     pub(super) socket: Socket,
@@ -41,12 +44,13 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    /// Forks a worker that waits for its job; `ahead` of it, so that it has time to rehearse.
+    /// Forks a worker that waits for its job; ahead of it, and with time to rehearse, if it is for an `application` that
+    /// lives (0: one that cannot be seen from here).
     pub(super) fn start(
         config: &ValidConfig,
         pmodules: &Pmodules,
         blackbox: &Blackbox,
-        ahead: bool,
+        application: Option<libc::pid_t>,
     ) -> Result<Self> {
         let (ours, theirs) = Socket::pair()?;
         match process::fork()? {
@@ -54,7 +58,7 @@ impl Handle {
             Forked::Child => {
                 // Holding any other descriptor would hide the supervisor's death, and others' ends, from someone.
                 process::close_all_but(theirs.as_raw());
-                let code = run(&theirs, config, pmodules, blackbox, ahead);
+                let code = run(&theirs, config, pmodules, blackbox, application);
                 process::exit_now(code)
             }
         }
@@ -88,15 +92,18 @@ fn run(
     config: &ValidConfig,
     pmodules: &Pmodules,
     blackbox: &Blackbox,
-    ahead: bool,
+    application: Option<libc::pid_t>,
 ) -> i32 {
     // What pmodules do must not reach the application.
     blackbox.keep_from_children();
+    process::keep_heap(KEPT_HEAP);
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
     // Not at once: an application has better use for the processor while it starts, and many end soon.
-    if ahead && !supervisor.is_readable(REHEARSAL_AFTER) {
-        let _ = rehearse(config, blackbox, || supervisor.is_readable(Duration::ZERO));
+    if let Some(application) = application
+        && !supervisor.is_readable(REHEARSAL_AFTER)
+    {
+        let _ = rehearse(config, blackbox, application, || supervisor.is_readable(Duration::ZERO));
     }
     let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
     let log = Log::new(config.log.clone());

@@ -52,20 +52,20 @@ impl Echoes {
         }
     }
 
-    /// Where `line` repeats what was learnt: ascending, disjoint.
-    pub(super) fn find(&self, line: &[u8]) -> Vec<Range<usize>> {
-        let mut found = Vec::<Range<usize>>::new();
+    /// Calls `found` with what of `line` repeats what was learnt: ascending, disjoint.
+    pub(super) fn find(&self, line: &[u8], mut found: impl FnMut(Range<usize>)) {
+        let mut last: Option<Range<usize>> = None;
         for (start, piece) in line.array_windows::<PIECE>().enumerate() {
             let (word, bit) = position(piece);
             if self.filter[word] & 1 << bit == 0 || !self.pieces.contains(piece) {
                 continue;
             }
-            match found.last_mut() {
+            match &mut last {
                 Some(last) if start <= last.end => last.end = start + PIECE,
-                _ => found.push(start..start + PIECE),
+                _ => last.replace(start..start + PIECE).into_iter().for_each(&mut found),
             }
         }
-        found
+        last.into_iter().for_each(found);
     }
 }
 
@@ -99,7 +99,9 @@ mod tests {
             (b"short", vec![]),
             (b"", vec![]),
         ] {
-            assert_eq!(echoes.find(line), expected, "{}", String::from_utf8_lossy(line));
+            let mut found = Vec::new();
+            echoes.find(line, |range| found.push(range));
+            assert_eq!(found, expected, "{}", String::from_utf8_lossy(line));
         }
     }
 

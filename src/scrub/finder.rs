@@ -7,8 +7,8 @@ use super::echoes::{self, Echoes};
 use super::edit::{Encoding, Finding};
 use super::known::Known;
 use super::layers::{self, Decoded};
-use super::rules::Hit;
-use super::runs::{self, Run, Scratch};
+use super::rules::{Hit, Line};
+use super::runs::{self, Blocks, Run, Scratch};
 use super::{contexts, edges, rules};
 
 /// The rule of texts that an edge cuts off.
@@ -25,25 +25,32 @@ pub(super) enum Edges {
 
 /// What is to be blanked in `bytes` of any content, with ranges relative to it. Known values come first.
 pub(super) fn in_memory(bytes: &[u8], edges: Edges, known: &Known) -> Vec<Finding> {
-    in_memory_with(bytes, edges, known, None)
+    in_memory_with(bytes, edges, known, None).0
 }
 
-/// The same, with more known values, which come last.
+/// The same, with more known values, which come last; and where the text is.
 pub(super) fn in_memory_with(
     bytes: &[u8],
     edges: Edges,
     known: &Known,
     more: Option<&Known>,
-) -> Vec<Finding> {
+) -> (Vec<Finding>, Blocks) {
     let more = more.filter(|more| !more.is_empty());
     let (mut findings, mut ruled, mut cut_off, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut searcher, mut hits) = (Searcher::default(), Vec::new());
-    let short = !known.is_empty() || more.is_some();
-    let least = if short { runs::LEAST } else { runs::SHORTEST };
-    runs::scan(bytes, least, &mut Scratch::default(), |run, line| {
-        known.find_in_run(run, line, bytes, &mut findings);
+    let united = more.map(|more| {
+        let mut united = known.looked_for().clone();
+        united.unite(more.looked_for());
+        united
+    });
+    let looked_for = united.as_ref().unwrap_or_else(|| known.looked_for());
+    let least = known.shortest_run().min(more.map_or(runs::SHORTEST, Known::shortest_run));
+    let blocks = runs::scan(bytes, least, &mut Scratch::default(), |run, line| {
+        searcher.line.look(line, looked_for);
+        let starts = &searcher.line.starts;
+        known.find_in_run(run, line, starts, bytes, &mut findings);
         if let Some(more) = more {
-            more.find_in_run(run, line, bytes, &mut last);
+            more.find_in_run(run, line, starts, bytes, &mut last);
         }
         if line.len() < runs::SHORTEST {
             return;
@@ -68,37 +75,51 @@ pub(super) fn in_memory_with(
     findings.append(&mut ruled);
     findings.append(&mut cut_off);
     findings.append(&mut last);
-    findings
+    (findings, blocks)
 }
 
 /// Searches lines, plain and through one layer of encoding.
 #[derive(Debug, Default)]
 struct Searcher {
+    line: Line,
     decoded: Decoded,
+    inner_line: Line,
     inner: Vec<Hit>,
 }
 
 impl Searcher {
-    /// What the rules find in `line`, and what rules and known values find in what it encodes.
-    fn find(&mut self, line: &[u8], known: &Known, hits: &mut Vec<Hit>) {
-        rules::find(line, hits);
-        let Self { decoded, inner } = self;
-        layers::each(line, decoded, |decoded| {
-            rules::find(&decoded.text, inner);
-            known.find_in_line(&decoded.text, |range| inner.push(Hit { range, rule: known.rule() }));
+    /// What the rules find in `text`, which was looked at, and what rules and known values find in what it encodes.
+    fn find(&mut self, text: &[u8], known: &Known, hits: &mut Vec<Hit>) {
+        let Self { line, decoded, inner_line, inner } = self;
+        rules::find(text, line, hits);
+        layers::each(text, decoded, |decoded| {
+            inner_line.look(&decoded.text, known.looked_for());
+            rules::find(&decoded.text, inner_line, inner);
+            known.find_in_line(&decoded.text, &inner_line.starts, |range| {
+                inner.push(Hit { range, rule: known.rule() });
+            });
             hits.extend(inner.drain(..).map(|hit| Hit { range: decoded.source(&hit.range), ..hit }));
         });
     }
 }
 
-/// Pieces in `bytes` of values that were found elsewhere.
-pub(super) fn echoes_in_memory(bytes: &[u8], echoes: &Echoes) -> Vec<Finding> {
+/// Pieces in `bytes` of values that were found elsewhere. `blocks` are those of [`in_memory_with`].
+pub(super) fn echoes_in_memory(bytes: &[u8], blocks: &Blocks, echoes: &Echoes) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !echoes.is_empty() {
-        runs::scan(bytes, runs::SHORTEST, &mut Scratch::default(), |run, line| {
-            findings.extend(echoes.find(line).iter().map(|range| finding(run, range, bytes, echoes::RULE)));
+        runs::scan_again(bytes, blocks, &mut Scratch::default(), |run, line| {
+            echoes.find(line, |range| findings.push(finding(run, &range, bytes, echoes::RULE)));
         });
     }
+    findings
+}
+
+/// The same in bytes that nobody looked at before.
+pub(super) fn echoes_in_unseen(bytes: &[u8], echoes: &Echoes) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    runs::scan(bytes, runs::SHORTEST, &mut Scratch::default(), |run, line| {
+        echoes.find(line, |range| findings.push(finding(run, &range, bytes, echoes::RULE)));
+    });
     findings
 }
 
@@ -119,8 +140,10 @@ pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
     let mut findings = Vec::new();
     known.find(text, &mut findings);
     findings.retain(|finding| finding.encoding == Encoding::Utf16Le && finding.range.start % 2 == 0);
-    let mut hits = Vec::new();
-    Searcher::default().find(&narrow(text), known, &mut hits);
+    let (mut searcher, mut hits) = (Searcher::default(), Vec::new());
+    let narrow = narrow(text);
+    searcher.line.look(&narrow, known.looked_for());
+    searcher.find(&narrow, known, &mut hits);
     findings.extend(hits.into_iter().map(|hit| Finding {
         range: hit.range.start * 2..hit.range.end * 2,
         encoding: Encoding::Utf16Le,
@@ -131,22 +154,20 @@ pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
 
 /// What is to be blanked in UTF-8 text, all of which is text, on character boundaries.
 pub(super) fn in_utf8(text: &str, known: &Known, echoes: &Echoes) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    known.find_in_line(text.as_bytes(), |range| {
+    let (mut searcher, mut hits, mut findings) = (Searcher::default(), Vec::new(), Vec::new());
+    searcher.line.look(text.as_bytes(), known.looked_for());
+    known.find_in_line(text.as_bytes(), &searcher.line.starts, |range| {
         findings.push(Finding { range, encoding: Encoding::Utf8, rule: known.rule() });
     });
-    let mut hits = Vec::new();
-    Searcher::default().find(text.as_bytes(), known, &mut hits);
+    searcher.find(text.as_bytes(), known, &mut hits);
     findings.extend(hits.into_iter().map(|hit| Finding {
         range: hit.range,
         encoding: Encoding::Utf8,
         rule: hit.rule,
     }));
-    findings.extend(echoes.find(text.as_bytes()).into_iter().map(|range| Finding {
-        range,
-        encoding: Encoding::Utf8,
-        rule: echoes::RULE,
-    }));
+    echoes.find(text.as_bytes(), |range| {
+        findings.push(Finding { range, encoding: Encoding::Utf8, rule: echoes::RULE });
+    });
     for Finding { range, .. } in &mut findings {
         *range = text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end);
     }

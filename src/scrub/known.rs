@@ -6,7 +6,9 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::edit::{Encoding, Finding};
+use super::rules;
 use super::runs::{self, Run};
+use super::trigrams::{Starts, Trigrams};
 use crate::error::{Error, Result};
 
 /// The rule's name in receipts.
@@ -82,8 +84,10 @@ pub(super) struct Known {
     lines: Option<AhoCorasick>,
     /// For each of its patterns.
     bounds: Vec<Bounds>,
-    /// The first two or three characters of every value: hardly a line passes.
-    begins: Box<[u64; 512]>,
+    /// What every value begins with.
+    begins: Trigrams,
+    /// The same, and what rules begin with.
+    looked_for: Trigrams,
     /// Values that runs of ASCII do not hold whole, in every encoding, for memory as it is.
     automaton: Option<AhoCorasick>,
     /// For each of its patterns.
@@ -92,6 +96,8 @@ pub(super) struct Known {
     phrases: Vec<Vec<u8>>,
     /// All values.
     values: Vec<Vec<u8>>,
+    /// See [`Known::shortest_run`].
+    shortest: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +130,7 @@ impl Known {
             return Err(Error::Limit { what: "the number of known values", limit: MOST });
         }
         let (mut patterns, mut needles, mut phrases) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut texts, mut all_bounds, mut begins) = (Vec::new(), Vec::new(), Box::new([0; 512]));
+        let (mut texts, mut all_bounds, mut begins) = (Vec::new(), Vec::new(), Trigrams::new());
         let mut values: Vec<&str> = values.iter().map(|value| value.trim()).collect();
         values.sort_unstable();
         values.dedup();
@@ -138,12 +144,7 @@ impl Known {
             let bounds = bounds_of(value.as_bytes());
             texts.push(value.as_bytes());
             all_bounds.push(bounds);
-            for third in 0..=31 {
-                let [first, second] = *value.as_bytes().first_chunk().unwrap_or(&[0; 2]);
-                let (word, bit) =
-                    position(&[first, second, value.as_bytes().get(2).copied().unwrap_or(third)]);
-                begins[word] |= 1 << bit;
-            }
+            begins.insert(value.as_bytes());
             // Runs of wide text are found by their ASCII characters, and short ones by three of them.
             if value.len() < runs::LEAST - 1 || !value.bytes().all(runs::is_text) {
                 for encoding in ENCODINGS {
@@ -155,10 +156,26 @@ impl Known {
                 phrases.push(value.as_bytes().to_vec());
             }
         }
+        let in_runs = texts.iter().filter(|value| value.iter().copied().all(runs::is_text));
+        let shortest = in_runs.map(|value| value.len()).min().unwrap_or(runs::SHORTEST);
+        let shortest = shortest.clamp(runs::LEAST, runs::SHORTEST);
         let automaton = compile(&patterns)?;
         let lines = compile(&texts)?;
         let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
-        Ok(Self { rule: RULE, lines, bounds: all_bounds, begins, automaton, needles, phrases, values })
+        let mut looked_for = begins.clone();
+        looked_for.unite(rules::begins());
+        Ok(Self {
+            rule: RULE,
+            lines,
+            bounds: all_bounds,
+            begins,
+            looked_for,
+            automaton,
+            needles,
+            phrases,
+            values,
+            shortest,
+        })
     }
 
     /// The values of an environment and a command line (both as the kernel keeps them: separated by zero bytes) that may be
@@ -188,23 +205,39 @@ impl Known {
         self.values.is_empty()
     }
 
+    /// The shortest run that may hold a value: [`runs::LEAST`] to [`runs::SHORTEST`].
+    pub(super) fn shortest_run(&self) -> usize {
+        self.shortest
+    }
+
     /// Every occurrence in `bytes`. Overlapping ones of one encoding are given as one.
     pub(super) fn find(&self, bytes: &[u8], found: &mut Vec<Finding>) {
         if self.is_empty() {
             return;
         }
-        runs::scan(bytes, runs::LEAST, &mut runs::Scratch::default(), |run, line| {
-            self.find_in_run(run, line, bytes, found);
+        let mut looked = rules::Line::default();
+        runs::scan(bytes, self.shortest, &mut runs::Scratch::default(), |run, line| {
+            looked.look(line, &self.looked_for);
+            self.find_in_run(run, line, &looked.starts, bytes, found);
         });
         self.find_raw(bytes, found);
     }
 
-    /// Every occurrence in a run of `bytes`, whose text is `line`.
-    pub(super) fn find_in_run(&self, run: &Run, line: &[u8], bytes: &[u8], found: &mut Vec<Finding>) {
-        if !self.may_begin(line) {
-            return;
-        }
-        self.find_in_line(line, |chars| {
+    /// What these values and rules begin with: for [`rules::Line::look`].
+    pub(super) fn looked_for(&self) -> &Trigrams {
+        &self.looked_for
+    }
+
+    /// Every occurrence in a run of `bytes`, whose text is `line`; `starts` are where a value may begin.
+    pub(super) fn find_in_run(
+        &self,
+        run: &Run,
+        line: &[u8],
+        starts: &Starts,
+        bytes: &[u8],
+        found: &mut Vec<Finding>,
+    ) {
+        self.find_in_line(line, starts, |chars| {
             let finding = |run: &Run| Finding {
                 range: run.bytes(&chars, bytes),
                 encoding: run.encoding,
@@ -215,23 +248,13 @@ impl Known {
         });
     }
 
-    fn may_begin(&self, line: &[u8]) -> bool {
-        line.array_windows::<3>().any(|three| {
-            let (word, bit) = position(three);
-            self.begins[word] >> bit & 1 == 1
-        })
-            // At the very end there may be two characters.
-            || line.last_chunk::<2>().is_some_and(|&[first, second]| {
-                (0..=31).any(|third| {
-                    let (word, bit) = position(&[first, second, third]);
-                    self.begins[word] >> bit & 1 == 1
-                })
-            })
-    }
-
     /// Every occurrence in a line of one byte a character; overlapping ones as one.
-    pub(super) fn find_in_line(&self, line: &[u8], mut found: impl FnMut(Range<usize>)) {
+    /// `starts` are where one may begin.
+    pub(super) fn find_in_line(&self, line: &[u8], starts: &Starts, mut found: impl FnMut(Range<usize>)) {
         let Some(automaton) = &self.lines else { return };
+        if !starts.iter().any(|start| self.begins.begins(line, start)) {
+            return;
+        }
         let utf8 = Encoding::Utf8;
         let mut last: Option<Range<usize>> = None;
         for hit in automaton.find_overlapping_iter(line) {
@@ -343,13 +366,6 @@ fn compile<P: AsRef<[u8]>>(patterns: &[P]) -> Result<Option<AhoCorasick>> {
         })
         .transpose()
         .map_err(|_| Error::Limit { what: "the size of all known values", limit: MOST * LONGEST })
-}
-
-/// Word and bit of three characters in a set of such, with five bits of each: those that letters share in both cases.
-fn position(three: &[u8; 3]) -> (usize, u32) {
-    let [a, b, c] = three.map(|byte| u32::from(byte & 31));
-    let at = a << 10 | b << 5 | c;
-    ((at / 64) as usize, at % 64)
 }
 
 /// Variables whose values are the same on many machines and mean something to a developer.

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::runs::is_text;
+use super::simd;
 
 /// Shortest encoded piece that is looked at, in characters: four in base64, for a short known value with a separator.
 const SHORTEST: usize = 6;
@@ -156,35 +157,40 @@ fn is_text_throughout(text: &[u8]) -> bool {
 
 /// Words of base64 characters, and of hexadecimal digits, which are among them.
 fn words(line: &[u8], scratch: &mut Decoded, found: &mut impl FnMut(&Decoded)) {
-    let mut at = 0;
-    while at < line.len() {
-        if base64_value(line[at]).is_none() {
-            at += 1;
-            continue;
-        }
-        let start = at;
-        let mut plain = true;
-        while at < line.len() && base64_value(line[at]).is_some() {
-            plain &= line[at].is_ascii_hexdigit();
-            at += 1;
-        }
-        let word = &line[start..at];
-        if word.len() < SHORTEST {
-            continue;
-        }
-        if plain && scratch.hex(word, start) {
+    simd::each_base64_word(line, SHORTEST, |range| {
+        let (word, start) = (&line[range.clone()], range.start);
+        // One that no letter beyond F makes base64.
+        let hexadecimal = word[..SHORTEST].iter().all(u8::is_ascii_hexdigit);
+        if hexadecimal && word.iter().all(u8::is_ascii_hexdigit) && scratch.hex(word, start) {
             found(scratch);
-            continue;
+            return;
         }
         // What stands before may be of the same characters: "/path/", "key-".
         let cuts =
             word.iter().take(64).enumerate().filter(|(_, byte)| b"/-_+".contains(byte)).map(|(at, _)| at + 1);
         for phase in std::iter::once(0).chain(cuts.take(4)) {
-            if word.len() - phase >= SHORTEST && scratch.base64(word, start, phase) {
+            if word.len() - phase >= SHORTEST
+                && begins_as_text(&word[phase..])
+                && scratch.base64(word, start, phase)
+            {
                 found(scratch);
                 break;
             }
         }
+    });
+}
+
+/// Whether the first three bytes that `word`, of four base64 characters at least, encodes may be of a text: those of hardly one
+/// word in ten of a language or a program may.
+fn begins_as_text(word: &[u8]) -> bool {
+    let Some(four) = word.first_chunk::<4>() else { return false };
+    let value = |at: usize| u32::from(BASE64[usize::from(four[at])]);
+    let bits = value(0) << 18 | value(1) << 12 | value(2) << 6 | value(3);
+    let [_, first, second, third] = bits.to_be_bytes();
+    match (is_text(first), first) {
+        (true, _) => (is_text(second) || second >= 0xc2) && (is_text(third) || third >= 0x80),
+        (_, 0xc2..=0xf4) => second >= 0x80,
+        _ => false,
     }
 }
 
@@ -196,20 +202,21 @@ fn hex_pair(line: &[u8], at: usize) -> Option<u8> {
 }
 
 fn base64_value(byte: u8) -> Option<u8> {
-    const TABLE: [u8; 256] = {
-        let mut table = [0xff; 256];
-        let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut at = 0;
-        while at < 64 {
-            table[digits[at] as usize] = at as u8;
-            at += 1;
-        }
-        table[b'-' as usize] = 62;
-        table[b'_' as usize] = 63;
-        table
-    };
-    Some(TABLE[byte as usize]).filter(|&value| value != 0xff)
+    Some(BASE64[usize::from(byte)]).filter(|&value| value != 0xff)
 }
+
+const BASE64: [u8; 256] = {
+    let mut table = [0xff; 256];
+    let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut at = 0;
+    while at < 64 {
+        table[digits[at] as usize] = at as u8;
+        at += 1;
+    }
+    table[b'-' as usize] = 62;
+    table[b'_' as usize] = 63;
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ mod finder;
 mod frames;
 mod known;
 mod layers;
+mod maps;
 mod places;
 mod pointers;
 pub mod receipt;
@@ -18,6 +19,7 @@ mod runs;
 #[allow(unsafe_code, reason = "intrinsics")]
 mod simd;
 mod texts;
+mod trigrams;
 mod wishes;
 
 use std::fs::File;

@@ -8,8 +8,10 @@ use super::echoes::Echoes;
 use super::edit::{Addresses, Editor, Encoding, Finding, Guard};
 use super::finder::{self, Edges};
 use super::known::Known;
+use super::maps;
 use super::pointers;
 use super::receipt::Place;
+use super::runs::Blocks;
 use super::{Level, Policy, wishes};
 use crate::dump::Layout;
 use crate::dump::layout::utf16;
@@ -24,6 +26,8 @@ enum Stream {
     Text,
     /// /proc/cpuinfo: text whose `Serial` line names the machine.
     CpuInfo,
+    /// /proc/PID/maps: names behind numbers.
+    Maps,
     /// Nothing of it may stay.
     Blank,
 }
@@ -49,7 +53,7 @@ const STREAMS: &[(u32, Stream)] = &[
     (COMMAND_LINE, Stream::Blank),
     (ENVIRONMENT, Stream::Blank),
     (0x4767_0008, Stream::Structure), // LinuxAuxv
-    (0x4767_0009, Stream::Text),      // LinuxMaps
+    (0x4767_0009, Stream::Maps),      // LinuxMaps
     (0x4767_000a, Stream::Structure), // LinuxDsoDebug
     (0x4d7a_0003, Stream::Text),      // MozLinuxLimits
     (0x4d7a_0004, Stream::Text),      // MozSoftErrors
@@ -171,24 +175,24 @@ fn memory(
     copies: &Known,
     echoes: &mut Echoes,
 ) {
-    let found: Vec<Vec<Finding>> = layout
+    let found: Vec<(Vec<Finding>, Blocks)> = layout
         .memory
         .iter()
         .map(|entry| {
             let bytes = &editor.bytes()[entry.bytes.clone()];
             let edges = Edges::Cut { address: entry.address };
-            let findings = finder::in_memory_with(bytes, edges, known, Some(copies));
+            let (findings, blocks) = finder::in_memory_with(bytes, edges, known, Some(copies));
             finder::learn(echoes, bytes, &findings);
-            findings
+            (findings, blocks)
         })
         .collect();
     let mut stacks: Vec<_> = layout.threads.iter().map(|thread| &thread.stack.bytes).collect();
     stacks.sort_unstable_by_key(|range| (range.start, range.end));
-    for (entry, mut findings) in layout.memory.iter().zip(found) {
+    for (entry, (mut findings, blocks)) in layout.memory.iter().zip(found) {
         let stack = stacks.binary_search_by_key(&(entry.bytes.start, entry.bytes.end), |s| (s.start, s.end));
         let place = if stack.is_ok() { Place::Stack } else { Place::Heap };
         let guard = Guard::new(mapped, entry.bytes.start, entry.address, width);
-        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], echoes));
+        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], &blocks, echoes));
         let findings = coalesce(findings);
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
@@ -235,6 +239,10 @@ fn streams(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
             Some(Stream::CpuInfo) => {
                 serial(editor, bytes.clone());
                 text(editor, bytes, known);
+            }
+            Some(Stream::Maps) => {
+                let findings = maps::find(&editor.bytes()[bytes.clone()], known);
+                blank(editor, bytes.start, findings, Place::TextStream, None);
             }
             Some(Stream::Blank) => {
                 let rule = if stream.kind == COMMAND_LINE { "command-line" } else { "environment" };

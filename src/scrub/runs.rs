@@ -9,7 +9,8 @@
 use std::ops::Range;
 
 use super::edit::Encoding;
-use super::{rules, simd};
+use super::rules;
+use super::simd::{self, Candidate};
 
 pub(super) use super::simd::is_text;
 
@@ -86,65 +87,109 @@ impl Run {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     line: Vec<u8>,
-    maps: Vec<(u64, u64)>,
+    candidates: Vec<Candidate>,
 }
+
+/// The blocks in which runs begin, so that they need not be sought again.
+#[derive(Debug, Default)]
+pub(super) struct Blocks(Vec<u64>);
 
 /// Shortest run that [`scan`] can be asked for: a short known value with a separator.
 pub(super) const LEAST: usize = 3;
 
-/// Blocks that are classified at once: their bitmaps stay in the nearest cache.
+/// Blocks that are classified at once: what they hold stays in the nearest cache.
 const BLOCKS: usize = 256;
 
-/// Calls `found` with every run of `bytes` of at least `least` characters ([`LEAST`] or [`SHORTEST`]) and its text, one byte
-/// a character.
-pub(super) fn scan(bytes: &[u8], least: usize, scratch: &mut Scratch, mut found: impl FnMut(&Run, &[u8])) {
-    let long = least > LEAST;
-    // Where the next run may begin: ASCII, two phases of stride 2, four of stride 4.
-    let (mut ascii, mut two, mut four) = (0, [0; 2], [0; 4]);
-    let Scratch { line, maps } = scratch;
+/// Calls `found` with every run of `bytes` of at least `least` characters ([`LEAST`] to [`SHORTEST`]) and its text, one byte a
+/// character. Returns where they begin.
+pub(super) fn scan(
+    bytes: &[u8],
+    least: usize,
+    scratch: &mut Scratch,
+    mut found: impl FnMut(&Run, &[u8]),
+) -> Blocks {
+    let Scratch { line, candidates } = scratch;
+    let mut blocks = Blocks(vec![0; bytes.len().div_ceil(simd::BLOCK * 64)]);
+    let mut follow = Follow::new(bytes, least, line);
     for part in (0..bytes.len()).step_by(BLOCKS * simd::BLOCK) {
         // With the block behind the part, in which its last runs go on.
-        simd::classify(&bytes[part..bytes.len().min(part + (BLOCKS + 1) * simd::BLOCK)], maps);
-        for at in 0..maps.len().min(BLOCKS) {
-            let (text, zero) = maps[at];
-            if text == 0 {
-                continue;
+        let end = bytes.len().min(part + (BLOCKS + 1) * simd::BLOCK);
+        simd::candidates(&bytes[part..end], least >= SHORTEST, candidates);
+        for candidate in candidates.iter().filter(|candidate| candidate.block < BLOCKS) {
+            let block = part / simd::BLOCK + candidate.block;
+            if follow.block(block * simd::BLOCK, candidate.maps, &mut found) {
+                blocks.0[block / 64] |= 1 << (block % 64);
             }
-            let block = part + at * simd::BLOCK;
-            let next = maps.get(at + 1).copied().unwrap_or_default();
-            let text = u128::from(text) | u128::from(next.0) << 64;
-            let zero = u128::from(zero) | u128::from(next.1) << 64;
-
-            let series = text & text >> 1 & text >> 2;
-            let series = if long { series & series >> 3 } else { series };
-            let mut bits = series as u64;
-            while bits != 0 {
-                let start = block + bits.trailing_zeros() as usize;
-                if start >= ascii {
-                    let run = ascii_run(bytes, start, ascii);
-                    ascii = run.position(run.count);
-                    found(&run, &bytes[run.first..ascii]);
-                }
-                // Everything up to the run's end is part of it.
-                match ascii.checked_sub(block) {
-                    Some(done @ 1..64) => bits &= u64::MAX << done,
-                    Some(64..) => break,
-                    _ => bits &= bits - 1,
-                }
-                bits &= !(1u64 << (start - block));
-            }
-
-            // A link: a character, zeros, and another character. Five links in a row are six characters.
-            let links = text & zero >> 1 & text >> 2;
-            let series = links & links >> 2;
-            let series = if long { series & series >> 4 & links >> 8 } else { series };
-            each_bit(series as u64, |bit| wide(bytes, block + bit, 2, &mut two, line, &mut found));
-
-            let links = text & zero >> 1 & zero >> 2 & zero >> 3 & text >> 4;
-            let series = links & links >> 4;
-            let series = if long { series & series >> 8 & links >> 16 } else { series };
-            each_bit(series as u64, |bit| wide(bytes, block + bit, 4, &mut four, line, &mut found));
         }
+    }
+    blocks
+}
+
+/// The same for the same `bytes` once more. What was written over the runs in between may have made others of them.
+pub(super) fn scan_again(
+    bytes: &[u8],
+    blocks: &Blocks,
+    scratch: &mut Scratch,
+    mut found: impl FnMut(&Run, &[u8]),
+) {
+    let mut follow = Follow::new(bytes, SHORTEST, &mut scratch.line);
+    for (word, &bits) in blocks.0.iter().enumerate() {
+        each_bit(bits, |bit| {
+            let start = (word * 64 + bit) * simd::BLOCK;
+            follow.block(start, simd::maps(bytes, start), &mut found);
+        });
+    }
+}
+
+/// Follows runs to their ends, each once.
+struct Follow<'a> {
+    bytes: &'a [u8],
+    least: usize,
+    /// Where the next run may begin: ASCII, two phases of stride 2, four of stride 4.
+    ascii: usize,
+    two: [usize; 2],
+    four: [usize; 4],
+    line: &'a mut Vec<u8>,
+}
+
+impl<'a> Follow<'a> {
+    fn new(bytes: &'a [u8], least: usize, line: &'a mut Vec<u8>) -> Self {
+        Self { bytes, least, ascii: 0, two: [0; 2], four: [0; 4], line }
+    }
+
+    /// The runs that begin in the block at `start`, and whether any may.
+    fn block(&mut self, start: usize, (text, zero): simd::Maps, found: &mut impl FnMut(&Run, &[u8])) -> bool {
+        // For runs of characters the first `least` of which are linked.
+        let series = |links: u128, stride: usize, count: usize| {
+            (1..count).fold(links, |series, at| series & links >> (at * stride)) as u64
+        };
+        let narrow = series(text, 1, self.least);
+        // A link: a character, zeros, and another character. Five links in a row are six characters.
+        let two = series(text & zero >> 1 & text >> 2, 2, self.least - 1);
+        let links = text & zero >> 1 & zero >> 2 & zero >> 3 & text >> 4;
+        let four = if links == 0 { 0 } else { series(links, 4, self.least - 1) };
+
+        let bytes = self.bytes;
+        let mut bits = narrow;
+        // What an earlier run holds.
+        if let Some(done) = self.ascii.checked_sub(start) {
+            bits = u32::try_from(done).ok().and_then(|done| bits.checked_shr(done)).map_or(0, |b| b << done);
+        }
+        while bits != 0 {
+            let at = bits.trailing_zeros();
+            let first = start + at as usize;
+            let length = (text >> at).trailing_ones();
+            let end = first + length as usize;
+            let end = if at + length == u128::BITS { simd::text_end(bytes, end) } else { end };
+            let run = narrow_run(bytes, first..end, self.ascii);
+            self.ascii = run.position(run.count);
+            found(&run, &bytes[run.first..self.ascii]);
+            let done = self.ascii - start;
+            bits = if done < 64 { bits >> done << done } else { 0 };
+        }
+        each_bit(two, |bit| wide(bytes, start + bit, 2, &mut self.two, self.line, found));
+        each_bit(four, |bit| wide(bytes, start + bit, 4, &mut self.four, self.line, found));
+        narrow | two | four != 0
     }
 }
 
@@ -179,13 +224,9 @@ fn each_bit(mut bits: u64, mut call: impl FnMut(usize)) {
     }
 }
 
-/// The run around the text at `at`, not reaching before `floor`.
-fn ascii_run(bytes: &[u8], at: usize, floor: usize) -> Run {
-    let (mut first, mut end) = (at, at);
-    // Of ASCII as much as there is at once.
-    while let Some(false) = bytes.get(end).map(|&byte| !is_text(byte)) {
-        end += 1;
-    }
+/// The run around the ASCII text `text`, with what of UTF-8 goes on before it, not from before `floor`, and behind it.
+fn narrow_run(bytes: &[u8], text: Range<usize>, floor: usize) -> Run {
+    let Range { start: mut first, mut end } = text;
     while let Some(length) = character_before(&bytes[floor..first]) {
         first -= length;
     }

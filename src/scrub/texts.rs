@@ -17,7 +17,7 @@ use crate::report::{AnnotationLevel, AttributeValue, Origin, Reason, Report};
 pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
     for attribute in &mut report.attributes {
         let mut hits = Vec::new();
-        rules::find(attribute.key.as_bytes(), &mut hits);
+        rules::find_in(attribute.key.as_bytes(), &mut hits);
         blank(&mut attribute.key, hits.into_iter().map(Finding::from).collect(), Place::Attribute, receipt);
         match &mut attribute.value {
             AttributeValue::String(value) => {

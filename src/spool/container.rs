@@ -20,9 +20,8 @@
 
 use std::io::{Read, Write};
 
-use flate2::Compression;
 use flate2::bufread::GzDecoder;
-use flate2::write::GzEncoder;
+use flate2::{Compress, Compression, FlushCompress, Status};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::key::{LocalKey, fill_random, hkdf_sha256};
@@ -102,9 +101,9 @@ pub fn seal(id: ReportId, time_ms: u64, parts: &[Part], key: &LocalKey) -> Resul
             return Err(too_long());
         }
     }
-    let seal = |part: &Part| {
+    let seal = |part: &Part, compressor: &mut Compressor| {
         let plain_len = u32::try_from(part.bytes.len()).map_err(|_| too_long())?;
-        seal_part(&fixed, part, plain_len, &part_key(&report_key, id, part.kind))
+        seal_part(&fixed, part, plain_len, &part_key(&report_key, id, part.kind), compressor)
     };
     let mut table = Vec::with_capacity(parts.len() * ENTRY);
     let (mut plain_total, mut compressed_total) = (0u64, 0u64);
@@ -300,32 +299,77 @@ impl<'a> Container<'a> {
 /// Deflate cannot do better (zlib technical details: 1032:1).
 const MAX_RATIO: usize = 1032;
 
+/// A compressor for one part after another: what it works with is a third of a megabyte, which is not made for each.
+struct Compressor {
+    state: Compress,
+    /// Compressed text on its way to the sealer, so that it is never whole in memory.
+    buffer: Zeroizing<Vec<u8>>,
+}
+
+impl Compressor {
+    fn new() -> Self {
+        /// The largest window of deflate (RFC 1951).
+        const WINDOW_BITS: u8 = 15;
+        let state = Compress::new_gzip(Compression::new(LEVEL), WINDOW_BITS);
+        Self { state, buffer: Zeroizing::new(vec![0; seal::CHUNK]) }
+    }
+
+    /// Writes `plain` as one gzip member; returns its length.
+    fn compress(&mut self, mut plain: &[u8], output: &mut impl Write) -> std::io::Result<u64> {
+        self.state.reset();
+        loop {
+            let (taken, made) = (self.state.total_in(), self.state.total_out());
+            let status = self.state.compress(plain, &mut self.buffer, FlushCompress::Finish)?;
+            let taken = usize::try_from(self.state.total_in() - taken).unwrap_or(usize::MAX);
+            let made = usize::try_from(self.state.total_out() - made).unwrap_or(usize::MAX);
+            output.write_all(self.buffer.get(..made).unwrap_or_default())?;
+            plain = plain.get(taken..).unwrap_or_default();
+            match status {
+                Status::StreamEnd => return Ok(self.state.total_out()),
+                _ if taken == 0 && made == 0 => return Err(std::io::ErrorKind::InvalidData.into()),
+                Status::Ok | Status::BufError => {}
+            }
+        }
+    }
+}
+
 /// Compresses and seals one part; returns its bytes and its compressed length.
-fn seal_part(fixed: &[u8; FIXED], part: &Part, plain_len: u32, key: &[u8; 32]) -> Result<(Vec<u8>, u64)> {
+fn seal_part(
+    fixed: &[u8; FIXED],
+    part: &Part,
+    plain_len: u32,
+    key: &[u8; 32],
+    compressor: &mut Compressor,
+) -> Result<(Vec<u8>, u64)> {
     let failed = |e: std::io::Error| Error::malformed("report", format!("a part does not compress: {e}"));
-    let mut output = Vec::new();
-    let sealer = Sealer::new(key, associated(fixed, part.kind, plain_len), &mut output)?;
-    // Straight into the sealer, so that the compressed text is never whole in memory.
-    let mut encoder = GzEncoder::new(Counted { inner: sealer, count: 0 }, Compression::new(LEVEL));
-    encoder.write_all(&part.bytes).map_err(failed)?;
-    let counted = encoder.finish().map_err(failed)?;
-    let compressed = counted.count;
-    counted.inner.finish()?;
+    let mut output = Vec::with_capacity(part.bytes.len() / 2);
+    let mut sealer = Sealer::new(key, associated(fixed, part.kind, plain_len), &mut output)?;
+    let compressed = compressor.compress(&part.bytes, &mut sealer).map_err(failed)?;
+    sealer.finish()?;
     Ok((output, compressed))
 }
 
-/// What `seal` makes of each part: the longest on a thread of its own, if there is one to be had, the others here.
-fn in_two_threads<T: Send>(parts: &[Part], seal: &(impl Fn(&Part) -> T + Sync)) -> Vec<T> {
+/// Bytes of parts that are not worth a second thread.
+const SMALL: usize = 128 << 10;
+
+/// What `seal` makes of each part: the longest on a thread of its own, if there is one to be had and there is enough to do,
+/// the others here.
+fn in_two_threads<T: Send>(parts: &[Part], seal: &(impl Fn(&Part, &mut Compressor) -> T + Sync)) -> Vec<T> {
     let longest = parts.iter().map(|part| part.bytes.len()).max().unwrap_or(0);
+    let all: usize = parts.iter().map(|part| part.bytes.len()).sum();
     let longest = parts.iter().position(|part| part.bytes.len() == longest);
-    let Some(longest) = longest.filter(|_| parts.len() > 1) else { return parts.iter().map(seal).collect() };
+    let mut compressor = Compressor::new();
+    let Some(longest) = longest.filter(|_| parts.len() > 1 && all > SMALL) else {
+        return parts.iter().map(|part| seal(part, &mut compressor)).collect();
+    };
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().spawn_scoped(scope, || seal(&parts[longest]));
+        let own = || seal(&parts[longest], &mut Compressor::new());
+        let thread = std::thread::Builder::new().spawn_scoped(scope, own);
         let others = parts.iter().enumerate().filter(|(i, _)| *i != longest);
-        let mut sealed: Vec<T> = others.map(|(_, part)| seal(part)).collect();
+        let mut sealed: Vec<T> = others.map(|(_, part)| seal(part, &mut compressor)).collect();
         let own = match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(_) => seal(&parts[longest]),
+            Err(_) => own(),
         };
         sealed.insert(longest, own);
         sealed
@@ -364,24 +408,6 @@ impl Fields<'_> {
             .ok_or_else(|| Error::malformed("container", "it ends within its header"))?;
         self.0 = rest;
         Ok(*field)
-    }
-}
-
-/// Counts what goes through.
-struct Counted<'a> {
-    inner: Sealer<'a>,
-    count: u64,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let taken = self.inner.write(bytes)?;
-        self.count += taken as u64;
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

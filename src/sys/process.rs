@@ -358,6 +358,25 @@ fn is_pipe(fd: std::os::fd::RawFd) -> bool {
     }
 }
 
+/// Has the allocator keep what is freed, up to `most` bytes, in one heap for all threads: for a process that does everything
+/// twice, the second time in a hurry. A page that was given back is a fault when it is used again.
+pub(crate) fn keep_heap(most: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: plain numbers; a refusal (mallopt(3) returns 0) leaves things as they were.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, most);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, most);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = most;
+}
+
+/// Has so many more bytes of the heap in memory, once [`keep_heap`] has been called.
+pub(crate) fn touch_heap(bytes: usize) {
+    drop(std::hint::black_box(vec![1_u8; bytes]));
+}
+
 /// Keeps memory out of swap as far as RLIMIT_MEMLOCK allows (mlock(2)); beyond that PRIVACY.md names the rest.
 pub(crate) fn lock_memory(bytes: &[u8]) {
     // SAFETY: a live slice; locking changes nothing about its contents.

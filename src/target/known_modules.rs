@@ -6,6 +6,8 @@
 //! instead of 0.30 ms, or of 1.5 ms when the pages have to be brought in first (measured on a machine whose minidump of
 //! them takes some 3 ms).
 //!
+//! What there is when an application starts is learnt before it crashes, from the files alone.
+//!
 //! Only what the file itself confirms is learnt: a process may have overwritten its header.
 #![forbid(unsafe_code)]
 
@@ -21,7 +23,7 @@ use object::read::elf::FileHeader;
 
 use super::elf::Head;
 use super::maps::FileId;
-use super::{Module, noted_id, open_regular};
+use super::{Module, maps, modules, noted_id, open_regular};
 use crate::error::Result;
 use crate::sys::memory::SharedMemory;
 
@@ -54,6 +56,18 @@ pub fn learn() -> usize {
     let Some(table) = TABLE.get() else { return 0 };
     let confirmed = unknown.iter().filter_map(|(module, id)| confirmed(module, *id));
     confirmed.inspect(|words| store(table, words)).count()
+}
+
+/// Learns of the files that `pid` has mapped, before anybody waits for them. Neither stops the process nor looks at its
+/// memory. `is_wanted` is asked between them, and ends it. Returns their number.
+pub fn learn_of(pid: i32, is_wanted: impl Fn() -> bool) -> usize {
+    if TABLE.get().is_none() {
+        return 0;
+    }
+    // A process that may not be looked at has none here.
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    modules::learn(&maps::parse(&maps), is_wanted);
+    learn()
 }
 
 /// Notes a module for [`learn`].

@@ -13,6 +13,7 @@ mod elf;
 mod hidden;
 pub mod known_modules;
 mod link_map;
+mod mapped_files;
 mod maps;
 mod memory;
 mod modules;

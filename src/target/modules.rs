@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::elf::{self, Head};
 use super::known_modules;
+use super::mapped_files::MappedFiles;
 use super::maps::{FileId, Mapping};
 use super::memory::Memory;
 
@@ -19,6 +20,9 @@ const SMALLEST: u64 = 4096;
 const LARGEST_HOLE: u64 = 2 << 20;
 /// The most modules; large programs have some hundred.
 const MOST: usize = 1 << 13;
+
+/// The most modules that are learnt in advance: half of the slots that there are.
+const MOST_LEARNT: usize = 1 << 9;
 
 /// A binary in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +66,19 @@ pub(super) fn read(
         }
     }
     modules.into_iter().flatten().collect()
+}
+
+/// Learns what the files of the modules among `maps` say, as reading a process's memory would, but from the files alone and
+/// without stopping anybody. `is_wanted` is asked before each; when it says yes the others are left.
+pub(super) fn learn(maps: &[Mapping], is_wanted: impl Fn() -> bool) {
+    let files = MappedFiles::new(maps);
+    let groups = groups(maps, None).into_iter().filter(Group::may_be_module).take(MOST_LEARNT);
+    for group in groups.filter(|group| group.whole_file().is_some() && group.known().is_none()) {
+        if is_wanted() {
+            return;
+        }
+        read_groups(&files, vec![(0, group)]);
+    }
 }
 
 /// The modules among numbered groups, by their memory.

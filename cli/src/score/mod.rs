@@ -36,6 +36,7 @@ struct Options {
     python: PathBuf,
     generator: PathBuf,
     examples: bool,
+    only_speed: bool,
     /// Mebibytes of the heaps of programs.
     negatives: usize,
 }
@@ -43,6 +44,10 @@ struct Options {
 pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
     let options = Options::parse(arguments)?;
     output::line(format_args!("seed {}", options.seed))?;
+    if options.only_speed {
+        let negatives = negatives::measure(48, 32 << 20)?;
+        return measures::print(&speed::measure(&negatives.heap, options.seed, true)?);
+    }
     let mut corpus = match &options.data {
         Some(path) => Corpus::file(path)?,
         None if options.small => Corpus::sample()?,
@@ -109,6 +114,7 @@ impl Options {
             python: "target/pii/bin/python".into(),
             generator: "benches/pii/generate.py".into(),
             examples: false,
+            only_speed: false,
             negatives: 0,
         };
         while let Some(argument) = arguments.next()? {
@@ -121,6 +127,7 @@ impl Options {
                 Long("python") => options.python = arguments.value()?.into(),
                 Long("generator") => options.generator = arguments.value()?.into(),
                 Long("negatives") => options.negatives = arguments.value()?.parse()?,
+                Long("only-speed") => options.only_speed = true,
                 Long("examples") => options.examples = true,
                 other => return Err(other.unexpected().into()),
             }

@@ -41,7 +41,7 @@ pub(super) fn scrub(job: &Job<'_>, echoes: &mut Echoes, receipt: &mut Receipt) -
                     if job.level == Level::Pointers {
                         reduction.reduce(job, load, place, editor, address);
                     }
-                    let findings = finder::in_memory_with(
+                    let (findings, _) = finder::in_memory_with(
                         editor.bytes(),
                         Edges::Cut { address },
                         job.known,
@@ -89,7 +89,7 @@ fn repeated(job: &Job<'_>, echoes: &Echoes, receipt: &mut Receipt) -> Result<()>
                 let address = load.range.start + (at - load.offset);
                 let before = receipt.entries.len();
                 job.edit(&mut bytes, at, receipt, |editor| {
-                    let findings = finder::echoes_in_memory(editor.bytes(), echoes);
+                    let findings = finder::echoes_in_unseen(editor.bytes(), echoes);
                     blank(job, editor, address, findings, place);
                     Ok(())
                 })?;

@@ -346,8 +346,7 @@ fn cookie(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::credentials::all;
-    use super::super::testing::check;
+    use super::super::testing::{check, credentials as all};
 
     #[test]
     fn passwords_and_secrets() {

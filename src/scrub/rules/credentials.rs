@@ -9,6 +9,7 @@ use super::tokens::{AWS_ID, TOKENS, Token, is_base64};
 use super::words::{Meaning, WORDS};
 use super::{Hit, before, end_of};
 use super::{context, identity, wallets};
+use crate::scrub::trigrams::{Starts, Trigrams};
 
 /// A literal that something may begin with. The search for it ignores case.
 struct Anchor {
@@ -83,8 +84,13 @@ pub(super) fn prepare() {
     compiled();
 }
 
-/// Every kind of this file and of [`keys`].
-pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
+/// What any of the literals begins with.
+pub(super) fn begins() -> &'static Trigrams {
+    compiled().anchors.begins()
+}
+
+/// Every kind of this file and of [`keys`]; `starts` are where a literal may begin.
+pub(super) fn all(line: &[u8], starts: &Starts, hits: &mut Vec<Hit>) {
     let Compiled { anchors, kinds } = compiled();
     let mut pem = Pem::default();
     // For each kind of anchor up to where it has been looked at, whatever came of it: no later anchor of
@@ -93,7 +99,7 @@ pub(super) fn all(line: &[u8], hits: &mut Vec<Hit>) {
     let mut examined: Option<[usize; MOST]> = None;
     // What words may look at in all, so that a line of nothing but words costs no more than another.
     let mut budget = 4096 + 4 * line.len();
-    anchors.each(line, |start, end, index| {
+    anchors.each(line, starts, |start, end, index| {
         let examined = examined.get_or_insert([0; MOST]);
         if start < examined[index] {
             return;
@@ -177,8 +183,7 @@ fn aws_secret(line: &[u8], from: usize, hits: &mut Vec<Hit>) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::check;
-    use super::all;
+    use super::super::testing::{check, credentials as all};
 
     #[test]
     fn tokens() {

@@ -236,12 +236,12 @@ const COUNTRIES: &[(&[u8; 2], usize)] = &[
 /// International bank account numbers: country, length and check digits (ISO 7064 MOD 97-10), in one piece or in
 /// groups of four.
 pub(super) fn iban(line: &[u8], hits: &mut Vec<Hit>) {
-    let mut word = false;
     let mut floor = 0;
-    for at in 0..line.len() {
-        let starts = !word;
-        word = line[at].is_ascii_alphanumeric();
-        if !starts || !word || at < floor || !digit_at(line, at + 2) {
+    // Two letters, two digits: the digits are rarer.
+    for (at, four) in line.array_windows::<4>().enumerate() {
+        let shape = four[2].is_ascii_digit() && four[3].is_ascii_digit() && four[1].is_ascii_alphabetic();
+        let starts = || before(line, at).is_none_or(|byte| !byte.is_ascii_alphanumeric());
+        if !shape || at < floor || !four[0].is_ascii_alphabetic() || !starts() {
             continue;
         }
         if let Some(end) = iban_end(line, at) {

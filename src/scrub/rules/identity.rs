@@ -151,7 +151,7 @@ mod tests {
             ],
         );
         check(
-            super::super::credentials::all,
+            super::super::testing::credentials,
             &[
                 "imei=«490154203237518»;",
                 "IMEI: «49-015420-323751-8»",

@@ -219,8 +219,7 @@ fn label_end(line: &[u8], at: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::credentials::all;
-    use super::super::testing::check;
+    use super::super::testing::{check, credentials as all};
 
     #[test]
     fn http_authorization() {

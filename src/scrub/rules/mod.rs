@@ -23,6 +23,8 @@ mod words;
 
 use std::ops::Range;
 
+use super::trigrams::{Starts, Trigrams};
+
 /// Characters of a line to blank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hit {
@@ -71,7 +73,6 @@ const RULES: &[Rule] = &[
     Rule { needs: &[(Digit, 1), (Colon, 2)], find: network::ipv6 },
     Rule { needs: &[(At, 1), (Slash, 2), (Colon, 1)], find: network::url_user_info },
     Rule { needs: &[(Slash, 2)], find: paths::user_path },
-    Rule { needs: &[], find: credentials::all },
 ];
 
 /// For each byte a word with a one in the byte of its class.
@@ -98,28 +99,55 @@ const fn one(class: Class) -> u64 {
     1 << (class as u32 * 8)
 }
 
-/// How many characters of each class a line has, up to 255.
-fn count(line: &[u8]) -> [u8; 8] {
-    let mut counts = [0u8; 8];
-    for part in line.chunks(255) {
-        let sums = part.iter().fold(0, |sums, &byte| sums + ONES[usize::from(byte)]).to_le_bytes();
-        counts.iter_mut().zip(sums).for_each(|(count, sum)| *count = count.saturating_add(sum));
-    }
-    counts
-}
-
 /// Compiles what there is to compile, so that it is not done at crash time.
 pub(super) fn prepare() {
     credentials::prepare();
 }
 
-/// All hits of all rules in `line`.
-pub(super) fn find(line: &[u8], hits: &mut Vec<Hit>) {
-    let counts = count(line);
+/// What rules and known values may begin with: see [`Line::look`].
+pub(super) fn begins() -> &'static Trigrams {
+    credentials::begins()
+}
+
+/// What is known of a line before any rule looks at it.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// How many characters of each class it has, up to 255.
+    counts: [u8; 8],
+    /// Where something of a set may begin.
+    pub(super) starts: Starts,
+}
+
+impl Line {
+    /// Looks at `text` once. `set` holds [`begins`] at least.
+    pub(super) fn look(&mut self, text: &[u8], set: &Trigrams) {
+        let Self { counts, starts } = self;
+        *counts = [0; 8];
+        starts.look(text, set, &ONES, |sum| {
+            counts
+                .iter_mut()
+                .zip(sum.to_le_bytes())
+                .for_each(|(count, sum)| *count = count.saturating_add(sum));
+        });
+    }
+}
+
+/// All hits of all rules in `text`.
+pub(super) fn find_in(text: &[u8], hits: &mut Vec<Hit>) {
+    let mut line = Line::default();
+    line.look(text, begins());
+    find(text, &line, hits);
+}
+
+/// All hits of all rules in `text`, which `line` is about.
+pub(super) fn find(text: &[u8], line: &Line, hits: &mut Vec<Hit>) {
     for rule in RULES {
-        if rule.needs.iter().all(|(class, least)| counts[*class as usize] >= *least) {
-            (rule.find)(line, hits);
+        if rule.needs.iter().all(|(class, least)| line.counts[*class as usize] >= *least) {
+            (rule.find)(text, hits);
         }
+    }
+    if !line.starts.is_empty() {
+        credentials::all(text, &line.starts, hits);
     }
     // "user:pass@db.intra" in a URL is no address, and its host stays.
     if hits.iter().any(|hit| hit.rule == network::USER_INFO) {
@@ -166,6 +194,12 @@ fn preceded_by(line: &[u8], at: usize, window: usize, words: &[&str]) -> bool {
 mod testing {
     use super::*;
 
+    pub(super) fn credentials(text: &[u8], hits: &mut Vec<Hit>) {
+        let mut line = Line::default();
+        line.look(text, begins());
+        credentials::all(text, &line.starts, hits);
+    }
+
     /// What a rule blanks of a text, as `*`.
     pub(super) fn blanked(find: fn(&[u8], &mut Vec<Hit>), text: &str) -> String {
         let (mut hits, mut bytes) = (Vec::new(), text.as_bytes().to_vec());
@@ -204,7 +238,7 @@ mod tests {
     fn ordinary_text_stays() {
         for text in include_str!("negatives.txt").lines() {
             let mut hits = Vec::new();
-            find(text.as_bytes(), &mut hits);
+            find_in(text.as_bytes(), &mut hits);
             assert_eq!(hits, [], "{text}");
         }
     }
@@ -259,7 +293,7 @@ mod tests {
         ] {
             let line = unit.repeat(200_000 / unit.len());
             let mut hits = Vec::new();
-            find(line.as_bytes(), &mut hits);
+            find_in(line.as_bytes(), &mut hits);
             assert!(hits.len() <= line.len(), "{unit}");
             // Quadratic blanking would show as coverage far beyond the line.
             let covered: usize = hits.iter().map(|hit| hit.range.len()).sum();

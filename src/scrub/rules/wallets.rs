@@ -135,7 +135,7 @@ mod tests {
             ],
         );
         check(
-            super::super::credentials::all,
+            super::super::testing::credentials,
             &[
                 "«bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4»",
                 "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5",

@@ -150,7 +150,7 @@ fn a_stream_longer_or_shorter_than_claimed_is_refused() {
         let part = Part { kind: PartKind::Minidump, bytes: vec![1; 1000] };
         let (fixed, report_key) = (fixed_header(id(), 0, 1), [3; 32]);
         let part_key = part_key(&report_key, id(), part.kind);
-        let (body, _) = seal_part(&fixed, &part, claimed, &part_key).unwrap();
+        let (body, _) = seal_part(&fixed, &part, claimed, &part_key, &mut Compressor::new()).unwrap();
         let mut bytes = fixed.to_vec();
         bytes.extend([part.kind as u8, 0, 0, 0]);
         bytes.extend(claimed.to_le_bytes());

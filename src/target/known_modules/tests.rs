@@ -71,6 +71,29 @@ fn what_one_dump_learns_the_next_one_knows() {
 }
 
 #[test]
+fn what_the_files_say_is_what_memory_says() {
+    share().unwrap();
+    let target = own();
+    let (entry, vdso) = (target.auxv(AT_ENTRY), target.auxv(AT_SYSINFO_EHDR));
+    assert_eq!(learn_of(target.pid, || true), 0, "somebody waits");
+    learn_of(target.pid, || false);
+    let with_table = modules::read(target.memory(), &target.maps, entry, vdso);
+    let from = |address: u64, module: &Module| address.wrapping_sub(module.range.start);
+    for module in &with_table {
+        let Some(id) = target.maps.iter().find(|m| m.name == module.path).and_then(|m| m.file) else {
+            continue;
+        };
+        let Some(known) = lookup(&module.path, id, module.range.end - module.range.start) else { continue };
+        assert_eq!(known.build_id, module.build_id);
+        assert_eq!(known.own_name, module.own_name);
+        assert_eq!(known.head.bias, from(module.head.bias, module));
+        // By memory alone, as when nothing is known.
+        let head = crate::target::elf::head(&target.memory().read(module.range.start, 4096), &module.range);
+        assert_eq!(Head { notes: Vec::new(), ..head.unwrap() }, known.head.moved(module.range.start));
+    }
+}
+
+#[test]
 fn a_file_that_changes_is_not_known_any_more() {
     share().unwrap();
     let folder = tempfile::tempdir().unwrap();
