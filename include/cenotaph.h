@@ -556,6 +556,31 @@ cenotaph_status cenotaph_options_add_secret(struct cenotaph_options *options,
                                             const char *value);
 
 /**
+ * Adds rules for what else must never leave the device, in the form of a rules file (TOML: see rules_from_toml() of the Rust
+ * library): `[[rule]]`, `name`, `pattern`, and what they may ask for besides. Each is checked at once.
+ *
+ * Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
+ *
+ * # Safety
+ * `options` is NULL or live, `rules` NULL or NUL-terminated.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_options_add_rules(struct cenotaph_options *options,
+                                           const char *rules);
+
+/**
+ * Adds the rules of a TOML file, which is read by cenotaph_install(). May be called more than once. The path is UTF-8.
+ *
+ * Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
+ *
+ * # Safety
+ * `options` is NULL or live, `file` NULL or NUL-terminated.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_options_add_rules_file(struct cenotaph_options *options,
+                                                const char *file);
+
+/**
  * Names a program that becomes the monitor in the place of this one: cenotaph-monitor, for applications whose start must
  * not happen twice (constructors, single-instance locks, windows) or which load pmodules. cenotaph_monitor_entry() is not
  * needed then. cenotaph_install() refuses one that does not belong to root or this user, or that others may write to.

@@ -29,10 +29,10 @@ pub(crate) const fn reserve_ns(deadline_ns: u64) -> u64 {
     if fifth < MOST { fifth } else { MOST }
 }
 
-/// How long a monitor that does not take a request on is waited for before another one is started: a quarter of the whole
+/// How long a monitor that does not take a request on is waited for before another one is started: an eighth of the whole
 /// deadline. One that lives takes it on within milliseconds, and the other one needs the time that is left.
 pub(crate) const fn patience_ns(deadline_ns: u64) -> u64 {
-    deadline_ns / 4
+    deadline_ns / 8
 }
 
 /// What a message is about.

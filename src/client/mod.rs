@@ -273,6 +273,10 @@ extern "C" fn say_good_bye() {
         && let Some(client) = &*slot
     {
         client.blackbox.set_end(End::Clean);
+        if client.config.release_at == ReleaseAt::Spooled {
+            // The monitor may be ended with us, before it has read that.
+            monitor::forget_session(&client.config);
+        }
     }
 }
 

@@ -43,6 +43,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 ///
 /// The thread that calls this waits for the monitor and sees none of it.
 ///
+/// If the monitor has ended, or does not take the request on within an eighth of the [deadline](crate::Config::deadline),
+/// another one is started.
+///
 /// # Errors
 /// [`Error::ConsentRefused`], [`Error::Vetoed`], [`Error::Timeout`], [`Error::MonitorUnavailable`],
 /// [`Error::NotInstalled`].

@@ -28,6 +28,7 @@ use crate::generation;
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{self, Answer, AnswerKind, CaptureRequest, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
+use crate::scrub;
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
 use crate::target;
@@ -78,6 +79,10 @@ enum Source {
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
 pub(super) fn run(start: Start) -> i32 {
     let log = Log::new(start.config.log.clone());
+    // Compiled now, found by every worker. They were checked before they travelled.
+    if let Err(error) = scrub::validate_rules(&start.config.rules) {
+        log.event("supervisor", "rules-refused", error);
+    }
     let pmodules = Pmodules::gather(start.pmodules, &start.config);
     for absent in &pmodules.absent {
         let why = absent.result.as_ref().err().map_or("", |why| &why.text);
