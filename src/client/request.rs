@@ -32,14 +32,14 @@ const PAUSE: Duration = Duration::from_millis(1);
 ///
 /// All threads of the process stand still for a few milliseconds. Linux restarts most calls that wait as if nothing had
 /// happened; these return early with EINTR, once, whatever `SA_RESTART` says (signal(7), "Interruption of system calls and
-/// library functions by stop signals"; seen on Linux 6.18):
+/// library functions by stop signals"; the first three rows were seen on Linux 6.18):
 ///
 /// | call | in a thread that waits in it |
 /// |---|---|
 /// | `epoll_wait`, `epoll_pwait` | EINTR |
 /// | `sigtimedwait`, `sigwaitinfo` | EINTR |
 /// | `recv`, `accept`, `send`, `connect` on a socket with a timeout (`SO_RCVTIMEO`, `SO_SNDTIMEO`) | EINTR |
-/// | `semop`, `semtimedop`, `io_getevents`, `inotify` reads of old kernels | EINTR |
+/// | `semop`, `semtimedop` | EINTR |
 /// | `read`, `recv`, `accept` without a timeout; `poll`, `select`, `nanosleep`, `futex` (locks, conditions), `waitpid` | go on |
 ///
 /// The thread that calls this waits for the monitor and sees none of it.
