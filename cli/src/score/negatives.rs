@@ -159,7 +159,7 @@ impl Negatives {
 pub(crate) fn measure(mebibytes: usize, keep: usize, folder: Option<&Path>) -> Result<Negatives> {
     let mut found = Negatives::default();
     let limit = mebibytes.div_ceil(2).to_string();
-    let mut more = |found: &mut Negatives, piece: &[u8]| {
+    let more = |found: &mut Negatives, piece: &[u8]| {
         if found.heap.len() < keep {
             let more = piece.len().min(keep - found.heap.len());
             found.heap.extend(&piece[..more]);
