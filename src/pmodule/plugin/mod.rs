@@ -33,20 +33,23 @@ use table::Table;
 /// [`Error::InvalidConfig`] names the file, the cause and the way out; [`Error::System`] and
 /// [`Error::MonitorUnavailable`] if no process can be made to look at it.
 pub fn register(path: &Path) -> Result<Registered> {
-    register_by(path, |file| probe::within_time(|| load(file).map(|table| table.description)))
+    register_by(path, load, |file| probe::within_time(|| load(file).map(|table| table.description)))
 }
 
-/// As [`register`], but loads the object into this very process, and without a limit of time: for a debugger, which follows one process
-/// and wants to see it. For objects of one's own alone.
+/// As [`register`], but loads the object into this very process, by its path, and without a limit of time: for a debugger, which follows
+/// one process and opens what that has loaded. For objects of one's own alone.
 ///
 /// # Errors
 /// As [`register`].
 pub fn register_here(path: &Path) -> Result<Registered> {
-    register_by(path, |file| Ok(load(file).map(|table| table.description)))
+    let text = path.to_string_lossy().into_owned();
+    let load = move |_: &File| Table::of(&Library::open_at(&text)?);
+    register_by(path, load.clone(), move |file| Ok(load(file).map(|table| table.description)))
 }
 
 fn register_by(
     path: &Path,
+    load: impl Fn(&File) -> std::result::Result<Table, String> + Send + Sync + 'static,
     look: impl FnOnce(&File) -> Result<std::result::Result<Description, String>>,
 ) -> Result<Registered> {
     let invalid = |reason: String| Error::InvalidConfig { field: "plugin", reason };
