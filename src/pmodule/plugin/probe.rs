@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::pmodule::Description;
+use crate::report::signal_name;
 use crate::sys::process::{self, Ended, Forked};
 use crate::sys::socket::{Received, Socket};
 
@@ -60,7 +61,7 @@ pub(super) fn within_time(
 fn understood(bytes: &[u8]) -> Result<Description, String> {
     match serde_json::from_slice(bytes) {
         Ok(Answer::Description(description)) => {
-            description.check().map_err(|error| error.to_string())?;
+            description.usable()?;
             Ok(description)
         }
         Ok(Answer::Refused(why)) => Err(why),
@@ -70,7 +71,8 @@ fn understood(bytes: &[u8]) -> Result<Description, String> {
 
 fn death(ended: Ended) -> String {
     let how = match ended {
-        Ended::Signal(signal) => format!("ended by signal {signal}"),
+        Ended::Signal(signal) if signal_name(signal) == "signal" => format!("was killed by signal {signal}"),
+        Ended::Signal(signal) => format!("was killed by {}", signal_name(signal)),
         Ended::Exit(code) => format!("exited with code {code}"),
         Ended::Unknown => "ended".to_owned(),
     };
