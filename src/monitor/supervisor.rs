@@ -370,12 +370,19 @@ impl Supervisor {
                 if matches!(outcome, Outcome::Spooled { .. }) {
                     self.delivery.start(&self.blackbox);
                 }
+                self.look_for_what_it_left();
             }
             Progress::Died => self.replace(index, false),
         }
     }
 
+    /// Not while a worker has a crash of the application in its hands: the record that it wrote because that takes long is
+    /// about the same crash, and goes when the worker's report is there.
     fn look_for_leftovers(&mut self) {
+        let pid = self.application.pid();
+        if self.busy.iter().any(|busy| busy.case.pid == pid && busy.case.monitor.is_some()) {
+            return;
+        }
         self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
     }
 
@@ -431,6 +438,14 @@ impl Supervisor {
         self.blackbox.count(Count::Failed, 1);
         self.log.event("supervisor", "failed", why);
         self.answer(case, AnswerKind::Failed);
+        self.look_for_what_it_left();
+    }
+
+    /// A record of an application that ended while its crash was in hand.
+    fn look_for_what_it_left(&mut self) {
+        if !self.application.is_awaited() {
+            self.look_for_leftovers();
+        }
     }
 
     /// The end of a case that no worker answers.

@@ -222,6 +222,12 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Where this program has its random bytes (AT_RANDOM, getauxval(3)); 0 if the kernel did not say.
+pub(crate) fn image() -> u64 {
+    // SAFETY: always allowed.
+    unsafe { libc::getauxval(libc::AT_RANDOM) }
+}
+
 /// Milliseconds since the Unix epoch.
 pub(crate) fn unix_ms() -> u64 {
     std::time::SystemTime::now()
