@@ -20,5 +20,6 @@ fn main() {
     for symbol in ["player_account", "current_game_state"] {
         println!("cargo::rustc-link-arg-examples=-Wl,--export-dynamic-symbol={symbol}");
         println!("cargo::rustc-link-arg-tests=-Wl,--export-dynamic-symbol={symbol}");
+        println!("cargo::rustc-link-arg-benches=-Wl,--export-dynamic-symbol={symbol}");
     }
 }

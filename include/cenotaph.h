@@ -556,6 +556,31 @@ cenotaph_status cenotaph_options_add_secret(struct cenotaph_options *options,
                                             const char *value);
 
 /**
+ * Adds rules for what else must never leave the device, in the form of a rules file (TOML: see rules_from_toml() of the Rust
+ * library): `[[rule]]`, `name`, `pattern`, and what they may ask for besides. Each is checked at once.
+ *
+ * Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
+ *
+ * # Safety
+ * `options` is NULL or live, `rules` NULL or NUL-terminated.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_options_add_rules(struct cenotaph_options *options,
+                                           const char *rules);
+
+/**
+ * Adds the rules of a TOML file, which is read by cenotaph_install(). May be called more than once. The path is UTF-8.
+ *
+ * Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
+ *
+ * # Safety
+ * `options` is NULL or live, `file` NULL or NUL-terminated.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_options_add_rules_file(struct cenotaph_options *options,
+                                                const char *file);
+
+/**
  * Names a program that becomes the monitor in the place of this one: cenotaph-monitor, for applications whose start must
  * not happen twice (constructors, single-instance locks, windows) or which load pmodules. cenotaph_monitor_entry() is not
  * needed then. cenotaph_install() refuses one that does not belong to root or this user, or that others may write to.
@@ -859,6 +884,117 @@ size_t cenotaph_last_error(char *buffer,
  * Ownership: static memory, never freed. Threads: any. Signal handlers: yes.
  */
 CENOTAPH_API const char *cenotaph_version(void);
+
+/**
+ * Watches the calling thread until it ends or calls cenotaph_unwatch_thread(): if it does not call cenotaph_beat() for
+ * `limit_ms` milliseconds, a report is made of the process as it is, with this thread's frames first, and the process lives
+ * on. Once a hang: the next beat begins anew. At least 20 ms (a shorter limit counts as that); 32 threads at once
+ * (CENOTAPH_STATUS_LIMIT). A second call changes the limit. While a thread is watched the monitor wakes up four times within
+ * the limit, and never otherwise. Looking at the process stops its threads for some milliseconds: calls that wait may
+ * return EINTR, as with cenotaph_capture().
+ *
+ * Ownership: nothing to own. Threads: any. Signal handlers: no.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_watch_thread(uint32_t limit_ms);
+
+/**
+ * The calling thread, which is watched, is alive. Stores a word in memory: no system call, no allocation, no lock.
+ * CENOTAPH_STATUS_NOT_INSTALLED for a thread that is not watched.
+ *
+ * Ownership: nothing to own. Threads: a watched one. Signal handlers: no.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_beat(void);
+
+/**
+ * Ends the calling thread's watch, if there is one.
+ *
+ * Ownership: nothing to own. Threads: any. Signal handlers: no.
+ */
+CENOTAPH_API cenotaph_status cenotaph_unwatch_thread(void);
+
+/**
+ * A crash within so many milliseconds after cenotaph_install() is one of the start: the next cenotaph_install() then waits up
+ * to 2 s until what can be delivered is delivered. Default: 5000; 0 switches this and cenotaph_safe_mode() off.
+ *
+ * Ownership: nothing to own. Threads: one at a time per handle. Signal handlers: no.
+ *
+ * # Safety
+ * `options` is NULL or live.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_options_set_start_up_ms(struct cenotaph_options *options,
+                                                 uint32_t window_ms);
+
+/**
+ * After more than so many crashes of the start in a row cenotaph_safe_mode() is true. Default: 3.
+ *
+ * Ownership: nothing to own. Threads: one at a time per handle. Signal handlers: no.
+ *
+ * # Safety
+ * `options` is NULL or live.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_options_set_safe_mode_after(struct cenotaph_options *options,
+                                                     uint32_t crashes);
+
+/**
+ * Writes to `safe` whether the last starts ended in a crash soon after, more often than
+ * cenotaph_options_set_safe_mode_after() allows: the application may want to leave out what could be at fault.
+ *
+ * Ownership: the variable is the caller's. Threads: any. Signal handlers: no.
+ *
+ * # Safety
+ * `safe` is NULL or a variable.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_safe_mode(bool *safe);
+
+/**
+ * Registers memory that must never leave the device: `length` bytes from `start` on, whatever is in them at the time of a
+ * crash. 64 ranges at most. They read as zeros in dumps and to pmodules, and words in them are left out of minimal records;
+ * copies of texts in them are removed like registered values, copies of anything else are not. The memory is not touched.
+ *
+ * Ownership: the memory stays the caller's; it may be freed at any time. Threads: any. Signal handlers: no.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_register_secret_range(const void *start,
+                                               size_t length);
+
+/**
+ * Takes back cenotaph_register_secret_range() with the same arguments.
+ *
+ * Ownership: nothing to own. Threads: any. Signal handlers: no.
+ */
+CENOTAPH_API cenotaph_status cenotaph_unregister_secret_range(const void *start, size_t length);
+
+/**
+ * Makes a descriptor by which other processes of this application share this process's monitor, and writes it to
+ * `descriptor`. It is closed on exec: hand it on as a child's standard input, by dup2(), or over a socket. Any number of
+ * processes may use it.
+ *
+ * Ownership: the descriptor is the caller's, to be closed. Threads: any. Signal handlers: no.
+ *
+ * # Safety
+ * `descriptor` is NULL or a variable.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_share_monitor(int *descriptor);
+
+/**
+ * Shares the monitor of another process of the same application, with the same settings and user: `descriptor` is one that
+ * cenotaph_share_monitor() made there. Where that monitor does not take this process, or is gone, cenotaph_install() starts
+ * one as usual; it waits up to a second for the answer.
+ *
+ * Ownership: takes the descriptor, unless it is refused. Threads: one at a time per handle. Signal handlers: no.
+ *
+ * # Safety
+ * `options` is NULL or live; the descriptor is open and nobody else closes it.
+ */
+CENOTAPH_API
+cenotaph_status cenotaph_options_share_monitor(struct cenotaph_options *options,
+                                               int descriptor);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -3,7 +3,10 @@
 
 mod destination;
 
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::pmodule::{self, Description, Pmodule, Registered};
 use crate::privacy::{Audience, ConsentPolicy, identity::Identity};
 use crate::report::Detail;
+use crate::scrub::{self, Place};
 
 /// Destinations, at most: a report's file name keeps a bit for each.
 const MAX_DESTINATIONS: usize = 8;
@@ -46,6 +50,7 @@ pub struct Config {
     spool: Option<PathBuf>,
     pub(crate) release_at: Option<ReleaseAt>,
     pub(crate) pmodules: Vec<Registered>,
+    pub(crate) seat: Option<Arc<OwnedFd>>,
 }
 
 /// Checked settings, as every process of Cenotaph sees them. [`Config::validate`] makes one.
@@ -79,6 +84,12 @@ pub struct ValidConfig {
     pub panics: bool,
     /// Values that must never leave.
     pub secrets: Vec<String>,
+    /// The application's own rules for what else must not.
+    pub rules: Vec<scrub::Rule>,
+    /// Files with more of them; [`Config::validate`] reads them into `rules`.
+    pub rules_files: Vec<PathBuf>,
+    /// Levels of single places, where they differ from the detail's own.
+    pub levels: BTreeMap<Place, scrub::Level>,
     /// Longest time that the dying application waits, in milliseconds.
     pub deadline_ms: u64,
     /// Bytes of pointed-to memory in a dump, at most. The first 64 KiB are for the crashing thread alone.
@@ -135,6 +146,9 @@ impl Config {
                 release_at: ReleaseAt::default(),
                 panics: true,
                 secrets: Vec::new(),
+                rules: Vec::new(),
+                rules_files: Vec::new(),
+                levels: Default::default(),
                 deadline_ms: 10_000,
                 indirect_budget: 64 * 1024,
                 linger_ms: 60_000,
@@ -157,6 +171,7 @@ impl Config {
             spool: None,
             release_at: None,
             pmodules: Vec::new(),
+            seat: None,
         }
     }
 
@@ -238,8 +253,30 @@ impl Config {
         self
     }
 
-    /// The longest time that a dying application is held up, all told. Default: 10 s. A fifth of it, a second at most, is
-    /// kept for the minimal record that the application writes itself should no monitor answer.
+    /// A rule for what else must never leave: the account numbers of a shop, the player ids of a game. It is searched for in
+    /// every text and in memory, in all encodings, like the built-in ones.
+    pub fn rule(mut self, rule: scrub::Rule) -> Self {
+        self.settings.rules.push(rule);
+        self
+    }
+
+    /// How much of a place stays, where that differs from what [`detail`](Self::detail) says of memory; see
+    /// [`Policy::level_of`](crate::scrub::Policy::level_of). For applications for children it can only be less than by default.
+    pub fn level(mut self, place: Place, level: scrub::Level) -> Self {
+        self.settings.levels.insert(place, level);
+        self
+    }
+
+    /// A TOML file with rules; see [`rules_from_toml`](crate::scrub::rules_from_toml) for its form. It is read when the settings are
+    /// checked: the monitor gets the rules, not the file.
+    pub fn rules_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.rules_files.push(path.into());
+        self
+    }
+
+    /// The longest time that a dying application is held up, all told. Default: 10 s. A monitor that has not taken the crash on
+    /// within an eighth of it is given up for a fresh one. A fifth of it, a second at most, is kept for the minimal record that the
+    /// application writes itself should that not answer either.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
         self
@@ -340,12 +377,21 @@ impl Config {
         self
     }
 
-    /// Checks everything that can be checked without touching the disk.
+    /// Shares the monitor of another process of the same application: `seat` is a descriptor that
+    /// [`share_monitor`](crate::share_monitor) gave there, inherited or sent over a socket. Both must run as the same user, with
+    /// the same settings. A process that the other one's monitor does not take (or that finds it gone) starts one of its own,
+    /// as without this; [`install`](Self::install) waits up to a second for the answer.
+    pub fn share_monitor(mut self, seat: OwnedFd) -> Self {
+        self.seat = Some(Arc::new(seat));
+        self
+    }
+
+    /// Checks everything that can be checked, touching nothing on the disk but files with rules.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] names the setter and the way out.
     pub fn validate(self) -> Result<ValidConfig> {
-        let Self { mut settings, detail, identity, spool, release_at, pmodules } = self;
+        let Self { mut settings, detail, identity, spool, release_at, pmodules, seat: _ } = self;
         let invalid = |field, reason: &str| Err(Error::InvalidConfig { field, reason: reason.to_owned() });
         let name_like = |text: &str| {
             !text.is_empty()
@@ -381,6 +427,12 @@ impl Config {
         if settings.secrets.iter().any(|s| s.len() > 1024) {
             return invalid("secret", "a secret value takes at most 1024 bytes");
         }
+        for path in std::mem::take(&mut settings.rules_files) {
+            let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, "read", e))?;
+            settings.rules.extend(scrub::rules_from_toml(&text, &path)?);
+        }
+        scrub::validate_rules(&settings.rules)?;
+        scrub::validate_levels(&settings.levels)?;
         settings.pmodules = pmodules.into_iter().map(|pmodule| pmodule.description).collect();
         check_pmodules(&settings)?;
         let absolute =

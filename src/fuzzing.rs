@@ -33,6 +33,8 @@ pub fn message(bytes: &[u8]) -> Option<Vec<u8>> {
         ClientMessage::Flush { sequence } => protocol::flush(sequence),
         ClientMessage::ConsentChanged => protocol::consent_changed(),
         ClientMessage::WatchesChanged => protocol::watches_changed(),
+        ClientMessage::Share => protocol::share(),
+        ClientMessage::Join { settings } => protocol::join(&settings),
     })
 }
 

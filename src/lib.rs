@@ -99,8 +99,8 @@ pub mod upload;
 pub use allocator::WatchedAllocator;
 pub use client::{
     ConsentHandle, Guard, Monitor, Status, Watch, add_breadcrumb, capture, consent, note_loaded_modules,
-    protect_thread, register_secret, register_secret_range, remove_attribute, set_attribute, status,
-    unregister_secret_range, watch_thread,
+    protect_thread, register_secret, register_secret_range, remove_attribute, set_attribute, share_monitor,
+    status, unregister_secret_range, watch_thread,
 };
 pub use config::{Config, Destination, Protocol, ReleaseAt, ValidConfig};
 pub use error::{Error, Result};

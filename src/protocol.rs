@@ -12,7 +12,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"CENOMSG\x01");
 
 /// Version of what application and monitor say to each other: messages, blackbox, settings. A helper may be of another
 /// release than the library, so every change to one of them needs a new number. The first message stays as it is.
-pub(crate) const PROTOCOL: u32 = 3;
+pub(crate) const PROTOCOL: u32 = 4;
 
 /// Length of the one-shot nonce that ties a monitor to its launcher.
 pub(crate) const NONCE: usize = 16;
@@ -29,10 +29,10 @@ pub(crate) const fn reserve_ns(deadline_ns: u64) -> u64 {
     if fifth < MOST { fifth } else { MOST }
 }
 
-/// How long a monitor that does not take a request on is waited for before another one is started: a quarter of the whole
+/// How long a monitor that does not take a request on is waited for before another one is started: an eighth of the whole
 /// deadline. One that lives takes it on within milliseconds, and the other one needs the time that is left.
 pub(crate) const fn patience_ns(deadline_ns: u64) -> u64 {
-    deadline_ns / 4
+    deadline_ns / 8
 }
 
 /// What a message is about.
@@ -48,6 +48,8 @@ enum Kind {
     Flush = 11,
     ConsentChanged = 12,
     WatchesChanged = 13,
+    Share = 14,
+    Join = 15,
     Released = 20,
     Spooled = 21,
     Refused = 22,
@@ -55,6 +57,7 @@ enum Kind {
     Flushed = 24,
     Vetoed = 25,
     OutOfReach = 26,
+    Joined = 27,
 }
 
 /// The first bytes of every message.
@@ -97,6 +100,13 @@ pub(crate) enum ClientMessage {
     ConsentChanged,
     /// The blackbox has another set of watched threads.
     WatchesChanged,
+    /// Opens a seat for other processes: a socket comes along.
+    Share,
+    /// Over a seat: another process wants to be a client. Its sockets and its blackbox come along.
+    Join {
+        /// A hash of its settings.
+        settings: [u8; 32],
+    },
 }
 
 /// A request for a report.
@@ -165,6 +175,8 @@ pub(crate) enum AnswerKind {
     Failed,
     /// Nothing is left to deliver now.
     Flushed,
+    /// The process shares this monitor from now on.
+    Joined,
 }
 
 impl SignalRequest {
@@ -277,6 +289,16 @@ pub(crate) fn watches_changed() -> Vec<u8> {
     header_bytes(&header(Kind::WatchesChanged, 0)).to_vec()
 }
 
+/// Opens a seat.
+pub(crate) fn share() -> Vec<u8> {
+    header_bytes(&header(Kind::Share, 0)).to_vec()
+}
+
+/// Asks to be a client.
+pub(crate) fn join(settings: &[u8; 32]) -> Vec<u8> {
+    [header_bytes(&header(Kind::Join, 0)), settings].concat()
+}
+
 /// An answer to the application.
 pub(crate) fn answer(answer: Answer) -> Vec<u8> {
     let kind = match answer.kind {
@@ -287,6 +309,7 @@ pub(crate) fn answer(answer: Answer) -> Vec<u8> {
         AnswerKind::OutOfReach => Kind::OutOfReach,
         AnswerKind::Failed => Kind::Failed,
         AnswerKind::Flushed => Kind::Flushed,
+        AnswerKind::Joined => Kind::Joined,
     };
     let mut header = header(kind, answer.sequence);
     header.report = answer.report.0;
@@ -307,6 +330,7 @@ pub(crate) fn parse_answer(bytes: &[u8]) -> Option<Answer> {
         k if k == Kind::OutOfReach as u32 => AnswerKind::OutOfReach,
         k if k == Kind::Failed as u32 => AnswerKind::Failed,
         k if k == Kind::Flushed as u32 => AnswerKind::Flushed,
+        k if k == Kind::Joined as u32 => AnswerKind::Joined,
         _ => return None,
     };
     Some(Answer { kind, sequence: header.sequence, report: ReportId(header.report) })
@@ -346,6 +370,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<ClientMessage> {
         k if k == Kind::Flush as u32 => exact(ClientMessage::Flush { sequence: header.sequence }),
         k if k == Kind::ConsentChanged as u32 => exact(ClientMessage::ConsentChanged),
         k if k == Kind::WatchesChanged as u32 => exact(ClientMessage::WatchesChanged),
+        k if k == Kind::Share as u32 => exact(ClientMessage::Share),
+        k if k == Kind::Join as u32 => {
+            let settings = body.try_into().map_err(|_| malformed("a hash of the wrong length"))?;
+            Ok(ClientMessage::Join { settings })
+        }
         k if [Kind::Signal, Kind::Panic, Kind::PanicAgain, Kind::Requested, Kind::Hang]
             .iter()
             .any(|kind| k == *kind as u32) =>
@@ -443,6 +472,9 @@ mod tests {
         assert!(matches!(parse(&flush(4)), Ok(ClientMessage::Flush { sequence: 4 })));
         assert!(matches!(parse(&consent_changed()), Ok(ClientMessage::ConsentChanged)));
         assert!(matches!(parse(&watches_changed()), Ok(ClientMessage::WatchesChanged)));
+        assert!(matches!(parse(&share()), Ok(ClientMessage::Share)));
+        let joins = parse(&join(&[3; 32]));
+        assert!(matches!(joins, Ok(ClientMessage::Join { settings }) if settings == [3; 32]));
     }
 
     #[test]

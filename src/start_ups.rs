@@ -19,12 +19,13 @@ pub(crate) fn crashes_in_a_row(spool: &Path) -> u32 {
     bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Writes it down.
+/// Writes it down. Not synced: the application has just ended, and its report is about to be committed.
 pub(crate) fn set_crashes_in_a_row(spool: &Path, count: u32) -> Result<()> {
     if count == 0 {
         return forget(spool);
     }
-    private_file::update(&file(spool), LONGEST, |_| Ok(Some(Zeroizing::new(count.to_string().into_bytes()))))
+    let text = Zeroizing::new(count.to_string().into_bytes());
+    private_file::update_unsynced(&file(spool), LONGEST, |_| Ok(Some(text)))
 }
 
 /// Removes it.

@@ -193,7 +193,7 @@ fn a_damaged_header_costs_only_that_module() {
 
 #[test]
 fn memory_that_vanishes_while_it_is_read() {
-    let mut subject = Subject::start("vanishing");
+    let mut subject = Subject::at_rest("vanishing");
     let mut frames = None;
     for _ in 0..50 {
         let taken = linux_writer::write(subject.stop(), Limits::default()).unwrap();

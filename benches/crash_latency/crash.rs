@@ -85,7 +85,7 @@ fn crash(
     let Scene { options, clock, modules } = scene;
     clock.reset();
     let (watch, server) = match sdk {
-        Sdk::Cenotaph => {
+        Sdk::Cenotaph | Sdk::WithPmodules => {
             // As after an earlier crash; the watch needs it.
             let pending = subject::pending(dir);
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&pending)?;
@@ -94,7 +94,7 @@ fn crash(
         Sdk::Minidumper => {
             let watch = Watch::new(dir, Completion::Closed)?;
             let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let server = Role::start(SERVER, &[name.clone(), dir.display().to_string()], START_LIMIT)?;
+            let server = Role::start(SERVER, &[name.clone(), dir.display().to_string()], None, START_LIMIT)?;
             (watch, Some((server, name)))
         }
     };
@@ -110,7 +110,8 @@ fn crash(
         dir: dir.to_owned(),
         server: address.unwrap_or_default(),
     };
-    let mut victim = Role::start(VICTIM, &orders.to_arguments(), START_LIMIT)?;
+    let pmodules = (sdk == Sdk::WithPmodules).then_some(subject::PMODULES);
+    let mut victim = Role::start(VICTIM, &orders.to_arguments(), pmodules, START_LIMIT)?;
     std::thread::sleep(options.settle);
     let tracer = trace.map(|output| Tracer::attach(victim.id(), output)).transpose()?;
     victim.go()?;
@@ -144,10 +145,10 @@ impl Unfinished {
         let mut sample = self.sample;
         match self.sdk {
             Sdk::Minidumper => sample.dump_bytes = std::fs::metadata(dir.join(peer::DUMP))?.len() as f64,
-            Sdk::Cenotaph => {
+            Sdk::Cenotaph | Sdk::WithPmodules => {
                 let spooled = subject::spooled(dir)?;
                 sample.dump_bytes = spooled.stages_bytes.get("dump").copied().unwrap_or_default() as f64;
-                // What was renamed is committed when the directory is synced, which inotify does not tell.
+                // Where the directory is synced after the rename, inotify does not tell.
                 let durable_ms =
                     spooled.stages_ms.get("spool").copied().ok_or("the log has no stage spool")?;
                 sample.stages_ms = spooled.stages_ms;

@@ -25,6 +25,11 @@ impl Modules {
         if count == 0 {
             return Ok(modules);
         }
+        let telemetry = modules.dir.path().join(TELEMETRY);
+        cc(Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-pthread", "-Wl,--build-id", "-o"])
+            .arg(&telemetry)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/pmodules/telemetry.c")))?;
         let (source, object) = (modules.dir.path().join("module.c"), modules.dir.path().join("module.o"));
         std::fs::write(&source, SOURCE)?;
         cc(Command::new("cc").args(["-c", "-O2", "-fPIC", "-o"]).arg(&object).arg(&source))?;
@@ -42,6 +47,33 @@ impl Modules {
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
+}
+
+/// The library of the example pmodules' game, by the name that they look for.
+const TELEMETRY: &str = "libtelemetry.so";
+/// Threads of its own.
+const TELEMETRY_THREADS: usize = 3;
+
+/// Loads the game's library and has it start its threads, if there is one and there are to be `threads` that allow it.
+/// Returns how many.
+pub(crate) fn start_telemetry(dir: &Path, threads: usize) -> Result<usize, Failure> {
+    let path = dir.join(TELEMETRY);
+    if threads <= TELEMETRY_THREADS || !path.exists() {
+        return Ok(0);
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a NUL-terminated path and name; the library has no initialisers, and its function this type.
+    unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        let start =
+            if library.is_null() { library } else { libc::dlsym(library, c"telemetry_start".as_ptr()) };
+        if start.is_null() {
+            return Err(format!("{} cannot be used", path.to_string_lossy()).into());
+        }
+        let start = std::mem::transmute::<*mut libc::c_void, extern "C" fn(libc::c_int)>(start);
+        start(TELEMETRY_THREADS as libc::c_int);
+    }
+    Ok(TELEMETRY_THREADS)
 }
 
 /// Loads objects of `dir` until this process has `wanted` modules; 0 leaves it as it is. For the rest of its life.

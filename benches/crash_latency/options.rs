@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The two that are compared.
+/// The two that are compared, one of them in two forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sdk {
     Cenotaph,
+    /// With the example pmodules.
+    WithPmodules,
     Minidumper,
 }
 
@@ -16,12 +18,13 @@ impl Sdk {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cenotaph => "cenotaph",
+            Self::WithPmodules => "cenotaph-with-pmodules",
             Self::Minidumper => "minidumper",
         }
     }
 
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        Self::BOTH.into_iter().find(|sdk| sdk.name() == name)
+        Self::BOTH.into_iter().chain([Self::WithPmodules]).find(|sdk| sdk.name() == name)
     }
 }
 
@@ -42,6 +45,13 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     /// Only shows that it works.
     pub(crate) smoke: bool,
+}
+
+impl Options {
+    /// The number of threads at which pmodules are measured.
+    pub(crate) fn threads_with_pmodules(&self) -> Option<usize> {
+        self.threads.iter().copied().min_by_key(|threads| threads.abs_diff(16))
+    }
 }
 
 /// What the arguments ask for.

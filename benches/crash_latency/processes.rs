@@ -57,11 +57,17 @@ pub(crate) struct Role {
 }
 
 impl Role {
-    /// Starts it and waits until it says that it is ready.
-    pub(crate) fn start(role: &str, arguments: &[String], limit: Duration) -> Result<Self, Failure> {
+    /// Starts it, with `variable` set if there is one, and waits until it says that it is ready.
+    pub(crate) fn start(
+        role: &str,
+        arguments: &[String],
+        variable: Option<&str>,
+        limit: Duration,
+    ) -> Result<Self, Failure> {
         let child = Command::new(std::env::current_exe()?)
             .arg(role)
             .args(arguments)
+            .envs(variable.map(|name| (name, "1")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -52,7 +52,6 @@ pub(crate) fn requirements(ratios: &[Ratios], traced: Option<&Traced>) -> Vec<Re
             rows.push(Requirement::new(name, *released, 0.5, aim));
         }
     }
-    // Three pmodules on: a row for each number of threads belongs here, from samples of a third kind of victim.
     for Ratios { threads, complete, .. } in ratios.iter().filter(|ratios| aim(ratios.threads).is_some()) {
         let name = format!("scrubbed, sealed, fsync'd report / minidumper's raw dump, T={threads}");
         rows.push(Requirement::new(name, *complete, 1.0, 0.5));

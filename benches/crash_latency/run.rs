@@ -50,7 +50,7 @@ fn perform(wanted: Wanted) -> Result<(), Failure> {
             if options.smoke {
                 return Ok(writeln!(
                     io::stdout(),
-                    "crash_latency: both kinds of victim crashed as they should"
+                    "crash_latency: all kinds of victim crashed as they should"
                 )?);
             }
             rows.print(&mut io::stdout().lock())?;
@@ -62,12 +62,13 @@ fn perform(wanted: Wanted) -> Result<(), Failure> {
     }
 }
 
-/// Every number of threads with both SDKs, in random order within each repetition.
+/// Every number of threads with both SDKs, and one with pmodules too, in random order within each repetition.
 fn series(scene: &Scene<'_>) -> Result<Vec<(usize, Sdk, Sample)>, Failure> {
     let options = scene.options;
     let mut random = Random(options.seed);
     let pairs = options.threads.iter().flat_map(|&threads| Sdk::BOTH.map(|sdk| (threads, sdk)));
-    let mut order: Vec<(usize, Sdk)> = pairs.collect();
+    let with_pmodules = options.threads_with_pmodules().map(|threads| (threads, Sdk::WithPmodules));
+    let mut order: Vec<(usize, Sdk)> = pairs.chain(with_pmodules).collect();
     let mut samples = Vec::new();
     for run in 1..=options.runs {
         random.shuffle(&mut order);

@@ -4,13 +4,33 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cenotaph::pmodule::Registered;
 use cenotaph::privacy::{Basis, ConsentPolicy};
 use cenotaph::{Config, Monitor, ReleaseAt};
 use serde::Deserialize;
 
 use crate::Failure;
+use crate::drop_telemetry::DropTelemetry;
+use crate::game_state::NoteGameState;
+use crate::redact_password::RedactPassword;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Set for a victim with pmodules, from which its monitor inherits it: that is this program too, and must have the same.
+pub(crate) const PMODULES: &str = "CRASH_LATENCY_PMODULES";
+
+pub(crate) fn has_pmodules() -> bool {
+    std::env::var_os(PMODULES).is_some()
+}
+
+/// The three examples.
+pub(crate) fn pmodules() -> Vec<Registered> {
+    vec![
+        Registered::of(RedactPassword),
+        Registered::of(NoteGameState),
+        Registered::of(DropTelemetry::default()),
+    ]
+}
 
 /// Where committed reports appear.
 pub(crate) fn pending(dir: &Path) -> PathBuf {
@@ -27,15 +47,18 @@ fn log(dir: &Path) -> PathBuf {
 
 /// Installs Cenotaph with its defaults and the person's consent, and waits until the monitor is ready.
 pub(crate) fn install(dir: &Path) -> Result<(), Failure> {
-    let guard = Config::new("crash-latency", env!("CARGO_PKG_VERSION"))
+    let mut config = Config::new("crash-latency", env!("CARGO_PKG_VERSION"))
         .consent(ConsentPolicy::AskFirst)
         .spool(spool(dir))
         // In a container or a service the default is another, and takes as long as the whole report.
         .release_at(ReleaseAt::Read)
         .log(log(dir))
         // It crashes many times in one way.
-        .reports_per_signature(u32::MAX)
-        .install()?;
+        .reports_per_signature(u32::MAX);
+    if has_pmodules() {
+        config = config.pmodule(RedactPassword).pmodule(NoteGameState).pmodule(DropTelemetry::default());
+    }
+    let guard = config.install()?;
     cenotaph::consent()?.grant(Basis::Operator)?;
     let limit = Instant::now() + START_LIMIT;
     while guard.status().monitor != Monitor::Ready {
@@ -66,7 +89,8 @@ pub(crate) fn spooled(dir: &Path) -> Result<Spooled, Failure> {
     let line = text.lines().find(|line| line.contains("\"event\":\"spooled\""));
     let line = line.ok_or_else(|| format!("Cenotaph's log has no spooled report:\n{text}"))?;
     let spooled: Spooled = serde_json::from_str(line)?;
-    match spooled.notes.iter().find(|note| note.starts_with("stepped down")) {
+    let failed = |note: &&String| note.starts_with("stepped down") || note.starts_with("pmodule");
+    match spooled.notes.iter().find(failed) {
         Some(note) => Err(note.clone().into()),
         None => Ok(spooled),
     }

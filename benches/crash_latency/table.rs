@@ -27,8 +27,11 @@ pub(crate) struct Rows<'a> {
 
 #[derive(Serialize)]
 struct Document {
-    rows: Vec<Requirement>,
-    threads: Vec<Row>,
+    /// By number of threads.
+    rows: Vec<Row>,
+    /// With bounds.
+    measures: Vec<Requirement>,
+    with_pmodules: Option<Row>,
     /// Of the crashes under strace: the victim's threads and the counts.
     system_calls: Vec<(usize, Calls)>,
     runs: usize,
@@ -51,7 +54,8 @@ struct Row {
     cenotaph_dump_bytes: f64,
     /// Until each stage had ended; medians.
     cenotaph_stages_ms: BTreeMap<String, f64>,
-    /// Until the harness saw the report's rename; its directory is synced after that.
+    /// Until the harness saw the report's rename. What makes it durable, the file's fsync, comes before; only on a file
+    /// system that is not known the directory's after it.
     cenotaph_renamed_ms: f64,
     minidumper_released_ms: Summary,
     minidumper_complete_ms: Summary,
@@ -76,14 +80,23 @@ impl Rows<'_> {
             "{:>7}  {:<10} {:>17} {:>17} {:>17} {:>10}",
             "threads", "", "released", "complete", "gone", "dump KiB"
         )?;
-        for row in &document.threads {
+        for row in &document.rows {
             row.print(out)?;
+        }
+        if let Some(row) = &document.with_pmodules {
+            let Row { threads, released_ratio, spooled_ratio, .. } = row;
+            let (released, complete) = (row.cenotaph_released_ms.median, row.cenotaph_spooled_ms.median);
+            writeln!(
+                out,
+                "\nwith the three example pmodules on, {threads} threads: released {released:.2} ms ({released_ratio:.2} of \
+                 minidumper's), complete {complete:.2} ms ({spooled_ratio:.2})"
+            )?;
         }
         writeln!(out, "\nCenotaph's stages: ms from the crash to each one's end, median")?;
         let stages = document.stages();
         let titles: String = stages.iter().map(|stage| format!(" {stage:>8}")).collect();
         writeln!(out, "{:>7} {titles}", "threads")?;
-        for row in &document.threads {
+        for row in &document.rows {
             let cells = stages.iter().map(|stage| row.cenotaph_stages_ms.get(stage));
             let cells: String =
                 cells.map(|ms| ms.map_or(format!(" {:>8}", "-"), |ms| format!(" {ms:>8.2}"))).collect();
@@ -95,7 +108,7 @@ impl Rows<'_> {
                 writeln!(out, "{threads:>7}  {} / {} / {}", calls.all, calls.during_stop, calls.reads)?;
             }
         }
-        requirements::print(&document.rows, out)
+        requirements::print(&document.measures, out)
     }
 
     pub(crate) fn write_json(&self, path: &Path) -> Result<(), Failure> {
@@ -109,7 +122,9 @@ impl Rows<'_> {
         let mut threads = options.threads.clone();
         threads.sort_unstable();
         threads.dedup();
-        let rows: Vec<Row> = threads.into_iter().map(|threads| self.row(threads)).collect();
+        let rows: Vec<Row> = threads.into_iter().map(|threads| self.row(threads, Sdk::Cenotaph)).collect();
+        let with_pmodules =
+            options.threads_with_pmodules().map(|threads| self.row(threads, Sdk::WithPmodules));
         let ratios = rows.iter().map(|row| Ratios {
             threads: row.threads,
             released: row.released_ratio,
@@ -118,8 +133,9 @@ impl Rows<'_> {
         });
         let traced = self.traced.as_ref();
         Document {
-            rows: requirements::requirements(&ratios.collect::<Vec<_>>(), traced),
-            threads: rows,
+            measures: requirements::requirements(&ratios.collect::<Vec<_>>(), traced),
+            rows,
+            with_pmodules,
             system_calls: traced.map_or_else(Vec::new, |t| t.threads.into_iter().zip(t.calls).collect()),
             runs: options.runs,
             heap_mib: options.heap_mib,
@@ -129,12 +145,13 @@ impl Rows<'_> {
         }
     }
 
-    fn row(&self, threads: usize) -> Row {
+    /// Of one form of Cenotaph beside minidumper.
+    fn row(&self, threads: usize, subject: Sdk) -> Row {
         let of = |sdk, value: &dyn Fn(&Sample) -> f64| {
             let samples = self.samples.iter().filter(|(t, s, _)| (*t, *s) == (threads, sdk));
             Summary::of(samples.map(|(_, _, sample)| value(sample)))
         };
-        let ours = |value: &dyn Fn(&Sample) -> f64| of(Sdk::Cenotaph, value);
+        let ours = |value: &dyn Fn(&Sample) -> f64| of(subject, value);
         let theirs = |value: &dyn Fn(&Sample) -> f64| of(Sdk::Minidumper, value);
         let ratio = |value: &dyn Fn(&Sample) -> f64| ours(value).median / theirs(value).median;
         let stages = self.samples.iter().flat_map(|(_, _, sample)| sample.stages_ms.keys());
@@ -162,7 +179,7 @@ impl Rows<'_> {
 impl Document {
     fn stages(&self) -> Vec<String> {
         let known = STAGES.map(str::to_owned);
-        let all = self.threads.iter().flat_map(|row| row.cenotaph_stages_ms.keys().cloned());
+        let all = self.rows.iter().flat_map(|row| row.cenotaph_stages_ms.keys().cloned());
         let others: std::collections::BTreeSet<String> = all.filter(|stage| !known.contains(stage)).collect();
         known.into_iter().chain(others).collect()
     }

@@ -77,15 +77,17 @@ pub(crate) fn run(orders: &Orders) -> Result<(), Failure> {
     // Before the SDK's handlers, so that it runs after them.
     stamp_on_fault()?;
     match orders.sdk {
-        Sdk::Cenotaph => subject::install(&orders.dir)?,
+        Sdk::Cenotaph | Sdk::WithPmodules => subject::install(&orders.dir)?,
         Sdk::Minidumper => peer::install(&orders.server)?,
     }
+    let telemetry = modules::start_telemetry(&orders.modules_dir, orders.threads)?;
     modules::load(&orders.modules_dir, orders.modules)?;
     let heap = touched_heap(orders.heap_mib);
-    for _ in 1..orders.threads {
+    let parked = orders.threads - 1 - telemetry;
+    for _ in 0..parked {
         std::thread::Builder::new().stack_size(256 * 1024).spawn(|| descend(DEPTH, &park))?;
     }
-    while PARKED.load(Ordering::Acquire) + 1 < orders.threads {
+    while PARKED.load(Ordering::Acquire) < parked {
         std::thread::sleep(Duration::from_millis(1));
     }
     io::stdout().write_all(b"ready\n")?;

@@ -29,8 +29,12 @@ Commands:
       --fail answers the first N requests with STATUS (and Retry-After SECONDS).
   inspect FILE [--json FILE]
       What is in a minidump: the reason, the crashing thread's frames, threads, modules, streams.
-  scrub IN -o OUT [--level pattern|pointers] [--known VALUE].. [--receipt FILE]
-      Removes personal data from a minidump and prints what was removed, by place and rule.
+  scrub IN -o OUT [--level [PLACE=]LEVEL].. [--known VALUE].. [--rules FILE].. [--receipt FILE]
+      Removes personal data from a minidump or an ELF core file and prints what was removed, by place and rule.
+      LEVEL is keep, pattern (default), pointers or drop: of memory, or of one place (registers, exception, stack, heap,
+      thread-name, module-path, text-stream, environment). FILE has rules of your own, in TOML.
+  receipt verify DUMP RECEIPT
+      Whether RECEIPT (of 'scrub --receipt' or of a report) is about DUMP, and what it names was removed from it.
   open CONTAINER --key KEY -o DIR
       Unseals a report of a spool, with the spool's file 'key'.
   score [--seed S] [--small] [--json FILE] [--plants N] [--data FILE] [--python PYTHON] [--examples]
@@ -73,6 +77,7 @@ fn run() -> Result<()> {
             Some("collect") => commands::collect(arguments),
             Some("inspect") => commands::inspect(arguments),
             Some("open") => commands::open(arguments),
+            Some("receipt") => commands::receipt(arguments),
             Some("scrub") => commands::scrub(arguments),
             Some("score-victim") => score::victim(arguments),
             Some("score") => score::score(arguments),

@@ -166,6 +166,38 @@ fn scrub_writes_a_dump_of_the_same_length_or_nothing() {
 }
 
 #[test]
+fn scrub_takes_levels_and_rules_and_its_receipt_is_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (from, to, receipt, rules) = (path("a.dmp"), path("b.dmp"), path("r.json"), path("rules.toml"));
+    std::fs::write(&from, dump()).unwrap();
+    std::fs::write(&rules, "[[rule]]\nname = \"thread-kind\"\npattern = 'rende[a-z]'\n").unwrap();
+    let own = ["--rules", text(&rules), "--level", "pointers", "--level", "module-path=keep"];
+    let scrub = ["scrub", text(&from), "-o", text(&to), "--receipt", text(&receipt)];
+    stdout(&cenotaph(&[&scrub[..], &own[..]].concat()));
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&receipt).unwrap()).unwrap();
+    let entries = written["entries"].as_array().unwrap();
+    assert!(entries.iter().any(|e| e["rule"] == "thread-kind"), "{written}");
+    assert_eq!(written["dump"]["length"], dump().len());
+    assert!(stdout(&cenotaph(&["receipt", "verify", text(&to), text(&receipt)])).contains("SHA-256"));
+    let (code, error) = failure(&["receipt", "verify", text(&from), text(&receipt)]);
+    assert!(code == 1 && error.contains("SHA-256"), "{error}");
+
+    let none = path("none.dmp");
+    for (rule, line) in [("[[rule]]\nname = \"a\"\npattern = '(a+)+b'\n", ":3:"), ("[[rule]\n", ":1:")] {
+        std::fs::write(&rules, rule).unwrap();
+        let (code, error) = failure(&["scrub", text(&from), "-o", text(&none), "--rules", text(&rules)]);
+        assert!(code == 1 && error.contains(line), "{error}");
+    }
+    let core = path("core");
+    std::fs::write(&core, b"\x7fELF\x02\x01\x01").unwrap();
+    let (code, error) = failure(&["scrub", text(&core), "-o", text(&none)]);
+    assert!(code == 1 && error.contains("core file") && error.contains("nothing was written"), "{error}");
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 5, "no part of a file is left: {left:?}");
+}
+
+#[test]
 fn wrong_command_lines_have_exit_code_2() {
     for arguments in [
         &[][..],
@@ -176,6 +208,9 @@ fn wrong_command_lines_have_exit_code_2() {
         &["inspect", "--fly"],
         &["open", "a"],
         &["scrub", "a", "-o", "b", "--level", "raw"],
+        &["scrub", "a", "-o", "b", "--level", "moon=drop"],
+        &["receipt"],
+        &["receipt", "verify", "a"],
         &["spool"],
         &["spool", "fly"],
         &["collect", "--listen", "127.0.0.1:0", "--dir", "x"],
@@ -199,6 +234,7 @@ fn files_that_cannot_be_used_have_exit_code_1_and_are_named() {
         &["spool", "list", text(&missing)],
         &["open", text(&missing), "--key", text(&missing), "-o", text(dir.path())],
         &["scrub", text(&missing), "-o", "x"],
+        &["receipt", "verify", text(&missing), text(&missing)],
     ] {
         let (code, error) = failure(arguments);
         assert!(code == 1 && error.contains("missing"), "{arguments:?}: {error}");

@@ -15,7 +15,9 @@
 
 pub mod client;
 mod handle;
+pub mod memory;
 pub mod options;
 mod panic;
 pub mod status;
 mod text;
+pub mod watch;

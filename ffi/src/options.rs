@@ -1,6 +1,7 @@
 //! Settings: a handle that setters fill and `cenotaph_install` consumes.
 
 use std::ffi::c_char;
+use std::path::Path;
 use std::time::Duration;
 
 use cenotaph::privacy::identity::Identity;
@@ -372,6 +373,40 @@ pub unsafe extern "C" fn cenotaph_options_add_secret(
     unsafe { change(options, || terminated(value, "value"), |config, text| config.secret(text)) }
 }
 
+/// Adds rules for what else must never leave the device, in the form of a rules file (TOML: see rules_from_toml() of the Rust
+/// library): `[[rule]]`, `name`, `pattern`, and what they may ask for besides. Each is checked at once.
+///
+/// Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
+///
+/// # Safety
+/// `options` is NULL or live, `rules` NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cenotaph_options_add_rules(
+    options: *mut cenotaph_options,
+    rules: *const c_char,
+) -> cenotaph_status {
+    // SAFETY: the caller's promise.
+    let parsed =
+        || Ok(cenotaph::scrub::rules_from_toml(unsafe { terminated(rules, "rules") }?, Path::new("rules"))?);
+    // SAFETY: the caller's promise.
+    unsafe { change(options, parsed, |config, rules| rules.into_iter().fold(config, Config::rule)) }
+}
+
+/// Adds the rules of a TOML file, which is read by cenotaph_install(). May be called more than once. The path is UTF-8.
+///
+/// Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
+///
+/// # Safety
+/// `options` is NULL or live, `file` NULL or NUL-terminated.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cenotaph_options_add_rules_file(
+    options: *mut cenotaph_options,
+    file: *const c_char,
+) -> cenotaph_status {
+    // SAFETY: the caller's promise.
+    unsafe { change(options, || terminated(file, "file"), |config, text| config.rules_file(text)) }
+}
+
 /// Names a program that becomes the monitor in the place of this one: cenotaph-monitor, for applications whose start must
 /// not happen twice (constructors, single-instance locks, windows) or which load pmodules. cenotaph_monitor_entry() is not
 /// needed then. cenotaph_install() refuses one that does not belong to root or this user, or that others may write to.
@@ -444,7 +479,7 @@ fn half_changed() -> Failure {
 ///
 /// # Safety
 /// As [`handle::lend`].
-unsafe fn change<T>(
+pub(crate) unsafe fn change<T>(
     options: *mut cenotaph_options,
     value: impl FnOnce() -> Result<T, Failure>,
     set: impl FnOnce(Config, T) -> Config,

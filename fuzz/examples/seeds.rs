@@ -24,6 +24,7 @@ fn main() -> Result<()> {
     }
     tables()?;
     core_file()?;
+    seed("rules_toml", b"[[rule]]\nname = \"player-id\"\npattern = 'PLR-([0-9]{8})'\ncontext = [\"player\"]\ncheck = [\"luhn\"]\n")?;
     for container in containers()? {
         seed("container", &[&[0, 0, 0], container.as_slice()].concat())?;
     }
@@ -163,7 +164,9 @@ fn core_file() -> Result<()> {
     core.extend(words(&[4, at, 0, 0, length, 0, 4]));
     core.extend(words(&[1 | 6 << 32, at + length, 0x7000_0000, 0, 0x400, 0x1000, 1]));
     core.extend(words(&[1 | 5 << 32, at + length + 0x400, 0x7000_1000, 0, 0x1000, 0x2000, 1]));
-    seed("core_file", &[&core, &notes, [5; 0x400].as_slice(), page].concat())
+    let core = [&core, &notes, [5; 0x400].as_slice(), page].concat();
+    seed("core_scrub", &core)?;
+    seed("core_file", &core)
 }
 
 fn containers() -> Result<Vec<Vec<u8>>> {
@@ -217,7 +220,8 @@ fn minimal_record() -> Result<()> {
     let mut put = |at: usize, bytes: &[u8]| record[at..at + bytes.len()].copy_from_slice(bytes);
     let numbers = [(40, 1_u32), (44, 1), (48, 11), (52, 1), (96, 7), (100, 6), (104, 1)];
     numbers.iter().for_each(|(at, number)| put(*at, &number.to_le_bytes()));
-    let addresses = [(56, 0x10_u64), (64, 0x40_1000), (72, 0x7000_0000), (80, 0x7000_0008), (88, 0x7000_0000)];
+    let addresses =
+        [(56, 0x10_u64), (64, 0x40_1000), (72, 0x7000_0000), (80, 0x7000_0008), (88, 0x7000_0000)];
     addresses.iter().for_each(|(at, address)| put(*at, &address.to_le_bytes()));
     let module = [0x40_0000_u64, 0x41_0000, 0x40_1000, 0x40_2000];
     module.iter().enumerate().for_each(|(i, address)| put(MODULES + 8 * i, &address.to_le_bytes()));

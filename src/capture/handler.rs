@@ -351,7 +351,7 @@ fn ask(socket: RawFd, request: &SignalRequest, patient_until_ns: u64, until_ns: 
                 }
             }
             AnswerKind::Failed | AnswerKind::OutOfReach => return Asked::Unreported(Why::Failed),
-            AnswerKind::Flushed => {}
+            AnswerKind::Flushed | AnswerKind::Joined => {}
         }
     }
 }

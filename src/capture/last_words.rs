@@ -146,6 +146,7 @@ fn write_into(
         (name(monotonic_ns, crash.pid, UNFINISHED), name(monotonic_ns, crash.pid, WHOLE));
     let written = signal_safe::create(directory, &unfinished).is_some_and(|file| {
         let complete = write_to(file, crash, location, why, number);
+        signal_safe::begin_writing(file);
         signal_safe::close(file);
         complete && signal_safe::rename(directory, &unfinished, &whole)
     });

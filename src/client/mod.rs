@@ -122,7 +122,7 @@ impl Config {
     /// [`Error::MonitorUnavailable`], [`Error::AlreadyInstalled`], [`Error::System`]. The application is then as it was
     /// before and may go on without.
     pub fn install(self) -> Result<Guard> {
-        let (registered, asked) = (self.pmodules.clone(), self.release_at);
+        let (registered, asked, seat) = (self.pmodules.clone(), self.release_at, self.seat.clone());
         let mut config = self.validate()?;
         let entered = monitor::become_role(registered);
         entered.check(&config)?;
@@ -148,7 +148,13 @@ impl Config {
             let blackbox = Blackbox::create()?;
             blackbox.set_image(process::image());
             blackbox.set_places(cxx::exception_globals(), allocator::refused_memory());
-            let link = monitor::launch(&config, &blackbox, entered.is_entered())?;
+            let own = || monitor::launch(&config, &blackbox, entered.is_entered());
+            let link = match &seat {
+                Some(seat) => {
+                    monitor::join(seat.as_fd(), &config, &blackbox, entered.is_entered()).or_else(|_| own())
+                }
+                None => own(),
+            }?;
             Ok::<_, Error>((blackbox, link))
         })?;
         last_words::note_modules(&config, &[]);
@@ -268,6 +274,10 @@ extern "C" fn say_good_bye() {
         && let Some(client) = &*slot
     {
         client.blackbox.set_end(End::Clean);
+        if client.config.release_at == ReleaseAt::Spooled {
+            // The monitor may be ended with us, before it has read that.
+            monitor::forget_session(&client.config);
+        }
     }
 }
 
@@ -376,6 +386,26 @@ fn address_range(start: *const u8, len: usize) -> Result<std::ops::Range<u64>> {
     let end = start.checked_add(len as u64).filter(|&end| start != 0 && end > start);
     end.map(|end| start..end)
         .ok_or(Error::Limit { what: "a secret range in bytes (1 or more)", limit: isize::MAX as usize })
+}
+
+/// A descriptor by which other processes of this application share this process's monitor
+/// ([`Config::share_monitor`]), so that a browser with ten workers has one monitor and not eleven. It is closed on exec; hand
+/// it on as any descriptor: as a child's standard input, over a socket, by a fork. Any number of processes may use it, and each
+/// proves its user to the kernel; a bad message over it harms nobody else. The monitor lives as long as the last of them;
+/// whoever comes later starts another one.
+///
+/// `status()` counts each process's own reports; deliveries are counted where the monitor was started, and its consent
+/// mirror is that process's (the record on disk is everybody's).
+///
+/// # Errors
+/// [`Error::NotInstalled`], [`Error::MonitorUnavailable`], [`Error::System`].
+pub fn share_monitor() -> Result<std::os::fd::OwnedFd> {
+    let client = client()?;
+    let (ours, theirs) = Socket::pair()?;
+    let control = client.control.lock().unwrap_or_else(PoisonError::into_inner);
+    let sent = control.socket()?.send(&crate::protocol::share(), &[theirs.as_fd()]);
+    sent.map_err(|_| control::monitor_gone())?;
+    ours.as_fd().try_clone_to_owned().map_err(|source| Error::System { call: "dup", source })
 }
 
 /// Gives the calling thread an alternate signal stack if it has none, so that its stack overflow is reported too.

@@ -29,7 +29,22 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Makes a report of the process as it is and lives on. Returns when its memory is read (with
 /// [`ReleaseAt::Spooled`], when the report is committed).
 ///
-/// The process's threads are stopped for a few milliseconds; blocking calls such as `epoll_wait` may return EINTR.
+/// All threads of the process stand still for a few milliseconds. Linux restarts most calls that wait as if nothing had
+/// happened; these return early with EINTR, once, whatever `SA_RESTART` says (signal(7), "Interruption of system calls and
+/// library functions by stop signals"; seen on Linux 6.18):
+///
+/// | call | in a thread that waits in it |
+/// |---|---|
+/// | `epoll_wait`, `epoll_pwait` | EINTR |
+/// | `sigtimedwait`, `sigwaitinfo` | EINTR |
+/// | `recv`, `accept`, `send`, `connect` on a socket with a timeout (`SO_RCVTIMEO`, `SO_SNDTIMEO`) | EINTR |
+/// | `semop`, `semtimedop`, `io_getevents`, `inotify` reads of old kernels | EINTR |
+/// | `read`, `recv`, `accept` without a timeout; `poll`, `select`, `nanosleep`, `futex` (locks, conditions), `waitpid` | go on |
+///
+/// The thread that calls this waits for the monitor and sees none of it.
+///
+/// If the monitor has ended, or does not take the request on within an eighth of the [deadline](crate::Config::deadline),
+/// another one is started.
 ///
 /// # Errors
 /// [`Error::ConsentRefused`], [`Error::Vetoed`], [`Error::Timeout`], [`Error::MonitorUnavailable`],
@@ -39,8 +54,8 @@ pub fn capture(reason: &str) -> Result<ReportId> {
     let client = client()?;
     // In this frame, which is still there while the dump is taken.
     let context = context::here();
-    let result = request(&client, context, &Cause::Requested(reason.to_owned()));
-    std::hint::black_box(result)
+    let answer = request(&client, context, &Cause::Requested(reason.to_owned()));
+    report_of(&std::hint::black_box(answer)?)
 }
 
 /// For the panic hook: whether there is a report. One that cannot be made is counted by the monitor; a panic has its own course.
@@ -48,14 +63,36 @@ pub fn capture(reason: &str) -> Result<ReportId> {
 fn report_panic(cause: Cause) -> bool {
     let Ok(client) = client() else { return false };
     let context = context::here();
-    let reported = std::hint::black_box(request(&client, context.clone(), &cause));
-    let why = match &reported {
-        Ok(_) | Err(Error::ConsentRefused(_)) => None,
+    let answer = std::hint::black_box(request(&client, context.clone(), &cause));
+    match unreported(&answer) {
+        Some(why) => record_panic(&context, &place(&cause), why),
+        None => answer.is_ok_and(|answer| report_of(&answer).is_ok()),
+    }
+}
+
+/// Why a panic needs a record of its own; `None` where there is a report, or nobody wants one.
+fn unreported(answer: &Result<Answer>) -> Option<Why> {
+    match answer {
+        Ok(answer) => match answer.kind {
+            AnswerKind::Released | AnswerKind::Spooled | AnswerKind::Refused | AnswerKind::Vetoed => None,
+            AnswerKind::Failed | AnswerKind::OutOfReach | AnswerKind::Flushed | AnswerKind::Joined => {
+                Some(Why::Failed)
+            }
+        },
         Err(Error::Timeout(_)) => Some(Why::Silent),
         Err(_) => Some(Why::Gone),
-    };
-    let recorded = why.is_some_and(|why| record_panic(&context, &place(&cause), why));
-    reported.is_ok() || recorded
+    }
+}
+
+fn report_of(answer: &Answer) -> Result<ReportId> {
+    match answer.kind {
+        AnswerKind::Released | AnswerKind::Spooled => Ok(answer.report),
+        AnswerKind::Refused => Err(Error::ConsentRefused("a report")),
+        AnswerKind::Vetoed => Err(Error::Vetoed),
+        AnswerKind::Failed | AnswerKind::OutOfReach | AnswerKind::Flushed | AnswerKind::Joined => {
+            Err(Error::MonitorUnavailable("it could not make the report; its log says why".into()))
+        }
+    }
 }
 
 /// For the panic hook.
@@ -98,11 +135,11 @@ fn place(cause: &Cause) -> [u8; TEXT] {
     fixed(location.rsplit(['/', '\\']).next().unwrap_or_default().as_bytes())
 }
 
-fn request(client: &Client, context: CrashContext, cause: &Cause) -> Result<ReportId> {
+fn request(client: &Client, context: CrashContext, cause: &Cause) -> Result<Answer> {
     while_readable(|| request_readable(client, context, cause))
 }
 
-fn request_readable(client: &Client, context: CrashContext, cause: &Cause) -> Result<ReportId> {
+fn request_readable(client: &Client, context: CrashContext, cause: &Cause) -> Result<Answer> {
     let (began, happened_ns) = (Instant::now(), monotonic_ns());
     if matches!(cause, Cause::Panic { .. }) {
         LAST_PANIC_NS.set(happened_ns);
@@ -125,7 +162,7 @@ fn request_readable(client: &Client, context: CrashContext, cause: &Cause) -> Re
         Asked::GivenUp => None,
         Asked::Answered(answered) => Some(answered),
     };
-    let answer = match first {
+    match first {
         Some(answered) => answered,
         None => {
             control.replace_monitor(client)?;
@@ -133,14 +170,6 @@ fn request_readable(client: &Client, context: CrashContext, cause: &Cause) -> Re
                 Asked::Answered(answered) => answered,
                 Asked::Gone | Asked::GivenUp => Err(monitor_gone()),
             }
-        }
-    }?;
-    match answer.kind {
-        AnswerKind::Released | AnswerKind::Spooled => Ok(answer.report),
-        AnswerKind::Refused => Err(Error::ConsentRefused("a report")),
-        AnswerKind::Vetoed => Err(Error::Vetoed),
-        AnswerKind::Failed | AnswerKind::OutOfReach | AnswerKind::Flushed => {
-            Err(Error::MonitorUnavailable("it could not make the report; its log says why".into()))
         }
     }
 }
@@ -234,5 +263,27 @@ pub(super) fn flush(wait: Duration) -> Result<()> {
         }
         // The lock is not fair: without a pause a thread that waits for it might never get it.
         std::thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_reported_or_refused_is_recorded() {
+        let answered = |kind| Ok(Answer { kind, sequence: 1, report: ReportId([0; 16]) });
+        for (answer, expected) in [
+            (answered(AnswerKind::Released), None),
+            (answered(AnswerKind::Spooled), None),
+            (answered(AnswerKind::Refused), None),
+            (answered(AnswerKind::Vetoed), None),
+            (answered(AnswerKind::Failed), Some(Why::Failed)),
+            (answered(AnswerKind::OutOfReach), Some(Why::Failed)),
+            (Err(Error::Timeout("the monitor")), Some(Why::Silent)),
+            (Err(monitor_gone()), Some(Why::Gone)),
+        ] {
+            assert_eq!(unreported(&answer), expected, "{answer:?}");
+        }
     }
 }

@@ -103,7 +103,7 @@ impl Modules {
         let index = Index::new(entries.iter().enumerate().map(|(i, module)| (module.addresses(), i)));
         let modules = entries.iter().map(|module| Module {
             name: base_name(&utf16(slice(dump, &module.name))).to_owned(),
-            build_id: slice(dump, &module.build_id).iter().map(|byte| format!("{byte:02x}")).collect(),
+            build_id: hexadecimal(slice(dump, &module.build_id)),
             base: module.base,
             size: module.size,
         });
@@ -115,6 +115,11 @@ impl Modules {
         let base = module.and_then(|module| self.modules.get(module)).map_or(instruction, |m| m.base);
         Frame { instruction, module, offset: instruction - base, trust }
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 /// The part of a path behind its last separator.

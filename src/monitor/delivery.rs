@@ -93,6 +93,11 @@ impl Delivery {
         self.gone.get_or_insert_with(Instant::now);
     }
 
+    /// Another process of the application has come.
+    pub(super) fn application_back(&mut self) {
+        self.gone = None;
+    }
+
     /// Whether the monitor of an application that is gone has nothing left to wait for.
     pub(super) fn may_end(&self, linger: Duration) -> bool {
         let limit = self.gone.map(|gone| gone + linger);

@@ -66,7 +66,32 @@ pub(crate) fn launch(config: &ValidConfig, blackbox: &Blackbox, entered: bool) -
     let (crash, their_crash) = Socket::pair()?;
     let fds = [their_crash.as_fd(), blackbox.as_fd()];
     let monitor = start(Role::Monitor, &program, &Settings::of(config), &control, &their_control, &fds)?;
-    let another = prepare(&program, &Settings::of(config))?;
+    complete(&program, config, crash, control, monitor)
+}
+
+/// To a monitor that runs already.
+///
+/// # Errors
+/// As [`launch`], for the one that would be started in its place.
+pub(super) fn link(
+    config: &ValidConfig,
+    crash: Socket,
+    control: Socket,
+    monitor: libc::pid_t,
+    entered: bool,
+) -> Result<Link> {
+    let program = Program::choose(config.helper.as_deref(), entered)?;
+    complete(&program, config, crash, control, monitor)
+}
+
+fn complete(
+    program: &Program,
+    config: &ValidConfig,
+    crash: Socket,
+    control: Socket,
+    monitor: libc::pid_t,
+) -> Result<Link> {
+    let another = prepare(program, &Settings::of(config))?;
     let (crash, control) = (crash.out_of_the_way(), control.out_of_the_way());
     Ok(Link { crash, control, monitor, another })
 }

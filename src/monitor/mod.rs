@@ -24,10 +24,12 @@ mod rehearsal;
 mod replay;
 mod role;
 mod session;
+mod share;
 mod stages;
 mod supervisor;
 #[cfg(feature = "upload")]
 mod uploader;
+mod veil;
 mod wishes;
 mod worker;
 
@@ -35,3 +37,5 @@ pub(crate) use launch::launch;
 pub use replay::{Replay, Replayed, replay};
 pub(crate) use role::become_role;
 pub use role::{monitor_entry, monitor_entry_with};
+pub(crate) use session::told as forget_session;
+pub(crate) use share::join;

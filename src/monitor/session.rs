@@ -90,8 +90,8 @@ impl Session {
     }
 }
 
-/// The crash of this session is told by somebody else than its supervisor, which may be dead.
-pub(super) fn told(config: &ValidConfig) {
+/// The end of this session is told by somebody else than its supervisor, which may be dead.
+pub(crate) fn told(config: &ValidConfig) {
     let _ = std::fs::remove_file(path(config));
 }
 
@@ -229,5 +229,34 @@ mod tests {
         drop(Session::begin(&config(spool.path(), 1), 1).unwrap());
         std::fs::write(path(&config(spool.path(), 1)), "{\"version\"").unwrap();
         assert_eq!(unfinished(&config(spool.path(), 2))[0].evidence, Evidence::Record);
+    }
+    #[test]
+    fn another_monitor_of_a_session_takes_its_record_over() {
+        let spool = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let gone = child.id().cast_signed();
+        child.wait().unwrap();
+        let first = Session::begin(&config(spool.path(), 1), gone).unwrap();
+        let second = Session::begin(&config(spool.path(), 1), gone).unwrap();
+        assert!(unfinished(&config(spool.path(), 2)).is_empty(), "the second one holds it");
+        first.end();
+        drop(second);
+        assert!(unfinished(&config(spool.path(), 1)).is_empty(), "it is its own");
+        assert_eq!(unfinished(&config(spool.path(), 2)).len(), 1, "the first one left it to the second");
+    }
+
+    #[test]
+    fn a_record_that_is_being_written_is_left_alone() {
+        let spool = tempfile::tempdir().unwrap();
+        std::fs::create_dir(spool.path().join(DIRECTORY)).unwrap();
+        let new = path(&config(spool.path(), 2)).with_extension(NEW);
+        let mut options = OpenOptions::new();
+        let file = private_file::open(&new, options.write(true).create(true)).unwrap().unwrap();
+        assert!(unfinished(&config(spool.path(), 3)).is_empty());
+        assert!(new.exists());
+        let long_ago = std::time::SystemTime::now() - ABANDONED * 2;
+        file.set_modified(long_ago).unwrap();
+        drop(unfinished(&config(spool.path(), 3)));
+        assert!(!new.exists(), "whoever began it is gone");
     }
 }

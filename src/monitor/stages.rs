@@ -1,9 +1,12 @@
 //! The stages after the application was released: unwind, scrub, compress and seal, spool, with the gate between.
 #![forbid(unsafe_code)]
 
+mod rehearsed;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+pub(super) use rehearsed::rehearse;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::captured::{Captured, Meta};
@@ -16,8 +19,8 @@ use crate::consent_record;
 use crate::dump::binaries::{FileBinaries, MemoryBinaries};
 use crate::dump::{self, Layout};
 use crate::error::{Error, Result};
+use crate::pmodule::plan;
 use crate::pmodule::runner::Session;
-use crate::pmodule::{self, plan};
 use crate::privacy::{self, Audience, Consent, Stage, Verdict, identity};
 use crate::report::{Detail, Fingerprint, Frame, Reason, Report, StackTrace, Thread, Trust};
 use crate::scrub::{self, Level, Receipt};
@@ -31,8 +34,6 @@ use crate::target::UnwindTables;
 
 /// Unwind sections that the rehearsal has read: the worker is the application's program, with most of its libraries.
 static BINARIES: Mutex<Option<FileBinaries>> = Mutex::new(None);
-/// An idle worker does not hold more of them, in bytes.
-const MOST_KEPT: usize = 2 << 20;
 
 /// How a note begins when a stage failed and the level of detail was lowered.
 pub(super) const STEPPED_DOWN: &str = "stepped down";
@@ -87,13 +88,14 @@ pub(super) fn finish(
         Ruling::StepDown(remark) => scrubbed.step_down(captured, remark),
         Ruling::Veto { pmodule, reason } => return Finished::Vetoed { pmodule, reason },
     }
-    let Scrubbed { mut report, receipt, .. } = scrubbed;
+    let Scrubbed { mut report, mut receipt, about_dump, .. } = scrubbed;
     captured.meta.stage("scrub");
     if report.detail > Detail::StackTrace {
         captured.meta.bytes("scrub", captured.dump.len());
         if let Err(error) = annotate(&mut captured.dump, &report) {
             report.notes.push(format!("attributes are not in the dump: {error}"));
         }
+        receipt.describe(&captured.dump, about_dump);
     }
     report.stages_ms = captured.meta.stages_ms.clone();
     report.stages_bytes = captured.meta.stages_bytes.clone();
@@ -129,30 +131,6 @@ pub(super) fn complete_trace(
     }
     remarks.into_iter().for_each(|remark| remark.note(&mut report, &mut captured.meta));
     admit(captured, report, &receipt, blackbox, config)
-}
-
-/// Does with `captured` what [`complete`] does, but commits nothing, for [`rehearsal`](super::rehearsal).
-pub(super) fn rehearse(
-    mut captured: Captured,
-    config: &ValidConfig,
-    is_wanted: impl Fn() -> bool,
-) -> Result<()> {
-    let mut session = Session::new(&[], pmodule::Limits::default(), &[]);
-    let scrubbed = unwound_and_scrubbed(&mut captured, Effort::Full, &mut session, config);
-    let mut binaries = BINARIES.lock().unwrap_or_else(PoisonError::into_inner);
-    if binaries.as_ref().is_some_and(|binaries| binaries.bytes() > MOST_KEPT) {
-        *binaries = None;
-    }
-    drop(binaries);
-    if is_wanted() {
-        return Ok(());
-    }
-    let Scrubbed { report, receipt, .. } = scrubbed;
-    let mut parts = parts(&report, &receipt)?;
-    parts.push(Part { kind: PartKind::Minidump, bytes: std::mem::take(&mut captured.dump) });
-    let sealed = container::seal(report.id, report.time_ms, &parts, &LocalKey::random()?);
-    parts.iter_mut().for_each(|part| part.bytes.zeroize());
-    sealed.map(drop)
 }
 
 /// A report whose texts are scrubbed.
@@ -419,12 +397,19 @@ fn policy(meta: &Meta, detail: Detail, config: &ValidConfig) -> scrub::Policy {
     known.sort();
     known.dedup();
     let level = if detail == Detail::Pointers { Level::Pointers } else { Level::Pattern };
+    let mut places = config.levels.clone();
+    if config.audience == Audience::ChildDirected {
+        let usual = scrub::Policy { level, ..scrub::Policy::default() };
+        places.retain(|place, level| *level >= usual.level_of(*place));
+    }
     scrub::Policy {
         level,
+        places,
         known,
         arguments: meta.arguments.clone(),
         argument_strings: meta.argument_strings.clone(),
         environment_strings: meta.environment_strings.clone(),
+        rules: config.rules.clone(),
         wishes: Vec::new(),
     }
 }

@@ -2,14 +2,16 @@
 //! dump and uses no network; what can hang or die is done by processes that it starts.
 #![forbid(unsafe_code)]
 
+mod case;
+mod client;
+mod sharing;
 mod untold;
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::application::Application;
 use super::delivery::Delivery;
-use super::hang::Hangs;
 use super::job::{self, Progress};
 use super::leftovers::Leftovers;
 use super::life::Life;
@@ -26,9 +28,14 @@ use crate::generation;
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{self, Answer, AnswerKind, CaptureRequest, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
+use crate::scrub;
+use crate::spool::records;
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
 use crate::target;
+use case::{Busy, Case};
+use client::{Client, FIRST, Number};
+use sharing::Seat;
 
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
@@ -40,61 +47,20 @@ const BARRED: process::Ended = process::Ended::Signal(libc::SIGSYS);
 
 const KILLED: process::Ended = process::Ended::Signal(libc::SIGKILL);
 
-/// The application: gone when both sockets are at their end.
-struct Client {
-    crash: Option<Socket>,
-    control: Option<Socket>,
-}
-
-impl Client {
-    fn is_there(&self) -> bool {
-        self.crash.is_some() || self.control.is_some()
-    }
-}
-
-/// A crash that has no report yet.
-struct Case {
-    pid: libc::pid_t,
-    request: Vec<u8>,
-    /// A copy of the application's socket, so that a second worker can answer too.
-    client: OwnedFd,
-    /// Which monitor the application took us for when it asked; `None` if it did not.
-    monitor: Option<u32>,
-    /// The application's memory, once a worker has read it.
-    bundle: Option<OwnedFd>,
-    /// The other end is a copy of the application, which tells its memory.
-    memory: Option<OwnedFd>,
-    /// Workers that died over it.
-    deaths: u32,
-    /// Those that may have died by their own doing.
-    faults: u32,
-    /// When the application stops waiting and writes its own record.
-    waits_until: Instant,
-}
-
-/// A worker with a case in its hands.
-struct Busy {
-    worker: Handle,
-    case: Case,
-    deadline: Instant,
-    /// When to see whether somebody has stopped it; `None` once the application does not wait for it.
-    next_look: Option<Instant>,
-}
-
 struct Supervisor {
     config: ValidConfig,
     log: Log,
-    blackbox: Blackbox,
-    client: Client,
-    application: Application,
+    /// Of the process that started this monitor.
+    blackbox: Rc<Blackbox>,
+    clients: Vec<Client>,
+    next_number: Number,
+    seats: Vec<Seat>,
     life: Life,
     pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
     leftovers: Leftovers,
     delivery: Delivery,
-    hangs: Hangs,
-    flushes: Vec<u64>,
     /// A filter (seccomp(2)) ends whoever traces: a worker has found out, as the one to be sacrificed for it.
     barred: bool,
 }
@@ -102,18 +68,22 @@ struct Supervisor {
 /// Who a poll is about.
 #[derive(Clone, Copy)]
 enum Source {
-    Crash,
-    Control,
+    Client { number: Number, crash: bool },
+    Seat(usize),
     Idle,
     Busy(usize),
     Leftover,
     Uploader,
-    Application,
+    Application(Number),
 }
 
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
 pub(super) fn run(start: Start) -> i32 {
     let log = Log::new(start.config.log.clone());
+    // Compiled now, found by every worker. They were checked before they travelled.
+    if let Err(error) = scrub::validate_rules(&start.config.rules) {
+        log.event("supervisor", "rules-refused", error);
+    }
     let pmodules = Pmodules::gather(start.pmodules, &start.config);
     for absent in &pmodules.absent {
         let why = absent.result.as_ref().err().map_or("", |why| &why.text);
@@ -125,20 +95,20 @@ pub(super) fn run(start: Start) -> i32 {
     if let Err(error) = target::known_modules::share() {
         log.event("supervisor", "no-module-table", error);
     }
+    let blackbox = Rc::new(start.blackbox);
     let mut supervisor = Supervisor {
         life: Life::begin(&start.config, log.clone(), start.launcher, first, allowed),
         delivery: Delivery::new(&start.config, log.clone()),
         log,
-        idle: Handle::start(&start.config, &pmodules, &start.blackbox, Some(start.launcher)).ok(),
+        idle: Handle::start(&start.config, &pmodules, &blackbox, Some(start.launcher)).ok(),
         pmodules,
         busy: Vec::new(),
         leftovers: Leftovers::default(),
-        flushes: Vec::new(),
         barred: false,
-        hangs: Hangs::default(),
-        application: Application::new(start.launcher),
-        client: Client { crash: start.crash, control: Some(start.control) },
-        blackbox: start.blackbox,
+        clients: vec![Client::new(FIRST, start.launcher, start.crash, start.control, blackbox.clone())],
+        next_number: FIRST,
+        seats: Vec::new(),
+        blackbox,
         config: start.config,
     };
     supervisor.blackbox.set_monitor_state(MonitorState::Ready);
@@ -171,7 +141,8 @@ impl Supervisor {
             self.kill_overdue();
             self.look_for_hangs();
             self.life.look();
-            if !self.client.is_there() && !self.application.is_awaited() && self.busy.is_empty() {
+            self.forget_gone();
+            if self.client(FIRST).is_none() {
                 self.life.over();
             }
             self.delivery.start_if_due(&self.blackbox);
@@ -181,26 +152,31 @@ impl Supervisor {
     }
 
     fn is_finished(&self) -> bool {
-        !self.client.is_there()
-            && !self.application.is_awaited()
+        self.clients.is_empty()
             && self.busy.is_empty()
             && self.leftovers.is_idle()
             && self.delivery.may_end(Duration::from_millis(self.config.linger_ms))
     }
 
     fn poll_set(&self) -> (Vec<libc::pollfd>, Vec<Source>) {
-        let crash = self.client.crash.as_ref().map(|s| (s.as_raw(), Source::Crash));
-        let control = self.client.control.as_ref().map(|s| (s.as_raw(), Source::Control));
+        let sockets = self.clients.iter().flat_map(|client| {
+            let source = |crash| (client.socket(crash), Source::Client { number: client.number, crash });
+            [source(true), source(false)]
+        });
+        let sockets = sockets.filter_map(|(socket, source)| Some((socket?.as_raw(), source)));
+        let seats = self.seats.iter().enumerate().map(|(i, seat)| (seat.socket.as_raw(), Source::Seat(i)));
         let idle = self.idle.as_ref().map(|w| (w.socket.as_raw(), Source::Idle));
         let uploader = self.delivery.socket().map(|s| (s.as_raw(), Source::Uploader));
         let leftover = self.leftovers.as_raw().map(|fd| (fd, Source::Leftover));
         let busy = self.busy.iter().enumerate().map(|(i, b)| (b.worker.socket.as_raw(), Source::Busy(i)));
-        let application = self.application.as_raw().map(|fd| (fd, Source::Application));
+        let application = self
+            .clients
+            .iter()
+            .filter_map(|client| Some((client.application.as_raw()?, Source::Application(client.number))));
         // The application's end first, so that it is handled last: it may have said something before.
         application
-            .into_iter()
-            .chain(crash)
-            .chain(control)
+            .chain(sockets)
+            .chain(seats)
             .chain(idle)
             .chain(uploader)
             .chain(leftover)
@@ -212,14 +188,15 @@ impl Supervisor {
     /// `None`: nothing but a message can change anything, so sleep until one comes.
     fn next_deadline(&self) -> Option<Instant> {
         let workers = self.busy.iter().flat_map(|b| b.next_look.into_iter().chain([b.deadline]));
-        let looks = self.hangs.next_time().into_iter().chain(self.life.next_time());
+        let hangs = self.clients.iter().filter_map(|client| client.hangs.next_time());
+        let looks = hangs.chain(self.life.next_time());
         workers.chain(self.leftovers.deadline()).chain(self.delivery.next_time()).chain(looks).min()
     }
 
     fn handle(&mut self, source: Source) {
         match source {
-            Source::Crash => self.handle_client(true),
-            Source::Control => self.handle_client(false),
+            Source::Client { number, crash } => self.handle_client(number, crash),
+            Source::Seat(index) => self.handle_seat(index),
             // It has nothing to say before it has a job, so it died. The next crash makes another one; doing so now
             // could go round and round where processes die at once.
             Source::Idle => {
@@ -229,60 +206,85 @@ impl Supervisor {
             Source::Busy(index) => self.handle_worker(index),
             Source::Leftover => self.handle_leftover(),
             Source::Uploader => self.delivery.handle_message(),
-            Source::Application => self.handle_end(),
+            Source::Application(number) => self.handle_end(number),
         }
     }
 
-    fn handle_client(&mut self, crash: bool) {
-        let slot = if crash { &mut self.client.crash } else { &mut self.client.control };
-        let Some(socket) = slot.as_ref() else { return };
+    fn client(&self, number: Number) -> Option<&Client> {
+        self.clients.iter().find(|client| client.number == number)
+    }
+
+    fn is_anybody_there(&self) -> bool {
+        self.clients.iter().any(Client::is_there)
+    }
+
+    fn handle_client(&mut self, number: Number, crash: bool) {
+        let Some(client) = self.clients.iter_mut().find(|client| client.number == number) else { return };
+        let Some(socket) = client.socket(crash) else { return };
         let received = socket.receive(MAX_MESSAGE, Duration::ZERO);
         let message = match received {
             Ok(Received::Message(message)) => message,
             Ok(Received::Nothing) => return,
             Ok(Received::Closed) => {
-                if slot.take().is_some() {
-                    self.delivery.application_gone();
+                let closed = client.close(crash);
+                if !client.is_there() {
+                    client.application.disconnected(&client.blackbox);
                 }
-                if !self.client.is_there() {
-                    self.application.disconnected(&self.blackbox);
+                if closed {
+                    self.somebody_left();
                 }
                 return;
             }
-            Ok(Received::Malformed(why)) => return self.end_client(why),
-            Err(error) => return self.end_client(error),
+            Ok(Received::Malformed(why)) => return self.end_client(number, why),
+            Err(error) => return self.end_client(number, error),
         };
         match protocol::parse(&message.bytes) {
             Ok(ClientMessage::Capture(request)) => {
-                if !generation::take_on(self.blackbox.generation(), request.monitor) {
-                    return self.end_client("the application has given this monitor up for another one");
+                if !generation::take_on(client.blackbox.generation(), request.monitor) {
+                    return self
+                        .end_client(number, "the application has given this monitor up for another one");
                 }
                 let memory = message.fds.into_iter().next();
-                self.begin(message.pid, message.bytes, &request, memory, crash);
+                self.begin(number, message.pid, message.bytes, &request, memory, crash);
             }
             Ok(ClientMessage::Flush { sequence }) => {
-                self.flushes.push(sequence);
+                client.flushes.push(sequence);
                 self.delivery.start(&self.blackbox);
             }
             Ok(ClientMessage::WatchesChanged) => {
-                self.hangs.look(self.blackbox.watched(), Instant::now(), || true);
+                client.hangs.look(client.blackbox.watched(), Instant::now(), || true);
             }
             Ok(ClientMessage::ConsentChanged) => {
                 self.delivery.consent_changed(&self.blackbox);
                 self.life.consent_changed(self.may_note());
             }
-            Ok(ClientMessage::Hello(_)) => self.end_client("a second hello"),
-            Err(error) => self.end_client(error),
+            Ok(ClientMessage::Share) => {
+                if let Err(why) = self.open_seat(message.fds.into_iter().next()) {
+                    self.end_client(number, why);
+                }
+            }
+            Ok(ClientMessage::Join { .. } | ClientMessage::Hello(_)) => {
+                self.end_client(number, "a second hello");
+            }
+            Err(error) => self.end_client(number, error),
         }
     }
 
     /// A malformed message ends that client's connection and nothing else.
-    fn end_client(&mut self, why: impl std::fmt::Display) {
+    fn end_client(&mut self, number: Number, why: impl std::fmt::Display) {
         self.log.event("supervisor", "client-ended", why);
-        self.application.forget();
-        self.client.crash = None;
-        self.client.control = None;
-        self.delivery.application_gone();
+        if let Some(client) = self.clients.iter_mut().find(|client| client.number == number) {
+            client.application.forget();
+            client.close_both();
+        }
+        self.somebody_left();
+    }
+
+    /// If it was the last one, deliveries are waited for so long and no longer.
+    fn somebody_left(&mut self) {
+        if self.clients.iter().all(|client| client.crash.is_none() || client.control.is_none()) {
+            self.delivery.application_gone();
+        }
     }
 
     /// For an application that asked at `monotonic_ns`, by its own account: not in the future, whatever that says.
@@ -294,18 +296,21 @@ impl Supervisor {
 
     fn begin(
         &mut self,
+        number: Number,
         pid: libc::pid_t,
         message: Vec<u8>,
         request: &CaptureRequest,
         memory: Option<OwnedFd>,
         crash: bool,
     ) {
-        let slot = if crash { &self.client.crash } else { &self.client.control };
-        let Some(client) = slot.as_ref().and_then(|s| s.as_fd().try_clone_to_owned().ok()) else { return };
-        self.application.crashed |= crash;
+        let Some(owner) = self.clients.iter_mut().find(|client| client.number == number) else { return };
+        let socket = owner.socket(crash).and_then(|s| s.as_fd().try_clone_to_owned().ok());
+        let Some(client) = socket else { return };
+        owner.application.crashed |= crash;
+        let case = Case::new(owner, pid, message, client);
         let waits_until = self.waits_until(request.monotonic_ns);
         let monitor = Some(request.monitor);
-        let case = Case { monitor, memory, waits_until, ..Case::new(pid, message, client) };
+        let case = Case { monitor, memory, waits_until, ..case };
         if self.barred && case.memory.is_none() {
             return self.answer(case, AnswerKind::OutOfReach);
         }
@@ -329,14 +334,14 @@ impl Supervisor {
                 case.faults,
                 &case.request,
                 case.client.as_fd(),
-                self.blackbox.as_fd(),
+                case.blackbox.as_fd(),
                 case.memory.as_ref().map(AsFd::as_fd),
             ),
             Some(bundle) => job::send_resume(
                 &worker.socket,
                 effort,
                 bundle.as_fd(),
-                self.blackbox.as_fd(),
+                case.blackbox.as_fd(),
                 Some(case.client.as_fd()),
             ),
         };
@@ -362,28 +367,27 @@ impl Supervisor {
             Progress::Done(outcome) => {
                 let Busy { case, .. } = self.busy.swap_remove(index);
                 self.let_go(&case);
-                if self.idle.is_none() && self.client.is_there() {
-                    let application = (!self.barred).then(|| self.application.pid());
+                if self.idle.is_none() && self.is_anybody_there() {
+                    let first = self.clients.first().map_or(0, |client| client.application.pid());
+                    let application = (!self.barred).then_some(first);
                     self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, application).ok();
                 }
-                outcome.count(&self.blackbox);
+                outcome.count(&case.blackbox);
                 if matches!(outcome, Outcome::Spooled { .. }) {
                     self.delivery.start(&self.blackbox);
                 }
-                self.look_for_what_it_left();
+                self.look_for_record_of(case.pid);
             }
             Progress::Died => self.replace(index, false),
         }
     }
 
-    /// Not while a worker has a crash of the application in its hands: the record that it wrote because that takes long is
-    /// about the same crash, and goes when the worker's report is there.
+    /// Not while a worker has a crash in its hands: the record that a process wrote because that takes long is about the
+    /// same crash, and goes when the worker's report is there.
     fn look_for_leftovers(&mut self) {
-        let pid = self.application.pid();
-        if self.busy.iter().any(|busy| busy.case.pid == pid && busy.case.monitor.is_some()) {
-            return;
+        if self.busy.iter().all(|busy| busy.case.monitor.is_none()) {
+            self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
         }
-        self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
     }
 
     fn handle_leftover(&mut self) {
@@ -413,7 +417,7 @@ impl Supervisor {
         let by_others = if overdue { was_stopped } else { ended == KILLED };
         case.faults += u32::from(!by_others);
         let deaths = case.deaths;
-        let waits = self.client.is_there();
+        let waits = self.client(case.owner).is_some_and(Client::is_there);
         let barred = ended == BARRED && case.memory.is_none();
         self.barred |= barred && case.bundle.is_none();
         match after_death(deaths, case.bundle.is_some(), barred, waits) {
@@ -435,15 +439,16 @@ impl Supervisor {
 
     /// The application is told: it has a record to write.
     fn give_up(&mut self, case: Case, why: &str) {
-        self.blackbox.count(Count::Failed, 1);
+        case.blackbox.count(Count::Failed, 1);
         self.log.event("supervisor", "failed", why);
+        let pid = case.pid;
         self.answer(case, AnswerKind::Failed);
-        self.look_for_what_it_left();
+        self.look_for_record_of(pid);
     }
 
-    /// A record of an application that ended while its crash was in hand.
-    fn look_for_what_it_left(&mut self) {
-        if !self.application.is_awaited() {
+    /// A record that a process wrote while its crash was in hand, after which it may have ended.
+    fn look_for_record_of(&mut self, pid: libc::pid_t) {
+        if records::is_one_of(&self.config.spool, pid) {
             self.look_for_leftovers();
         }
     }
@@ -462,7 +467,7 @@ impl Supervisor {
     /// Nothing is in hand any more of a case that the application asked for.
     fn let_go(&self, case: &Case) {
         if let Some(monitor) = case.monitor {
-            generation::done(self.blackbox.generation(), monitor);
+            generation::done(case.blackbox.generation(), monitor);
         }
     }
 
@@ -490,10 +495,12 @@ impl Supervisor {
         if !self.busy.is_empty() || self.delivery.is_running() {
             return;
         }
-        for sequence in self.flushes.drain(..) {
-            if let Some(control) = &self.client.control {
-                let answer = Answer { kind: AnswerKind::Flushed, sequence, report: ReportId([0; 16]) };
-                let _ = control.send(&protocol::answer(answer), &[]);
+        for client in &mut self.clients {
+            for sequence in client.flushes.drain(..) {
+                if let Some(control) = &client.control {
+                    let answer = Answer { kind: AnswerKind::Flushed, sequence, report: ReportId([0; 16]) };
+                    let _ = control.send(&protocol::answer(answer), &[]);
+                }
             }
         }
     }

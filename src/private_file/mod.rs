@@ -50,6 +50,28 @@ pub(crate) fn update(
     max_len: usize,
     decide: impl FnOnce(Option<&[u8]>) -> Result<Option<Zeroizing<Vec<u8>>>>,
 ) -> Result<()> {
+    replace(path, max_len, true, decide)
+}
+
+/// As [`update`], but waits for no disk: after a power cut the old contents may stand, or none. For what is written while
+/// a report is committed, which would wait for this one's sync too.
+///
+/// # Errors
+/// As [`update`].
+pub(crate) fn update_unsynced(
+    path: &Path,
+    max_len: usize,
+    decide: impl FnOnce(Option<&[u8]>) -> Result<Option<Zeroizing<Vec<u8>>>>,
+) -> Result<()> {
+    replace(path, max_len, false, decide)
+}
+
+fn replace(
+    path: &Path,
+    max_len: usize,
+    durably: bool,
+    decide: impl FnOnce(Option<&[u8]>) -> Result<Option<Zeroizing<Vec<u8>>>>,
+) -> Result<()> {
     let (directory, temporary) = beside(path)?;
     create_dir(&directory)?;
     let locked = open_locked(&temporary)?;
@@ -61,15 +83,17 @@ pub(crate) fn update(
             .and_then(|()| file.write_all(&bytes))
             .map_err(|e| Error::file(&temporary, "write", e))?;
         steps::at("update: written");
-        file.sync_all().map_err(|e| Error::file(&temporary, "write", e))?;
-        steps::at("update: synced");
+        if durably {
+            file.sync_all().map_err(|e| Error::file(&temporary, "write", e))?;
+            steps::at("update: synced");
+        }
         std::fs::rename(&temporary, path).map_err(|e| Error::file(path, "replace", e))?;
         Ok(true)
     };
     match replace(locked.file()) {
         Ok(true) => {
             steps::at("update: renamed");
-            sync_dir(&directory)
+            if durably { sync_dir(&directory) } else { Ok(()) }
         }
         // The lock is still held, so the temporary file is ours to remove.
         not_replaced => {

@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::edit::{Addresses, Editor};
 use super::finder::{self, Edges};
 use super::known::Known;
+use super::places::DROPPED;
 use super::receipt::Place;
-use super::runs;
+use super::{Level, pointers, runs};
 use crate::error::{Error, Result};
 
 /// Registers up to this magnitude are counters, descriptors, error numbers.
@@ -20,6 +21,8 @@ pub(super) struct Cpu {
     pub(super) set: InstructionSet,
     /// Where registers stand that may be frame pointers.
     frame_pointers: &'static [usize],
+    /// The general registers among those that unwinding starts from: frame pointer, return address.
+    needed: &'static [usize],
     /// Bytes of the structure. More are its extended state.
     length: usize,
     /// Where the stack pointer stands.
@@ -48,6 +51,7 @@ const AMD64: Cpu = Cpu {
     width: 8,
     set: InstructionSet::X86,
     frame_pointers: &[160],
+    needed: &[160],
     length: 1232,
     stack_pointer: 152,
     general: &[176, 168, 136, 128, 184, 192, 120, 144, 160, 200, 208, 216, 224, 232, 240],
@@ -60,6 +64,7 @@ const ARM64: Cpu = Cpu {
     width: 8,
     set: InstructionSet::Arm64,
     frame_pointers: &[240],
+    needed: &[240, 248],
     length: 912,
     stack_pointer: 256,
     general: &X_REGISTERS,
@@ -72,6 +77,7 @@ const ARM64_OLD: Cpu = Cpu {
     width: 8,
     set: InstructionSet::Arm64,
     frame_pointers: &[240],
+    needed: &[240, 248],
     length: 796,
     stack_pointer: 256,
     general: &X_REGISTERS,
@@ -84,6 +90,7 @@ const X86: Cpu = Cpu {
     width: 4,
     set: InstructionSet::X86,
     frame_pointers: &[180],
+    needed: &[180],
     length: 716,
     stack_pointer: 196,
     general: &[176, 168, 172, 164, 160, 156, 180],
@@ -97,6 +104,7 @@ const ARM: Cpu = Cpu {
     width: 4,
     set: InstructionSet::Arm,
     frame_pointers: &[32, 48],
+    needed: &[32, 48, 60],
     length: 368,
     stack_pointer: 56,
     general: &[4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 60],
@@ -192,6 +200,7 @@ impl Cpu {
         context: &Range<usize>,
         mapped: &Addresses,
         known: &Known,
+        level: Level,
     ) -> Result<()> {
         if context.is_empty() {
             return Ok(());
@@ -203,8 +212,14 @@ impl Cpu {
             ));
         }
         let here = |(start, end): &(usize, usize)| context.start + start..context.start + end;
-        let general: Vec<usize> = self.general.iter().map(|offset| context.start + offset).collect();
-        words(editor, &general, self.width, Place::Registers, mapped, known);
+        // Unwinding starts from these, whatever else goes.
+        let needed = |offset: &&usize| level < Level::Drop || !self.needed.contains(offset);
+        let general: Vec<usize> =
+            self.general.iter().filter(needed).map(|offset| context.start + offset).collect();
+        words(editor, &general, self.width, Place::Registers, mapped, known, level);
+        if level == Level::Keep {
+            return Ok(());
+        }
         for range in self.debug {
             editor.zero(here(range), Place::Registers, "debug-registers");
         }
@@ -226,6 +241,7 @@ pub(super) fn words(
     place: Place,
     mapped: &Addresses,
     known: &Known,
+    level: Level,
 ) {
     let kept = |word: &[u8]| {
         let value = value(word);
@@ -239,13 +255,23 @@ pub(super) fn words(
             owners.push(offset);
         }
     }
-    let found = finder::in_memory(&text, Edges::Whole, known);
+    if level == Level::Drop {
+        offsets.iter().for_each(|&offset| editor.zero(offset..offset + width, place, DROPPED));
+        return;
+    }
+    let mut found = Vec::new();
+    match level {
+        Level::Keep => known.find(&text, &mut found),
+        _ => found = finder::in_memory(&text, Edges::Whole, known),
+    }
     for (at, &offset) in owners.iter().enumerate() {
         let bytes = at * width..at * width + width;
         let hit = found.iter().find(|f| f.range.start < bytes.end && bytes.start < f.range.end);
         if let Some(hit) = hit {
             editor.zero(offset..offset + width, place, hit.rule);
-        } else if is_printable(&text[bytes]) {
+        } else if level == Level::Pointers {
+            editor.zero(offset..offset + width, place, pointers::RULE);
+        } else if level == Level::Pattern && is_printable(&text[bytes]) {
             editor.zero(offset..offset + width, place, "printable-word");
         }
     }
@@ -336,7 +362,7 @@ mod tests {
         let known = Known::new(&[]).unwrap();
         Cpu::new(9)
             .unwrap()
-            .scrub(&mut Editor::new(&mut context, &mut receipt), &(0..1232), &mapped, &known)
+            .scrub(&mut Editor::new(&mut context, &mut receipt), &(0..1232), &mapped, &known, Level::Pattern)
             .unwrap();
         assert_eq!(receipt.discrepancy(&before, &context), None);
         for kept in [48..72, 248..256, 152..160, 160..168, 120..128, 128..136] {
@@ -360,6 +386,7 @@ mod tests {
             Place::Registers,
             &Addresses::default(),
             &known,
+            Level::Pattern,
         );
         assert_eq!(words_, [0; 16]);
         assert_eq!(receipt.entries[0].rule, "known-value");
@@ -371,8 +398,18 @@ mod tests {
         let (mut bytes, mut receipt) = (vec![0; 100], Receipt::default());
         let known = Known::new(&[]).unwrap();
         let mut editor = Editor::new(&mut bytes, &mut receipt);
-        assert!(Cpu::new(12).unwrap().scrub(&mut editor, &(0..100), &Addresses::default(), &known).is_err());
-        assert!(Cpu::new(12).unwrap().scrub(&mut editor, &(0..0), &Addresses::default(), &known).is_ok());
+        assert!(
+            Cpu::new(12)
+                .unwrap()
+                .scrub(&mut editor, &(0..100), &Addresses::default(), &known, Level::Pattern)
+                .is_err()
+        );
+        assert!(
+            Cpu::new(12)
+                .unwrap()
+                .scrub(&mut editor, &(0..0), &Addresses::default(), &known, Level::Pattern)
+                .is_ok()
+        );
     }
 
     #[test]

@@ -164,7 +164,10 @@ impl<'a> Editor<'a> {
     /// Zeroes a range.
     pub(super) fn zero(&mut self, range: Range<usize>, place: Place, rule: &str) {
         let old = &mut self.bytes[range.clone()];
-        let Some(first) = old.iter().position(|&byte| byte != 0) else { return };
+        // Most of what is zeroed is zero: by blocks.
+        let zeros = old.as_chunks::<64>().0.iter().take_while(|block| **block == [0; 64]).count() * 64;
+        let Some(first) = old[zeros..].iter().position(|&byte| byte != 0) else { return };
+        let first = zeros + first;
         let last = old.iter().rposition(|&byte| byte != 0).unwrap_or(first);
         old[first..=last].fill(0);
         self.log(place, rule, "binary", range.start + first..range.start + last + 1);

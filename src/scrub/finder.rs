@@ -92,9 +92,11 @@ impl Searcher {
     fn find(&mut self, text: &[u8], known: &Known, hits: &mut Vec<Hit>) {
         let Self { line, decoded, inner_line, inner } = self;
         rules::find(text, line, hits);
-        layers::each(text, decoded, |decoded| {
+        known.find_own(text, hits);
+        layers::each(text, line, decoded, |decoded| {
             inner_line.look(&decoded.text, known.looked_for());
             rules::find(&decoded.text, inner_line, inner);
+            known.find_own(&decoded.text, inner);
             known.find_in_line(&decoded.text, &inner_line.starts, |range| {
                 inner.push(Hit { range, rule: known.rule() });
             });
@@ -149,6 +151,17 @@ pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
         encoding: Encoding::Utf16Le,
         rule: hit.rule,
     }));
+    findings
+}
+
+/// The known values in UTF-8 text, on character boundaries.
+pub(super) fn known_in_utf8(text: &str, known: &Known) -> Vec<Finding> {
+    let (mut line, mut findings) = (Line::default(), Vec::new());
+    line.look(text.as_bytes(), known.looked_for());
+    known.find_in_line(text.as_bytes(), &line.starts, |range| {
+        let range = text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end);
+        findings.push(Finding { range, encoding: Encoding::Utf8, rule: known.rule() });
+    });
     findings
 }
 

@@ -2,6 +2,7 @@
 //! instructions that the dump itself holds.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -51,6 +52,26 @@ pub(super) fn proven(
     found
 }
 
+/// The layout with the stacks of threads that name none, as in dumps of all memory (`MiniDumpWithFullMemory`): the memory that
+/// their stack pointer points into.
+pub(super) fn with_stacks<'a>(bytes: &[u8], layout: &'a Layout, cpu: &Cpu) -> Cow<'a, Layout> {
+    if layout.threads.iter().all(|thread| !thread.stack.bytes.is_empty()) {
+        return Cow::Borrowed(layout);
+    }
+    let mut entries: Vec<&MemoryEntry> = layout.memory.iter().collect();
+    entries.sort_by_key(|entry| entry.address);
+    let mut filled = layout.clone();
+    for thread in filled.threads.iter_mut().filter(|thread| thread.stack.bytes.is_empty()) {
+        let Some(pointer) = cpu.stack_pointer(bytes, &thread.context) else { continue };
+        let after = entries.partition_point(|entry| entry.address <= pointer);
+        let entry = after.checked_sub(1).and_then(|last| entries.get(last));
+        if let Some(entry) = entry.filter(|entry| entry.addresses().contains(&pointer)) {
+            thread.stack = (*entry).clone();
+        }
+    }
+    Cow::Owned(filled)
+}
+
 /// Follows frame pointers: each frame has the caller's pointer, then the return address.
 fn chain(
     memory: &Memory<'_>,
@@ -66,7 +87,10 @@ fn chain(
         let (Some(next), Some(back)) = (memory.word(pointer, width), memory.word(slot, width)) else {
             return;
         };
-        if !stack.contains(&pointer) || pointer % width as u64 != 0 || !modules.contains(back & mask) {
+        if !stack.contains(&pointer)
+            || !pointer.is_multiple_of(width as u64)
+            || !modules.contains(back & mask)
+        {
             return;
         }
         found.insert(slot);
@@ -181,6 +205,26 @@ mod tests {
         ] {
             assert_eq!(is_x86_call(code), expected, "{code:x?}");
         }
+    }
+
+    #[test]
+    fn a_stack_without_a_name_is_where_its_pointer_points() {
+        use crate::dump::layout::ThreadEntry;
+        let mut bytes = vec![0; 1232 + 64];
+        bytes[152..160].copy_from_slice(&0x7010_u64.to_le_bytes());
+        let none = MemoryEntry { address: 0x7000, bytes: 0..0 };
+        let layout = Layout {
+            threads: vec![ThreadEntry { id: 1, context: 0..1232, stack: none }],
+            memory: vec![
+                MemoryEntry { address: 0x9000, bytes: 1232..1264 },
+                MemoryEntry { address: 0x7000, bytes: 1264..1296 },
+            ],
+            ..Layout::default()
+        };
+        let cpu = Cpu::new(9).unwrap();
+        assert_eq!(with_stacks(&bytes, &layout, cpu).threads[0].stack, layout.memory[1]);
+        bytes[152..160].copy_from_slice(&0x8000_u64.to_le_bytes());
+        assert_eq!(with_stacks(&bytes, &layout, cpu).threads[0].stack, layout.threads[0].stack);
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::edit::{Encoding, Finding};
-use super::rules;
+use super::own::OwnRules;
+use super::rules::{self, Hit, Starts};
 use super::runs::{self, Run};
-use super::trigrams::{Starts, Trigrams};
+use super::trigrams::Trigrams;
 use crate::error::{Error, Result};
 
 /// The rule's name in receipts.
@@ -96,6 +97,8 @@ pub(super) struct Known {
     phrases: Vec<Vec<u8>>,
     /// All values.
     values: Vec<Vec<u8>>,
+    /// The application's own rules, which are sought wherever its values are.
+    own: OwnRules,
     /// See [`Known::shortest_run`].
     shortest: usize,
 }
@@ -174,6 +177,7 @@ impl Known {
             needles,
             phrases,
             values,
+            own: OwnRules::default(),
             shortest,
         })
     }
@@ -200,7 +204,17 @@ impl Known {
         Ok(Self { rule: COPIES, ..Self::new(&values)? })
     }
 
-    /// Whether there is nothing to find.
+    /// The same values, and own rules with them.
+    pub(super) fn with(self, own: OwnRules) -> Self {
+        Self { own, ..self }
+    }
+
+    /// What own rules find in a line of one byte a character.
+    pub(super) fn find_own(&self, line: &[u8], hits: &mut Vec<Hit>) {
+        self.own.find(line, hits);
+    }
+
+    /// Whether there is no value to find.
     pub(super) fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

@@ -4,28 +4,23 @@
 
 use std::ops::Range;
 
+use super::rules::{Class, Line};
 use super::runs::is_text;
-use super::simd;
 
 /// Shortest encoded piece that is looked at, in characters: four in base64, for a short known value with a separator.
 const SHORTEST: usize = 6;
 
-/// Calls `found` with every decoded piece of `line`, and a function from its characters to those of `line`.
+/// Calls `found` with every decoded piece of `text`, which `line` is about, and a function from its characters to those of `text`.
 ///
-/// Each character belongs to one piece of each kind at most; base64 is tried at four phases, so the work is linear.
-pub(super) fn each(line: &[u8], scratch: &mut Decoded, mut found: impl FnMut(&Decoded)) {
-    if line.len() < SHORTEST {
-        return;
-    }
-    let percent = memchr::memchr(b'%', line).is_some();
-    let backslash = memchr::memchr(b'\\', line).is_some();
-    if percent && scratch.percent(line) {
+/// Each character belongs to one piece of each kind at most; base64 is tried at five phases, so the work is linear.
+pub(super) fn each(text: &[u8], line: &Line, scratch: &mut Decoded, mut found: impl FnMut(&Decoded)) {
+    if line.percent && scratch.percent(text) {
         found(scratch);
     }
-    if backslash && scratch.json(line) {
+    if line.has(Class::Slash, 1) && memchr::memchr(b'\\', text).is_some() && scratch.json(text) {
         found(scratch);
     }
-    words(line, scratch, &mut found);
+    line.words.each(SHORTEST, |range| word(&text[range.clone()], range.start, scratch, &mut found));
 }
 
 /// Decoded text.
@@ -155,29 +150,25 @@ fn is_text_throughout(text: &[u8]) -> bool {
         }
 }
 
-/// Words of base64 characters, and of hexadecimal digits, which are among them.
-fn words(line: &[u8], scratch: &mut Decoded, found: &mut impl FnMut(&Decoded)) {
-    simd::each_base64_word(line, SHORTEST, |range| {
-        let (word, start) = (&line[range.clone()], range.start);
-        // One that no letter beyond F makes base64.
-        let hexadecimal = word[..SHORTEST].iter().all(u8::is_ascii_hexdigit);
-        if hexadecimal && word.iter().all(u8::is_ascii_hexdigit) && scratch.hex(word, start) {
+/// A word of base64 characters, or of hexadecimal digits, which are among them.
+fn word(word: &[u8], start: usize, scratch: &mut Decoded, found: &mut impl FnMut(&Decoded)) {
+    let hexadecimal = word[..SHORTEST].iter().all(u8::is_ascii_hexdigit);
+    if hexadecimal && word.iter().all(u8::is_ascii_hexdigit) && scratch.hex(word, start) {
+        found(scratch);
+        return;
+    }
+    // What stands before may be of the same characters: "/path/", "key-".
+    let cuts =
+        word.iter().take(64).enumerate().filter(|(_, byte)| b"/-_+".contains(byte)).map(|(at, _)| at + 1);
+    for phase in std::iter::once(0).chain(cuts.take(4)) {
+        if word.len() - phase >= SHORTEST
+            && begins_as_text(&word[phase..])
+            && scratch.base64(word, start, phase)
+        {
             found(scratch);
-            return;
+            break;
         }
-        // What stands before may be of the same characters: "/path/", "key-".
-        let cuts =
-            word.iter().take(64).enumerate().filter(|(_, byte)| b"/-_+".contains(byte)).map(|(at, _)| at + 1);
-        for phase in std::iter::once(0).chain(cuts.take(4)) {
-            if word.len() - phase >= SHORTEST
-                && begins_as_text(&word[phase..])
-                && scratch.base64(word, start, phase)
-            {
-                found(scratch);
-                break;
-            }
-        }
-    });
+    }
 }
 
 /// Whether the first three bytes that `word`, of four base64 characters at least, encodes may be of a text: those of hardly one
@@ -220,11 +211,14 @@ const BASE64: [u8; 256] = {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rules;
     use super::*;
 
     fn decoded(line: &str) -> Vec<(String, Range<usize>)> {
         let mut all = Vec::new();
-        each(line.as_bytes(), &mut Decoded::default(), |decoded| {
+        let mut looked = Line::default();
+        looked.look(line.as_bytes(), rules::begins());
+        each(line.as_bytes(), &looked, &mut Decoded::default(), |decoded| {
             let at = decoded.text.iter().position(|&byte| byte == b'@').unwrap_or(0);
             all.push((String::from_utf8_lossy(&decoded.text).into_owned(), decoded.source(&(at..at + 1))));
         });

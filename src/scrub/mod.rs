@@ -11,6 +11,8 @@ mod frames;
 mod known;
 mod layers;
 mod maps;
+mod outside;
+mod own;
 mod places;
 mod pointers;
 pub mod receipt;
@@ -22,23 +24,30 @@ mod texts;
 mod trigrams;
 mod wishes;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-pub use receipt::{Entry, Place, Receipt, Tally};
+pub(crate) use own::validate as validate_rules;
+pub use own::{Check, Rule, rules_from_toml};
+pub use receipt::{Entry, Place, Receipt, Scrubbed, Tally};
 pub use wishes::Wish;
 
 use crate::dump::Layout;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::report::Report;
 
 /// What is to be removed.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Policy {
-    /// How much memory stays.
+    /// How much memory stays: the level of stacks, and [`Level::Drop`] for other memory if it is [`Level::Pointers`].
     pub level: Level,
+    /// Levels of single places, where they differ from [`Policy::level_of`]'s.
+    #[serde(default)]
+    pub places: BTreeMap<Place, Level>,
     /// Values that must not leave: user name, home directory, host name, what the application registered.
     pub known: Vec<String>,
     /// Addresses of the argv and envp strings at the top of the main thread's stack
@@ -49,24 +58,91 @@ pub struct Policy {
     pub argument_strings: String,
     /// The same for the envp strings.
     pub environment_strings: String,
+    /// Rules of the application's own.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
     /// What others want blanked, each with the rule that receipts name.
     pub wishes: Vec<(String, Vec<Wish>)>,
 }
 
-/// What happens to memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What happens to a place. Each level removes what the ones before it remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// Patterns and known values are blanked.
+    /// Only known values and what was wished for go.
+    Keep,
+    /// Patterns go, too.
     #[default]
     Pattern,
-    /// Besides, stack words that point neither into a module nor into a stack and are no small integers are blanked,
-    /// and so is all memory that is not a stack.
+    /// Besides, memory keeps aligned words that point into a module or a stack, and small integers of either sign, and no
+    /// others; stacks nothing below their pointer. On a 32-bit machine, where text may look like a pointer, a printable word must
+    /// follow a call instruction that the dump holds, or lie where frame pointers lead; four small integers in a row that
+    /// are printable characters are text. Of a register that is neither small nor points anywhere nothing is left. What is text
+    /// by its nature goes whole.
     Pointers,
+    /// Everything goes; of a module's path not the base name, of registers not what unwinding starts from.
+    Drop,
+}
+
+impl std::str::FromStr for Level {
+    type Err = Error;
+
+    /// By its name: "keep", "pattern", "pointers", "drop".
+    fn from_str(name: &str) -> Result<Self> {
+        [("keep", Self::Keep), ("pattern", Self::Pattern), ("pointers", Self::Pointers), ("drop", Self::Drop)]
+            .into_iter()
+            .find_map(|(known, level)| (known == name).then_some(level))
+            .ok_or_else(|| Error::InvalidConfig {
+                field: "level",
+                reason: "a level is keep, pattern, pointers or drop".to_owned(),
+            })
+    }
+}
+
+impl Policy {
+    /// The level of a place: what [`places`](Self::places) say; else [`level`](Self::level) for memory, `Drop` for the environment and
+    /// for what nobody understands, `Pattern` for the rest.
+    pub fn level_of(&self, place: Place) -> Level {
+        match (self.places.get(&place), place) {
+            (_, Place::Unclaimed) => Level::Drop,
+            (Some(level), _) => *level,
+            (None, Place::Environment) => Level::Drop,
+            (None, Place::Heap) if self.level == Level::Pointers => Level::Drop,
+            (None, Place::Heap | Place::Stack) => self.level,
+            (None, _) => Level::Pattern,
+        }
+    }
+
+    /// See [`Receipt::policy`].
+    fn version(&self) -> String {
+        let settings = (ENGINE, &self.level, &self.places, &self.rules);
+        let text = serde_json::to_vec(&settings).unwrap_or_default();
+        let mut version = receipt::hexadecimal(&Sha256::digest(&text));
+        version.truncate(16);
+        version
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.places.get(&Place::Unclaimed) {
+            None | Some(Level::Drop) => Ok(()),
+            Some(_) => Err(Error::InvalidConfig {
+                field: "level",
+                reason: "what nobody understands (unclaimed) is always dropped".to_owned(),
+            }),
+        }
+    }
+}
+
+/// Checks levels of places without using them.
+///
+/// # Errors
+/// [`Error::InvalidConfig`] for one that a place cannot have.
+pub(crate) fn validate_levels(places: &BTreeMap<Place, Level>) -> Result<()> {
+    Policy { places: places.clone(), ..Policy::default() }.check()
 }
 
 /// Version of the rules, written into receipts.
-pub const ENGINE: u32 = 1;
+pub const ENGINE: u32 = 2;
 
 /// A policy, compiled. Making one is the only part of scrubbing that allocates for the policy, so it can be done
 /// long before a crash; it may be shared between threads.
@@ -75,23 +151,42 @@ pub struct Engine {
     policy: Policy,
     known: known::Known,
     echoes: echoes::Echoes,
+    /// See [`Receipt::policy`].
+    version: String,
 }
 
 impl Engine {
     /// Compiles `policy`.
     ///
     /// # Errors
-    /// [`Error::Limit`](crate::Error::Limit) for too many or too long known values.
+    /// [`Error::Limit`](crate::Error::Limit) for too many or too long known values,
+    /// [`Error::InvalidConfig`](crate::Error::InvalidConfig) for a rule that is none.
     pub fn new(policy: &Policy) -> Result<Self> {
         rules::prepare();
         let mut echoes = echoes::Echoes::default();
         policy.known.iter().for_each(|value| echoes.learn(value.as_bytes()));
-        Ok(Self { known: known::Known::new(&policy.known)?, policy: policy.clone(), echoes })
+        policy.check()?;
+        let own = own::OwnRules::new(&policy.rules)?;
+        Ok(Self {
+            known: known::Known::new(&policy.known)?.with(own),
+            policy: policy.clone(),
+            echoes,
+            version: policy.version(),
+        })
     }
 
     /// Remembers the values in a report's texts, so that [`dump`](Self::dump) finds pieces of them too.
     pub fn learn(&mut self, report: &Report) {
         texts::learn(report, &self.known, &mut self.echoes);
+    }
+
+    fn sign(&self, receipt: &mut Receipt) {
+        receipt.engine = ENGINE;
+        receipt.policy.clone_from(&self.version);
+    }
+
+    fn means(&self) -> texts::Means<'_> {
+        texts::Means { known: &self.known, echoes: &self.echoes, policy: &self.policy }
     }
 
     /// See [`dump`]. The values found are remembered, and pieces of them blanked here and in a later
@@ -100,7 +195,7 @@ impl Engine {
     /// # Errors
     /// As [`dump`].
     pub fn dump(&mut self, bytes: &mut [u8], layout: &Layout, receipt: &mut Receipt) -> Result<()> {
-        receipt.engine = ENGINE;
+        self.sign(receipt);
         places::scrub(
             &mut edit::Editor::new(bytes, receipt),
             layout,
@@ -115,14 +210,14 @@ impl Engine {
     /// # Errors
     /// As [`core_file`].
     pub fn core_file(&mut self, input: &File, output: &File, receipt: &mut Receipt) -> Result<()> {
-        receipt.engine = ENGINE;
+        self.sign(receipt);
         core_file::scrub(input, output, &self.policy, &self.known, &mut self.echoes, receipt)
     }
 
     /// See [`report`].
     pub fn report(&self, report: &mut Report, receipt: &mut Receipt) {
-        receipt.engine = ENGINE;
-        texts::scrub(report, &self.known, &self.echoes, receipt);
+        self.sign(receipt);
+        texts::scrub(report, &self.means(), receipt);
     }
 }
 
@@ -186,7 +281,7 @@ pub fn texts_of<'a>(memory: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, boo
 /// Scrubs a text that is to go into a report. If `policy` is beyond its limits nothing is left of it.
 pub fn text(text: &mut String, policy: &Policy, receipt: &mut Receipt) {
     match Engine::new(policy) {
-        Ok(engine) => texts::scrub_text(text, &engine.known, &engine.echoes, Place::Annotation, receipt),
+        Ok(engine) => texts::scrub_text(text, &engine.means(), Place::Annotation, receipt),
         Err(_) => text.clear(),
     }
 }

@@ -7,6 +7,7 @@ use super::contexts::{self, Cpu};
 use super::echoes::Echoes;
 use super::edit::{Addresses, Editor, Encoding, Finding, Guard};
 use super::finder::{self, Edges};
+use super::frames;
 use super::known::Known;
 use super::maps;
 use super::pointers;
@@ -14,7 +15,7 @@ use super::receipt::Place;
 use super::runs::Blocks;
 use super::{Level, Policy, wishes};
 use crate::dump::Layout;
-use crate::dump::layout::utf16;
+use crate::dump::layout::{MemoryEntry, utf16};
 use crate::error::Result;
 
 /// What is done with a stream's own bytes.
@@ -74,6 +75,7 @@ pub(super) fn scrub(
     echoes: &mut Echoes,
 ) -> Result<()> {
     let cpu = Cpu::new(layout.processor)?;
+    let layout = &*frames::with_stacks(editor.bytes(), layout, cpu);
     let copies = copies(editor.bytes(), layout, policy)?;
     for (rule, wishes) in &policy.wishes {
         // What the dump has not need not be blanked in it.
@@ -81,22 +83,67 @@ pub(super) fn scrub(
     }
     unclaimed(editor, layout);
     arguments(editor, layout, policy, known, echoes);
-    if policy.level == Level::Pointers {
-        pointers::reduce(editor, layout, cpu, true, pointers::Rest::Dropped);
-    }
+    pointers::reduce(editor, layout, cpu, policy.level_of(Place::Stack), policy.level_of(Place::Heap));
     let mapped = mapped(layout);
-    memory(editor, layout, &mapped, cpu.width, known, &copies, echoes);
+    let means = Means { policy, known };
+    memory(editor, layout, &mapped, cpu.width, &means, &copies, echoes);
+    let registers = policy.level_of(Place::Registers);
     for thread in &layout.threads {
-        cpu.scrub(editor, &thread.context, &mapped, known)?;
+        cpu.scrub(editor, &thread.context, &mapped, known, registers)?;
     }
     if let Some(exception) = &layout.exception {
-        cpu.scrub(editor, &exception.context, &mapped, known)?;
+        cpu.scrub(editor, &exception.context, &mapped, known, registers)?;
         let parameters: Vec<usize> = exception.parameters.clone().step_by(8).collect();
-        contexts::words(editor, &parameters, 8, Place::Exception, &mapped, known);
+        let level = policy.level_of(Place::Exception);
+        contexts::words(editor, &parameters, 8, Place::Exception, &mapped, known, level);
     }
-    streams(editor, layout, known);
-    strings(editor, layout, known);
+    streams(editor, layout, &means);
+    strings(editor, layout, &means);
     Ok(())
+}
+
+/// What is sought in text, and how much of it stays.
+struct Means<'a> {
+    policy: &'a Policy,
+    known: &'a Known,
+}
+
+impl Means<'_> {
+    /// Known values in bytes of any content.
+    fn values(&self, bytes: &[u8]) -> Vec<Finding> {
+        let mut found = Vec::new();
+        self.known.find(bytes, &mut found);
+        found
+    }
+
+    /// What is to be blanked in a text, which stands whole in one byte a character.
+    fn in_text(&self, bytes: &[u8], place: Place) -> Vec<Finding> {
+        match self.policy.level_of(place) {
+            Level::Keep => self.values(bytes),
+            Level::Pattern => finder::in_memory(bytes, Edges::Whole, self.known),
+            Level::Pointers | Level::Drop => whole(bytes, Encoding::Utf8, DROPPED),
+        }
+    }
+
+    /// The same in UTF-16LE.
+    fn in_utf16(&self, text: &[u8], place: Place) -> Vec<Finding> {
+        match self.policy.level_of(place) {
+            Level::Keep => {
+                let mut found = self.values(text);
+                found.retain(|finding| finding.encoding == Encoding::Utf16Le && finding.range.start % 2 == 0);
+                found
+            }
+            Level::Pattern => finder::in_utf16(text, self.known),
+            Level::Pointers | Level::Drop => whole(text, Encoding::Utf16Le, DROPPED),
+        }
+    }
+}
+
+/// The rule of what goes because of its place's level.
+pub(super) const DROPPED: &str = "dropped";
+
+fn whole(bytes: &[u8], encoding: Encoding, rule: &'static str) -> Vec<Finding> {
+    vec![Finding { range: 0..bytes.len(), encoding, rule }]
 }
 
 /// What the environment and the command line hold may stand elsewhere too, whether the dump has streams of them or not.
@@ -171,28 +218,37 @@ fn memory(
     layout: &Layout,
     mapped: &Addresses,
     width: usize,
-    known: &Known,
+    means: &Means<'_>,
     copies: &Known,
     echoes: &mut Echoes,
 ) {
+    let mut stacks: Vec<_> = layout.threads.iter().map(|thread| &thread.stack.bytes).collect();
+    stacks.sort_unstable_by_key(|range| (range.start, range.end));
+    let place = |entry: &MemoryEntry| {
+        let stack = stacks.binary_search_by_key(&(entry.bytes.start, entry.bytes.end), |s| (s.start, s.end));
+        if stack.is_ok() { Place::Stack } else { Place::Heap }
+    };
     let found: Vec<(Vec<Finding>, Blocks)> = layout
         .memory
         .iter()
         .map(|entry| {
             let bytes = &editor.bytes()[entry.bytes.clone()];
+            if means.policy.level_of(place(entry)) == Level::Keep {
+                return (means.values(bytes), Blocks::default());
+            }
             let edges = Edges::Cut { address: entry.address };
-            let (findings, blocks) = finder::in_memory_with(bytes, edges, known, Some(copies));
+            let (findings, blocks) = finder::in_memory_with(bytes, edges, means.known, Some(copies));
             finder::learn(echoes, bytes, &findings);
             (findings, blocks)
         })
         .collect();
-    let mut stacks: Vec<_> = layout.threads.iter().map(|thread| &thread.stack.bytes).collect();
-    stacks.sort_unstable_by_key(|range| (range.start, range.end));
     for (entry, (mut findings, blocks)) in layout.memory.iter().zip(found) {
-        let stack = stacks.binary_search_by_key(&(entry.bytes.start, entry.bytes.end), |s| (s.start, s.end));
-        let place = if stack.is_ok() { Place::Stack } else { Place::Heap };
+        let place = place(entry);
         let guard = Guard::new(mapped, entry.bytes.start, entry.address, width);
-        findings.extend(finder::echoes_in_memory(&editor.bytes()[entry.bytes.clone()], &blocks, echoes));
+        if means.policy.level_of(place) > Level::Keep {
+            let bytes = &editor.bytes()[entry.bytes.clone()];
+            findings.extend(finder::echoes_in_memory(bytes, &blocks, echoes));
+        }
         let findings = coalesce(findings);
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
@@ -231,31 +287,38 @@ pub(super) fn coalesce(findings: Vec<Finding>) -> Vec<Finding> {
     joined
 }
 
-fn streams(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
+fn streams(editor: &mut Editor<'_>, layout: &Layout, means: &Means<'_>) {
     for stream in &layout.streams {
         let bytes = stream.bytes.clone();
         match treatment(stream.kind) {
-            Some(Stream::Text) => text(editor, bytes, known),
+            Some(Stream::Text) => text(editor, bytes, means),
             Some(Stream::CpuInfo) => {
                 serial(editor, bytes.clone());
-                text(editor, bytes, known);
+                text(editor, bytes, means);
             }
             Some(Stream::Maps) => {
-                let findings = maps::find(&editor.bytes()[bytes.clone()], known);
+                let text = &editor.bytes()[bytes.clone()];
+                let findings = match means.policy.level_of(Place::TextStream) {
+                    Level::Pattern => maps::find(text, means.known),
+                    _ => means.in_text(text, Place::TextStream),
+                };
                 blank(editor, bytes.start, findings, Place::TextStream, None);
             }
             Some(Stream::Blank) => {
                 let rule = if stream.kind == COMMAND_LINE { "command-line" } else { "environment" };
-                let whole = Finding { range: bytes, encoding: Encoding::Utf8, rule };
-                editor.blank(&whole, Place::Environment, None);
+                let findings = match means.policy.level_of(Place::Environment) {
+                    Level::Drop => whole(&editor.bytes()[bytes.clone()], Encoding::Utf8, rule),
+                    _ => means.in_text(&editor.bytes()[bytes.clone()], Place::Environment),
+                };
+                blank(editor, bytes.start, findings, Place::Environment, None);
             }
             Some(Stream::Structure) | None => {}
         }
     }
 }
 
-fn text(editor: &mut Editor<'_>, bytes: Range<usize>, known: &Known) {
-    let findings = finder::in_memory(&editor.bytes()[bytes.clone()], Edges::Whole, known);
+fn text(editor: &mut Editor<'_>, bytes: Range<usize>, means: &Means<'_>) {
+    let findings = means.in_text(&editor.bytes()[bytes.clone()], Place::TextStream);
     blank(editor, bytes.start, findings, Place::TextStream, None);
 }
 
@@ -281,16 +344,16 @@ fn serial(editor: &mut Editor<'_>, bytes: Range<usize>) {
 }
 
 /// Strings in UTF-16LE, annotations, and file names in CodeView records.
-fn strings(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
+fn strings(editor: &mut Editor<'_>, layout: &Layout, means: &Means<'_>) {
     for (_, name) in &layout.thread_names {
-        thread_name(editor, name, known);
+        thread_name(editor, name, means);
     }
     for (_, string) in &layout.strings {
-        let findings = finder::in_utf16(&editor.bytes()[string.clone()], known);
+        let findings = means.in_utf16(&editor.bytes()[string.clone()], Place::TextStream);
         blank(editor, string.start, findings, Place::TextStream, None);
     }
     for text in &layout.annotations {
-        let findings = finder::in_memory(&editor.bytes()[text.clone()], Edges::Whole, known);
+        let findings = means.in_text(&editor.bytes()[text.clone()], Place::TextStream);
         blank(editor, text.start, findings, Place::TextStream, None);
     }
     if let Some(id) = &layout.client_id {
@@ -299,10 +362,10 @@ fn strings(editor: &mut Editor<'_>, layout: &Layout, known: &Known) {
     for module in &layout.modules {
         let name = &editor.bytes()[module.name.clone()];
         let base = base_name(&finder::narrow(name)) * 2;
-        let findings = outside(finder::in_utf16(name, known), base);
+        let findings = outside(means.in_utf16(name, Place::ModulePath), base);
         blank(editor, module.name.start, findings, Place::ModulePath, None);
         let file = &editor.bytes()[module.debug_file.clone()];
-        let findings = outside(finder::in_memory(file, Edges::Whole, known), base_name(file));
+        let findings = outside(means.in_text(file, Place::ModulePath), base_name(file));
         blank(editor, module.debug_file.start, findings, Place::ModulePath, None);
         // What is neither a build id nor a file name is a fixed header. A record of an unknown kind is not understood.
         if module.build_id.is_empty() && module.debug_file.is_empty() {
@@ -328,15 +391,18 @@ pub(super) fn outside(mut findings: Vec<Finding>, base: usize) -> Vec<Finding> {
 /// Linux cuts names to 15 bytes.
 pub(super) const THREAD_NAME: usize = 15;
 
-fn thread_name(editor: &mut Editor<'_>, name: &Range<usize>, known: &Known) {
+fn thread_name(editor: &mut Editor<'_>, name: &Range<usize>, means: &Means<'_>) {
     let text = &editor.bytes()[name.clone()];
     let line = utf16(text);
     // The cut may have gone through a character.
     let whole = line.trim_end_matches(char::REPLACEMENT_CHARACTER);
-    let findings = if line.len() >= THREAD_NAME && finder::is_cut_value(whole.as_bytes(), known) {
+    let findings = if line.len() >= THREAD_NAME
+        && means.policy.level_of(Place::ThreadName) == Level::Pattern
+        && finder::is_cut_value(whole.as_bytes(), means.known)
+    {
         vec![Finding { range: 0..text.len(), encoding: Encoding::Utf16Le, rule: "cut-off" }]
     } else {
-        finder::in_utf16(text, known)
+        means.in_utf16(text, Place::ThreadName)
     };
     blank(editor, name.start, findings, Place::ThreadName, None);
 }

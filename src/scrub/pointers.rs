@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use super::contexts::{self, Cpu};
 use super::edit::{Addresses, Editor};
-use super::frames;
 use super::receipt::Place;
 use super::runs::is_text;
+use super::{Level, frames};
 use crate::dump::Layout;
 
 /// The rule's name in receipts.
@@ -65,7 +65,11 @@ impl<'a> Words<'a> {
             let narrow = self.width == 4;
             characters = if narrow && kept && is_character(value) { characters + 1 } else { 0 };
             // Two halves of a text that look like pointers by themselves.
-            let joined = narrow && leading > 0 && carried + leading >= TEXT_RUN;
+            let joined = narrow
+                && carried > 0
+                && leading > 0
+                && carried + leading >= TEXT_RUN
+                && !self.proven.contains(&address.wrapping_add((at - start) as u64));
             carried = if kept && !joined { trailing } else { 0 };
             if characters >= TEXT_RUN {
                 let back = if characters == TEXT_RUN { (TEXT_RUN - 1) * self.width } else { 0 };
@@ -103,20 +107,15 @@ fn is_character(value: u64) -> bool {
     matches!(value, 0x20..=0x7e | 0xa0..=contexts::SMALL)
 }
 
-/// What becomes of memory that is no stack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
-    Kept,
-    Reduced,
-    Dropped,
-}
-
-/// Zeroes of the stacks (if `stacks`) everything that is not a word that points into a module or a stack, or a small integer;
-/// also everything below the stack pointer. Other memory is left, reduced to the same words, or zeroed.
+/// At [`Level::Pointers`] zeroes everything in memory that is not a word that points into a module or a stack, or a small integer,
+/// and of stacks also everything below the stack pointer; at [`Level::Drop`] everything.
 ///
 /// On a 32-bit machine, where text may look like a pointer, a word that is printable stays only if it follows a call
 /// instruction that the dump holds, or frame pointers lead to it.
-pub(super) fn reduce(editor: &mut Editor<'_>, layout: &Layout, cpu: &Cpu, stacks: bool, rest: Rest) {
+pub(super) fn reduce(editor: &mut Editor<'_>, layout: &Layout, cpu: &Cpu, stacks: Level, rest: Level) {
+    if stacks.max(rest) < Level::Pointers {
+        return;
+    }
     let modules = Addresses::new(layout.modules.iter().map(|module| {
         // A return address may lie just behind a module whose last instruction calls what never returns.
         module.base..module.base.saturating_add(module.size).saturating_add(1)
@@ -129,16 +128,17 @@ pub(super) fn reduce(editor: &mut Editor<'_>, layout: &Layout, cpu: &Cpu, stacks
     for entry in &layout.memory {
         let thread = layout.threads.iter().find(|thread| thread.stack.bytes == entry.bytes);
         let Some(thread) = thread else {
-            match rest {
-                Rest::Kept => {}
-                Rest::Reduced => {
-                    words.reduce(editor, entry.bytes.clone(), entry.address, entry.address, Place::Heap);
-                }
-                Rest::Dropped => editor.zero(entry.bytes.clone(), Place::Heap, RULE),
+            if rest == Level::Pointers {
+                words.reduce(editor, entry.bytes.clone(), entry.address, entry.address, Place::Heap);
+            } else if rest == Level::Drop {
+                editor.zero(entry.bytes.clone(), Place::Heap, RULE);
             }
             continue;
         };
-        if !stacks {
+        if stacks == Level::Drop {
+            editor.zero(entry.bytes.clone(), Place::Stack, RULE);
+        }
+        if stacks != Level::Pointers {
             continue;
         }
         // The crashing thread's registers stand in the exception stream too, and there may differ.
@@ -203,8 +203,8 @@ mod tests {
             &mut Editor::new(&mut bytes, &mut receipt),
             &layout,
             Cpu::new(9).unwrap(),
-            true,
-            Rest::Dropped,
+            Level::Pointers,
+            Level::Drop,
         );
         assert_eq!(receipt.discrepancy(&before, &bytes), None);
         let words: Vec<u64> = bytes[stack + 3..heap - 4]
@@ -216,5 +216,114 @@ mod tests {
             [0, 0, 0x40_1000, 0, 0x7000_0010, 4096, (-4096i64).cast_unsigned(), 0, 0x50_0000, 0]
         );
         assert_eq!((&bytes[stack..stack + 3], &bytes[heap - 4..]), (&[0; 3][..], &[0; 8][..]));
+    }
+
+    /// What is left of 32-bit words on a stack at 0xbf00_0000: one module at 0x6161_0000 (in letters), the code at 0x6161_4142
+    /// follows a call in the dump.
+    fn reduced_32(words: &[u32], frame_pointer: u32) -> Vec<u32> {
+        let mut bytes = vec![0; 716];
+        bytes[180..184].copy_from_slice(&frame_pointer.to_le_bytes());
+        bytes[196..200].copy_from_slice(&0xbf00_0000_u32.to_le_bytes());
+        let stack = bytes.len();
+        words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        let code = bytes.len();
+        bytes.extend([0x90, 0xe8, 1, 2, 3, 4]);
+        let entry = MemoryEntry { address: 0xbf00_0000, bytes: stack..code };
+        let module = ModuleEntry {
+            base: 0x6161_0000,
+            size: 0x1_0000,
+            name: 0..0,
+            codeview: 0..0,
+            debug_file: 0..0,
+            build_id: 0..0,
+        };
+        let layout = Layout {
+            memory: vec![entry.clone(), MemoryEntry { address: 0x6161_413c, bytes: code..code + 6 }],
+            threads: vec![ThreadEntry { id: 1, context: 0..716, stack: entry }],
+            modules: vec![module],
+            ..Layout::default()
+        };
+        let before = bytes.clone();
+        let mut receipt = Receipt::default();
+        let cpu = Cpu::new(0).unwrap();
+        reduce(&mut Editor::new(&mut bytes, &mut receipt), &layout, cpu, Level::Pointers, Level::Drop);
+        assert_eq!(receipt.discrepancy(&before, &bytes), None);
+        bytes[stack..code].as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect()
+    }
+
+    #[test]
+    fn on_32_bit_a_printable_word_must_be_proven() {
+        let text = u32::from_le_bytes(*b"abaa");
+        for (what, words, frame_pointer, expected) in [
+            ("no pointer", vec![0x1234_5678, 0x6162_6364], 0, vec![0, 0]),
+            ("text that looks like a pointer", vec![text, 0x6161_4142], 0, vec![0, 0x6161_4142]),
+            ("a plain pointer", vec![0x6161_0102, 0xbf00_0004], 0, vec![0x6161_0102, 0xbf00_0004]),
+            ("small integers", vec![0x61, 0xffff_ffff, 4096, 4097], 0, vec![0x61, 0xffff_ffff, 4096, 0]),
+            ("UTF-32", vec![0x61, 0x62, 0x63, 0x64, 0x65, 7], 0, vec![0, 0, 0, 0, 0, 7]),
+            ("three characters", vec![0x61, 0x62, 0x63, 7, 0x61], 0, vec![0x61, 0x62, 0x63, 7, 0x61]),
+            (
+                "mostly text",
+                vec![0x6161_0102, u32::from_le_bytes([b'b', 1, 0x61, 0x61])],
+                0,
+                vec![0x6161_0102, 0],
+            ),
+            (
+                "halves of four",
+                vec![0x6161_0102, u32::from_le_bytes([b'b', b'c', 0x61, 0x61])],
+                0,
+                vec![0x6161_0102, 0],
+            ),
+            // Frame pointer, return address, twice; the second one's text leads nowhere.
+            (
+                "frame pointers",
+                vec![0xbf00_0008, text, 0, text, text],
+                0xbf00_0000,
+                vec![0xbf00_0008, text, 0, text, 0],
+            ),
+        ] {
+            assert_eq!(reduced_32(&words, frame_pointer), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn no_text_survives_on_32_bit_at_any_phase() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for round in 0..2000 {
+            let text: Vec<u8> = (0..16).map(|_| b'a' + (next() % 3) as u8).collect();
+            let stride = [1, 2, 4][round % 3];
+            for phase in 0..4 {
+                let mut bytes = vec![0xfe; phase];
+                text.iter().for_each(|&byte| {
+                    bytes.push(byte);
+                    bytes.extend(vec![0; stride - 1]);
+                });
+                bytes.resize(bytes.len().next_multiple_of(4), 0xfe);
+                let words: Vec<u32> =
+                    bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
+                let left: Vec<u8> = reduced_32(&words, 0).into_iter().flat_map(u32::to_le_bytes).collect();
+                let characters: Vec<u8> = left[phase..].iter().step_by(stride).take(16).copied().collect();
+                let run = characters.windows(4).find(|run| run.iter().all(u8::is_ascii_lowercase));
+                assert_eq!(run, None, "{} at {phase}, {stride} bytes each", String::from_utf8_lossy(&text));
+            }
+        }
+    }
+
+    #[test]
+    fn authentication_codes_are_stripped() {
+        let targets = Addresses::new(std::iter::once(0x7f_1234_0000..0x7f_1235_0000));
+        let words = Words { width: 8, targets: &targets, mask: (1 << 39) - 1, proven: HashSet::new() };
+        let needed = |value: u64| words.is_needed(value, &value.to_le_bytes(), 0);
+        assert!(needed(0x7f_1234_0010) && needed(0x8f3a_807f_1234_0010));
+        assert!(!needed(0x8f3a_807f_2234_0010));
+        let text = 0x6162_637f_1234_6465;
+        assert!(!needed(text), "text whose lower bits are an address");
+        let proven = Words { proven: HashSet::from([8]), ..words };
+        assert!(proven.is_needed(text, &text.to_le_bytes(), 8));
     }
 }

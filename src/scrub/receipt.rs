@@ -3,8 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
 
 /// The proof that goes with a report.
 ///
@@ -13,8 +19,26 @@ use serde::{Deserialize, Serialize};
 pub struct Receipt {
     /// Version of the rules.
     pub engine: u32,
+    /// What was asked for: levels and own rules, as the first 16 digits of a SHA-256 in hexadecimal. The same for the same
+    /// settings; known values have no part in it.
+    #[serde(default)]
+    pub policy: String,
+    /// The dump that this is about, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump: Option<Scrubbed>,
     /// Every change, in the order it was made.
     pub entries: Vec<Entry>,
+}
+
+/// A dump or core file as it left scrubbing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrubbed {
+    /// Bytes.
+    pub length: u64,
+    /// SHA-256 of all of them, in hexadecimal.
+    pub sha256: String,
+    /// How many of the entries are about it: the first ones. Others are about texts of the report.
+    pub entries: usize,
 }
 
 /// One change: these bytes are now fill (`*` in the entry's encoding, zeros for "binary"). The first and the last
@@ -77,6 +101,12 @@ pub enum Place {
     Reason,
     /// What a pmodule said.
     Annotation,
+    /// An attachment.
+    Attachment,
+    /// The tail of a log.
+    LogTail,
+    /// A header or field of an upload.
+    UploadHeader,
 }
 
 impl Receipt {
@@ -91,6 +121,66 @@ impl Receipt {
             return;
         }
         self.entries.push(entry);
+    }
+
+    /// Names the dump that it is about, as it will leave.
+    pub fn describe(&mut self, dump: &[u8], entries: usize) {
+        let sha256 = hexadecimal(&Sha256::digest(dump));
+        self.dump = Some(Scrubbed { length: dump.len() as u64, sha256, entries });
+    }
+
+    /// The same for a file, all entries being about it.
+    ///
+    /// # Errors
+    /// [`Error::System`] if it cannot be read.
+    pub fn describe_file(&mut self, file: &File) -> Result<()> {
+        let (length, sha256) = digest(file)?;
+        self.dump = Some(Scrubbed { length, sha256, entries: self.entries.len() });
+        Ok(())
+    }
+
+    /// Checks that `file` is the dump that this receipt is about, and that what it names was removed from it: the hash, and that
+    /// every byte of every entry is fill. (That nothing else was changed only [`discrepancy`](Self::discrepancy) can show, with the
+    /// dump before.) Time is linear; 64 KiB are held at a time.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] says what does not agree and where.
+    pub fn verify(&self, file: &File) -> Result<()> {
+        let wrong = |reason: String| Err(Error::malformed("receipt", reason));
+        let Some(dump) = &self.dump else {
+            return wrong(
+                "it is about no dump: the report has none, or it comes from an older version".to_owned(),
+            );
+        };
+        if dump.entries > self.entries.len() {
+            return wrong(format!("{} of {} entries are about the dump", dump.entries, self.entries.len()));
+        }
+        let (length, sha256) = digest(file)?;
+        if length != dump.length {
+            return wrong(format!("the dump has {length} bytes, the receipt is about {}", dump.length));
+        }
+        if sha256 != dump.sha256 {
+            return wrong(format!("the dump's SHA-256 is {sha256}, the receipt is about {}", dump.sha256));
+        }
+        for entry in &self.entries[..dump.entries] {
+            let end = entry.offset.checked_add(entry.length).filter(|&end| end <= length);
+            let Some(end) = end.filter(|&end| end > entry.offset) else {
+                return wrong(format!("its entry at {:#x} lies outside the dump", entry.offset));
+            };
+            let mut at = entry.offset;
+            while at < end {
+                let piece = read(file, at, end - at)?;
+                if let Some(left) = piece.iter().position(|&byte| !entry.is_fill(byte)) {
+                    let at = at + left as u64;
+                    return wrong(format!(
+                        "{at:#x} in the dump is not blank, as its entry at {:#x} says",
+                        entry.offset
+                    ));
+                }
+                at += piece.len() as u64;
+            }
+        }
+        Ok(())
     }
 
     /// Counts by place and rule, in that order.
@@ -129,8 +219,7 @@ impl Receipt {
             else {
                 return Some(start);
             };
-            let fill = |byte: u8| byte == 0 || (byte == b'*' && entry.encoding != "binary");
-            if let Some(wrong) = (start..end).find(|&at| !fill(after[at])) {
+            if let Some(wrong) = (start..end).find(|&at| !entry.is_fill(after[at])) {
                 return Some(wrong);
             }
             let changed = |range: std::ops::Range<usize>| before[range.clone()] != after[range];
@@ -140,6 +229,52 @@ impl Receipt {
             covered[start..end].fill(true);
         }
         (0..before.len()).find(|&at| before[at] != after[at] && !covered[at])
+    }
+}
+
+impl Entry {
+    fn is_fill(&self, byte: u8) -> bool {
+        byte == 0 || (byte == b'*' && self.encoding != "binary")
+    }
+}
+
+/// Bytes that are read at once.
+const PIECE: u64 = 64 << 10;
+
+/// As many of `length` bytes at `at` as are read at once; never none.
+fn read(file: &File, at: u64, length: u64) -> Result<Vec<u8>> {
+    let mut piece = vec![0; length.min(PIECE) as usize];
+    file.read_exact_at(&mut piece, at).map_err(|source| Error::System { call: "pread", source })?;
+    Ok(piece)
+}
+
+/// Length and SHA-256.
+fn digest(file: &File) -> Result<(u64, String)> {
+    let length = file.metadata().map_err(|source| Error::System { call: "fstat", source })?.len();
+    let (mut hash, mut at) = (Sha256::new(), 0);
+    while at < length {
+        let piece = read(file, at, length - at)?;
+        hash.update(&piece);
+        at += piece.len() as u64;
+    }
+    Ok((length, hexadecimal(&hash.finalize())))
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl FromStr for Place {
+    type Err = Error;
+
+    /// By the name that receipts have: "thread-name".
+    fn from_str(name: &str) -> Result<Self> {
+        serde_json::from_value(serde_json::Value::from(name)).map_err(|_| Error::InvalidConfig {
+            field: "level",
+            reason: "a place is registers, exception, stack, heap, thread-name, module-path, text-stream, environment, \
+                     unclaimed, attribute, breadcrumb, reason, annotation, attachment, log-tail or upload-header"
+                .to_owned(),
+        })
     }
 }
 
@@ -159,6 +294,9 @@ impl fmt::Display for Place {
             Self::Breadcrumb => "breadcrumb",
             Self::Reason => "reason",
             Self::Annotation => "annotation",
+            Self::Attachment => "attachment",
+            Self::LogTail => "log tail",
+            Self::UploadHeader => "upload header",
         })
     }
 }
@@ -173,8 +311,11 @@ mod tests {
 
     #[test]
     fn a_receipt_survives_json_and_is_counted() {
-        let mut receipt =
-            Receipt { engine: 1, entries: vec![entry("utf-8", 3, 5), entry("utf-16le", 20, 10)] };
+        let mut receipt = Receipt {
+            engine: 1,
+            entries: vec![entry("utf-8", 3, 5), entry("utf-16le", 20, 10)],
+            ..Receipt::default()
+        };
         receipt.entries.push(Entry { place: Place::Stack, ..entry("utf-8", 40, 1) });
         let json = serde_json::to_string(&receipt).unwrap();
         assert_eq!(serde_json::from_str::<Receipt>(&json).unwrap(), receipt);
@@ -190,7 +331,7 @@ mod tests {
     fn a_discrepancy_is_found() {
         let before = b"abcdefgh\0\0\0\0";
         let after = b"ab***fgh\0\0\0\0";
-        let check = |entries| Receipt { engine: 1, entries }.discrepancy(before, after);
+        let check = |entries| Receipt { engine: 1, entries, ..Receipt::default() }.discrepancy(before, after);
         assert_eq!(check(vec![entry("utf-8", 2, 3)]), None);
         assert_eq!(check(vec![]), Some(2), "unlisted change");
         assert_eq!(check(vec![entry("utf-8", 2, 2)]), Some(4), "half a change");
@@ -199,5 +340,42 @@ mod tests {
         assert_eq!(check(vec![entry("utf-8", 2, 3), entry("binary", 8, 2)]), Some(8), "listed, not changed");
         assert_eq!(check(vec![entry("utf-8", 2, 300)]), Some(2), "outside");
         assert_eq!(Receipt::default().discrepancy(b"a", b"ab"), Some(1), "another length");
+    }
+
+    #[test]
+    fn a_receipt_is_verified_against_its_dump() {
+        let file = |bytes: &[u8]| {
+            let file = tempfile::tempfile().unwrap();
+            file.write_all_at(bytes, 0).unwrap();
+            file
+        };
+        let after = b"ab***fgh\0\0\0\0";
+        let mut receipt =
+            Receipt { entries: vec![entry("utf-8", 2, 3), entry("binary", 8, 4)], ..Receipt::default() };
+        let of_texts = entry("utf-8", 500, 9);
+        receipt.describe(after, 2);
+        receipt.entries.push(of_texts);
+        receipt.verify(&file(after)).unwrap();
+        let mut by_file = receipt.clone();
+        by_file.entries.pop();
+        by_file.describe_file(&file(after)).unwrap();
+        assert_eq!(by_file.dump, receipt.dump);
+        let said = |receipt: &Receipt, bytes: &[u8]| receipt.verify(&file(bytes)).unwrap_err().to_string();
+        assert!(said(&receipt, b"ab***fgx\0\0\0\0").contains("SHA-256"));
+        assert!(said(&receipt, b"ab***fgh\0").contains("9 bytes"));
+        assert!(said(&Receipt::default(), after).contains("no dump"));
+        for (wrong, reason) in [
+            (entry("utf-8", 1, 3), "0x1 in the dump is not blank"),
+            (entry("binary", 2, 3), "0x2 in the dump"),
+            (entry("utf-8", 8, 5), "outside"),
+            (entry("utf-8", u64::MAX, 5), "outside"),
+            (entry("utf-8", 2, 0), "outside"),
+        ] {
+            let mut receipt = Receipt { entries: vec![wrong], ..Receipt::default() };
+            receipt.describe(after, 1);
+            assert!(said(&receipt, after).contains(reason), "{reason}");
+        }
+        receipt.describe(after, 9);
+        assert!(said(&receipt, after).contains("9 of 3"));
     }
 }

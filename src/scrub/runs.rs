@@ -90,9 +90,17 @@ pub(super) struct Scratch {
     candidates: Vec<Candidate>,
 }
 
-/// The blocks in which runs begin, so that they need not be sought again.
+/// Where runs are, so that they need not be sought again.
 #[derive(Debug, Default)]
-pub(super) struct Blocks(Vec<u64>);
+pub(super) struct Blocks {
+    /// A bit for each block in which one begins.
+    blocks: Vec<u64>,
+    /// All of them, if they are few.
+    runs: Option<Vec<Run>>,
+}
+
+/// Runs that are remembered one by one: of a stack, but not of a heap.
+const FEW: usize = 1024;
 
 /// Shortest run that [`scan`] can be asked for: a short known value with a separator.
 pub(super) const LEAST: usize = 3;
@@ -101,7 +109,7 @@ pub(super) const LEAST: usize = 3;
 const BLOCKS: usize = 256;
 
 /// Calls `found` with every run of `bytes` of at least `least` characters ([`LEAST`] to [`SHORTEST`]) and its text, one byte a
-/// character. Returns where they begin.
+/// character. Returns where those of [`SHORTEST`] characters and more are.
 pub(super) fn scan(
     bytes: &[u8],
     least: usize,
@@ -109,7 +117,19 @@ pub(super) fn scan(
     mut found: impl FnMut(&Run, &[u8]),
 ) -> Blocks {
     let Scratch { line, candidates } = scratch;
-    let mut blocks = Blocks(vec![0; bytes.len().div_ceil(simd::BLOCK * 64)]);
+    let mut blocks = vec![0; bytes.len().div_ceil(simd::BLOCK * 64)];
+    let mut runs = Some(Vec::new());
+    let mut found = |run: &Run, line: &[u8]| {
+        if let Some(few) = runs.as_mut().filter(|_| line.len() >= SHORTEST) {
+            // What looks back is made anew.
+            if few.len() < FEW && run.back == 0 {
+                few.push(run.clone());
+            } else {
+                runs = None;
+            }
+        }
+        found(run, line);
+    };
     let mut follow = Follow::new(bytes, least, line);
     for part in (0..bytes.len()).step_by(BLOCKS * simd::BLOCK) {
         // With the block behind the part, in which its last runs go on.
@@ -118,11 +138,11 @@ pub(super) fn scan(
         for candidate in candidates.iter().filter(|candidate| candidate.block < BLOCKS) {
             let block = part / simd::BLOCK + candidate.block;
             if follow.block(block * simd::BLOCK, candidate.maps, &mut found) {
-                blocks.0[block / 64] |= 1 << (block % 64);
+                blocks[block / 64] |= 1 << (block % 64);
             }
         }
     }
-    blocks
+    Blocks { blocks, runs }
 }
 
 /// The same for the same `bytes` once more. What was written over the runs in between may have made others of them.
@@ -132,8 +152,21 @@ pub(super) fn scan_again(
     scratch: &mut Scratch,
     mut found: impl FnMut(&Run, &[u8]),
 ) {
+    if let Some(runs) = &blocks.runs {
+        for run in runs {
+            let text = &bytes[run.first..run.first + (run.count - 1) * run.encoding.stride() + 1];
+            if run.encoding == Encoding::Utf8 {
+                found(run, text);
+            } else {
+                scratch.line.clear();
+                scratch.line.extend(text.iter().step_by(run.encoding.stride()));
+                found(run, &scratch.line);
+            }
+        }
+        return;
+    }
     let mut follow = Follow::new(bytes, SHORTEST, &mut scratch.line);
-    for (word, &bits) in blocks.0.iter().enumerate() {
+    for (word, &bits) in blocks.blocks.iter().enumerate() {
         each_bit(bits, |bit| {
             let start = (word * 64 + bit) * simd::BLOCK;
             follow.block(start, simd::maps(bytes, start), &mut found);
@@ -159,15 +192,20 @@ impl<'a> Follow<'a> {
 
     /// The runs that begin in the block at `start`, and whether any may.
     fn block(&mut self, start: usize, (text, zero): simd::Maps, found: &mut impl FnMut(&Run, &[u8])) -> bool {
-        // For runs of characters the first `least` of which are linked.
-        let series = |links: u128, stride: usize, count: usize| {
-            (1..count).fold(links, |series, at| series & links >> (at * stride)) as u64
+        // Where the first `least` characters are there; a link is a character, zeros, and another character.
+        let two = text & zero >> 1 & text >> 2;
+        let zeros = zero >> 1 & zero >> 2;
+        let four = text & zeros & zero >> 3 & text >> 4;
+        let [narrow, two, four] = if self.least == SHORTEST {
+            let pairs = text & text >> 1;
+            let pairs = pairs & pairs >> 2;
+            [pairs & pairs >> 2, five(two, 2), five(four, 4)].map(|series| series as u64)
+        } else {
+            let series = |links: u128, stride: usize, count: usize| {
+                (1..count).fold(links, |series, at| series & links >> (at * stride)) as u64
+            };
+            [series(text, 1, self.least), series(two, 2, self.least - 1), series(four, 4, self.least - 1)]
         };
-        let narrow = series(text, 1, self.least);
-        // A link: a character, zeros, and another character. Five links in a row are six characters.
-        let two = series(text & zero >> 1 & text >> 2, 2, self.least - 1);
-        let links = text & zero >> 1 & zero >> 2 & zero >> 3 & text >> 4;
-        let four = if links == 0 { 0 } else { series(links, 4, self.least - 1) };
 
         let bytes = self.bytes;
         let mut bits = narrow;
@@ -215,6 +253,15 @@ pub(super) fn scan_edges(bytes: &[u8], mut found: impl FnMut(&Run, &[u8])) {
             }
         }
     }
+}
+
+/// The places at which five links in a row begin, which are six characters.
+fn five(links: u128, stride: u32) -> u128 {
+    if links == 0 {
+        return 0;
+    }
+    let pairs = links & links >> stride;
+    pairs & pairs >> (2 * stride) & links >> (4 * stride)
 }
 
 fn each_bit(mut bits: u64, mut call: impl FnMut(usize)) {
@@ -453,6 +500,37 @@ mod tests {
                 naive.sort_unstable();
                 fast.sort_unstable();
                 assert_eq!(fast, naive, "stride {stride}");
+            }
+        }
+    }
+
+    #[test]
+    fn runs_are_found_again_few_or_many() {
+        for count in [3, 40, FEW + 10] {
+            let mut bytes = Vec::new();
+            for number in 0..count {
+                let text = format!("run number {number}");
+                match number % 3 {
+                    0 => bytes.extend(text.as_bytes()),
+                    1 => bytes.extend(text.encode_utf16().flat_map(u16::to_le_bytes)),
+                    _ => bytes.extend(text.chars().flat_map(|c| u32::from(c).to_be_bytes())),
+                }
+                bytes.extend(vec![0xfe; 4 + number % 90]);
+            }
+            // One that looks back is not remembered by itself.
+            for more in ["", "пароль: abcdef"] {
+                bytes.extend(more.encode_utf16().flat_map(u16::to_le_bytes));
+                let (mut once, mut again) = (Vec::new(), Vec::new());
+                let mut scratch = Scratch::default();
+                let blocks = scan(&bytes, SHORTEST, &mut scratch, |run, line| {
+                    once.push((run.clone(), line.to_vec()));
+                });
+                assert_eq!(blocks.runs.is_some(), count <= 40 && more.is_empty());
+                scan_again(&bytes, &blocks, &mut scratch, |run, line| {
+                    again.push((run.clone(), line.to_vec()))
+                });
+                assert!(once.len() >= count);
+                assert_eq!(again, once);
             }
         }
     }

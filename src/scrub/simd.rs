@@ -22,8 +22,8 @@ pub(super) fn candidates(bytes: &[u8], long: bool, out: &mut Vec<Candidate>) {
     out.clear();
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, which is all that the function needs.
+    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("popcnt") {
+        // SAFETY: the processor has both, which is all that the function needs.
         unsafe { x86::candidates_avx2(blocks, rest, long, out) };
     } else {
         collect(blocks, rest, long, x86::classify_sse2, out);
@@ -47,49 +47,6 @@ pub(super) fn text_end(bytes: &[u8], from: usize) -> usize {
         if length < BLOCK {
             return at;
         }
-    }
-}
-
-/// Calls `found` with every series of at least `least` (up to 8) base64 characters of both alphabets (RFC 4648, sections 4 and 5) in
-/// `line`.
-pub(super) fn each_base64_word(line: &[u8], least: usize, mut found: impl FnMut(std::ops::Range<usize>)) {
-    #[cfg(target_arch = "x86_64")]
-    let classify = x86::base64_sse2;
-    #[cfg(not(target_arch = "x86_64"))]
-    let classify = base64_scalar;
-    let one = |start: usize| {
-        let rest = line.get(start..).unwrap_or_default();
-        rest.first_chunk().map_or_else(|| filled(rest, classify), classify)
-    };
-    let (mut start, mut floor) = (0usize, 0usize);
-    let mut bits = one(0);
-    while start < line.len() {
-        let next = if start + BLOCK < line.len() { one(start + BLOCK) } else { 0 };
-        let both = u128::from(bits) | u128::from(next) << 64;
-        let mut series = (1..least).fold(both, |series, at| series & both >> at) as u64;
-        // What an earlier word holds.
-        let done = floor.saturating_sub(start);
-        series = if done < BLOCK { series >> done << done } else { 0 };
-        while series != 0 {
-            let at = series.trailing_zeros();
-            let length = (both >> at).trailing_ones();
-            let first = start + at as usize;
-            let mut end = first + length as usize;
-            if at + length == u128::BITS {
-                loop {
-                    let more = one(end).trailing_ones() as usize;
-                    end += more;
-                    if more < BLOCK {
-                        break;
-                    }
-                }
-            }
-            found(first..end);
-            floor = end;
-            let done = at + length;
-            series = if done < 64 { series >> done << done } else { 0 };
-        }
-        (start, bits) = (start + BLOCK, next);
     }
 }
 
@@ -143,7 +100,9 @@ fn collect(
 /// Whether a run may begin in a block, whatever comes behind it.
 #[inline(always)]
 fn may_begin((text, zero): (u64, u64), long: bool) -> bool {
-    if text == 0 {
+    // A run that begins here and not at the very end has all its first characters here: nearly everything ends so.
+    let first = if long { 6 } else { 3 };
+    if text.count_ones() < first && text >> 60 == 0 {
         return false;
     }
     // The last byte goes on as it is: if it is text, more of it may follow.
@@ -167,16 +126,11 @@ pub(super) fn is_text(byte: u8) -> bool {
 
 /// The reference, which the others must equal, and what there is where nothing better is known.
 #[cfg(any(test, not(target_arch = "x86_64")))]
-use portable::{base64_scalar, scalar};
+use portable::scalar;
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod portable {
     use super::BLOCK;
-
-    pub(super) fn base64_scalar(block: &[u8; BLOCK]) -> u64 {
-        let is = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
-        block.iter().enumerate().fold(0, |word, (at, &byte)| word | u64::from(is(byte)) << at)
-    }
 
     pub(super) fn scalar(block: &[u8; BLOCK]) -> (u64, u64) {
         let (mut text, mut zero) = (0, 0);
@@ -222,7 +176,7 @@ mod x86 {
 
     use super::BLOCK;
 
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,popcnt")]
     pub(super) fn candidates_avx2(
         blocks: &[[u8; BLOCK]],
         rest: &[u8],
@@ -256,31 +210,6 @@ mod x86 {
             (text | more_text << 32, zero | more_zero << 32)
         };
         super::collect(blocks, rest, long, classify, out);
-    }
-
-    /// A bit for each base64 character.
-    pub(super) fn base64_sse2(block: &[u8; BLOCK]) -> u64 {
-        let mut word = 0;
-        for (at, part) in block.as_chunks::<16>().0.iter().enumerate() {
-            // SAFETY: 16 bytes, and the load needs no alignment; SSE2 is part of the architecture.
-            let bits = unsafe {
-                let bytes = _mm_loadu_si128(part.as_ptr().cast());
-                let within = |bytes: __m128i, first: u8, last: u8| {
-                    // Signed comparisons: bytes from 0x80 on are negative, and so below each bound.
-                    let above = _mm_cmpgt_epi8(bytes, _mm_set1_epi8(first.cast_signed() - 1));
-                    _mm_and_si128(above, _mm_cmplt_epi8(bytes, _mm_set1_epi8(last.cast_signed() + 1)))
-                };
-                let equal = |byte: u8| _mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte.cast_signed()));
-                let lower = _mm_or_si128(bytes, _mm_set1_epi8(0x20));
-                let letters = within(lower, b'a', b'z');
-                // Slash and the digits follow each other.
-                let digits = within(bytes, b'/', b'9');
-                let others = _mm_or_si128(equal(b'+'), _mm_or_si128(equal(b'-'), equal(b'_')));
-                _mm_movemask_epi8(_mm_or_si128(letters, _mm_or_si128(digits, others)))
-            };
-            word |= u64::from(bits.cast_unsigned()) << (at * 16);
-        }
-        word
     }
 
     /// SSE2 is part of x86-64.
@@ -369,35 +298,6 @@ mod tests {
                     assert_eq!(found, maps(bytes, block * BLOCK));
                 }
             }
-        }
-    }
-
-    #[test]
-    fn base64_words_are_those_of_a_naive_search() {
-        let mut blocks = blocks();
-        for block in &blocks {
-            #[cfg(target_arch = "x86_64")]
-            assert_eq!(x86::base64_sse2(block), base64_scalar(block));
-        }
-        blocks.iter_mut().for_each(|block| {
-            block
-                .iter_mut()
-                .for_each(|byte| *byte = b"abcXYZ09+/-_abcdefghijklmnopqrst =%@"[usize::from(*byte) % 36])
-        });
-        let bytes = [blocks.as_flattened(), &[b'A'; 500], b" AbCd12", &[b'/'; 64]].concat();
-        for cut in [0, 1, 30, 63, 64, 100] {
-            let bytes = &bytes[..bytes.len() - cut];
-            let is = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
-            let (mut naive, mut at) = (Vec::new(), 0);
-            for word in bytes.split(|byte| !is(byte)) {
-                if word.len() >= 6 {
-                    naive.push(at..at + word.len());
-                }
-                at += word.len() + 1;
-            }
-            let mut words = Vec::new();
-            each_base64_word(bytes, 6, |word| words.push(word));
-            assert_eq!(words, naive);
         }
     }
 

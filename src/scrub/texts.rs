@@ -4,33 +4,52 @@
 use serde_json::Value;
 
 use super::echoes::Echoes;
-use super::edit::Finding;
+use super::edit::{Encoding, Finding};
 use super::finder;
 use super::known::Known;
-use super::places::THREAD_NAME;
+use super::places::{DROPPED, THREAD_NAME};
 use super::receipt::{Entry, Place, Receipt};
-use super::rules;
+use super::{Level, Policy, rules};
 use crate::error::Error;
 use crate::report::{AnnotationLevel, AttributeValue, Origin, Reason, Report};
 
+/// What is sought in texts.
+pub(super) struct Means<'a> {
+    pub(super) known: &'a Known,
+    pub(super) echoes: &'a Echoes,
+    pub(super) policy: &'a Policy,
+}
+
+impl Means<'_> {
+    /// What is to be blanked in a text of this place.
+    fn find(&self, text: &str, place: Place) -> Vec<Finding> {
+        let whole = |rule| Finding { range: 0..text.len(), encoding: Encoding::Utf8, rule };
+        match self.policy.level_of(place) {
+            Level::Keep => finder::known_in_utf8(text, self.known),
+            Level::Pattern => finder::in_utf8(text, self.known, self.echoes),
+            Level::Pointers | Level::Drop => vec![whole(DROPPED)],
+        }
+    }
+}
+
 /// Scrubs attributes (keys by rules alone: they are the developer's words, but one may have been made of a value), breadcrumbs, the reason, thread names, and what pmodules said.
-pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
+pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receipt) {
     for attribute in &mut report.attributes {
         let mut hits = Vec::new();
         rules::find_in(attribute.key.as_bytes(), &mut hits);
         blank(&mut attribute.key, hits.into_iter().map(Finding::from).collect(), Place::Attribute, receipt);
         match &mut attribute.value {
             AttributeValue::String(value) => {
-                let mut findings = finder::in_utf8(value, known, echoes);
+                let mut findings = means.find(value, Place::Attribute);
                 if attribute.truncated {
-                    findings.extend(finder::cut_end_of_utf8(value, known));
+                    findings.extend(finder::cut_end_of_utf8(value, means.known));
                 }
                 blank(value, findings, Place::Attribute, receipt);
             }
             // A card number or an account fits into an integer.
             AttributeValue::Integer(value) => {
                 let text = value.to_string();
-                if let Some(finding) = finder::in_utf8(&text, known, echoes).first() {
+                if let Some(finding) = means.find(&text, Place::Attribute).first() {
                     *value = 0;
                     log(receipt, Place::Attribute, finding.rule, 0..text.len());
                 }
@@ -38,7 +57,7 @@ pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt
             // Languages with one type of number hand everything over as this one, exact up to 2^53.
             AttributeValue::Float(value) => {
                 let text = value.to_string();
-                if let Some(finding) = finder::in_utf8(&text, known, echoes).first() {
+                if let Some(finding) = means.find(&text, Place::Attribute).first() {
                     *value = 0.0;
                     log(receipt, Place::Attribute, finding.rule, 0..text.len());
                 }
@@ -47,42 +66,41 @@ pub(super) fn scrub(report: &mut Report, known: &Known, echoes: &Echoes, receipt
         }
     }
     for breadcrumb in &mut report.breadcrumbs {
-        scrub_text(&mut breadcrumb.category, known, echoes, Place::Breadcrumb, receipt);
-        let mut findings = finder::in_utf8(&breadcrumb.message, known, echoes);
+        scrub_text(&mut breadcrumb.category, means, Place::Breadcrumb, receipt);
+        let mut findings = means.find(&breadcrumb.message, Place::Breadcrumb);
         if breadcrumb.truncated {
-            findings.extend(finder::cut_end_of_utf8(&breadcrumb.message, known));
+            findings.extend(finder::cut_end_of_utf8(&breadcrumb.message, means.known));
         }
         blank(&mut breadcrumb.message, findings, Place::Breadcrumb, receipt);
     }
     match &mut report.reason {
         Reason::Panic { message, location, thread } => {
             for text in [message, location] {
-                scrub_text(text, known, echoes, Place::Reason, receipt);
+                scrub_text(text, means, Place::Reason, receipt);
             }
-            scrub_text(thread, known, echoes, Place::ThreadName, receipt);
+            scrub_text(thread, means, Place::ThreadName, receipt);
         }
-        Reason::Requested { reason } => scrub_text(reason, known, echoes, Place::Reason, receipt),
+        Reason::Requested { reason } => scrub_text(reason, means, Place::Reason, receipt),
         Reason::Signal { .. } | Reason::Hang { .. } | Reason::UncleanExit { .. } => {}
     }
     if let Some(text) = report.origin.as_mut().and_then(Origin::text_mut) {
-        scrub_text(text, known, echoes, Place::Reason, receipt);
+        scrub_text(text, means, Place::Reason, receipt);
     }
     for annotation in &mut report.annotations {
         match annotation.level {
-            AnnotationLevel::Json => json(&mut annotation.text, known, echoes, receipt),
-            _ => scrub_text(&mut annotation.text, known, echoes, Place::Annotation, receipt),
+            AnnotationLevel::Json => json(&mut annotation.text, means, receipt),
+            _ => scrub_text(&mut annotation.text, means, Place::Annotation, receipt),
         }
     }
     for classifier in &mut report.classifiers {
-        scrub_text(classifier, known, echoes, Place::Annotation, receipt);
+        scrub_text(classifier, means, Place::Annotation, receipt);
     }
     for name in report.stack_trace.threads.iter_mut().filter_map(|thread| thread.name.as_mut()) {
-        if name.len() >= THREAD_NAME && finder::is_cut_value(name.as_bytes(), known) {
-            let whole =
-                Finding { range: 0..name.len(), encoding: super::edit::Encoding::Utf8, rule: "cut-off" };
+        if name.len() >= THREAD_NAME && finder::is_cut_value(name.as_bytes(), means.known) {
+            let whole = Finding { range: 0..name.len(), encoding: Encoding::Utf8, rule: "cut-off" };
             blank(name, vec![whole], Place::ThreadName, receipt);
         } else {
-            scrub_text(name, known, echoes, Place::ThreadName, receipt);
+            scrub_text(name, means, Place::ThreadName, receipt);
         }
     }
 }
@@ -133,44 +151,38 @@ pub(super) fn empty(report: &mut Report, why: &Error) {
     report.notes.push(format!("texts were left out, because they could not be scrubbed: {why}"));
 }
 
-pub(super) fn scrub_text(
-    text: &mut String,
-    known: &Known,
-    echoes: &Echoes,
-    place: Place,
-    receipt: &mut Receipt,
-) {
-    let findings = finder::in_utf8(text, known, echoes);
+pub(super) fn scrub_text(text: &mut String, means: &Means<'_>, place: Place, receipt: &mut Receipt) {
+    let findings = means.find(text, place);
     blank(text, findings, place, receipt);
 }
 
 /// JSON is scrubbed value by value: its escapes would hide text from rules, and `*` in a number would break it.
-fn json(text: &mut String, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
+fn json(text: &mut String, means: &Means<'_>, receipt: &mut Receipt) {
     let Ok(mut value) = serde_json::from_str(text) else {
-        return scrub_text(text, known, echoes, Place::Annotation, receipt);
+        return scrub_text(text, means, Place::Annotation, receipt);
     };
-    json_value(&mut value, known, echoes, receipt);
+    json_value(&mut value, means, receipt);
     *text = value.to_string();
 }
 
-fn json_value(value: &mut Value, known: &Known, echoes: &Echoes, receipt: &mut Receipt) {
+fn json_value(value: &mut Value, means: &Means<'_>, receipt: &mut Receipt) {
     match value {
-        Value::String(text) => scrub_text(text, known, echoes, Place::Annotation, receipt),
+        Value::String(text) => scrub_text(text, means, Place::Annotation, receipt),
         Value::Number(number) => {
             let text = number.to_string();
-            if let Some(finding) = finder::in_utf8(&text, known, echoes).first() {
+            if let Some(finding) = means.find(&text, Place::Annotation).first() {
                 *value = Value::from(0);
                 log(receipt, Place::Annotation, finding.rule, 0..text.len());
             }
         }
         Value::Array(values) => {
-            values.iter_mut().for_each(|value| json_value(value, known, echoes, receipt));
+            values.iter_mut().for_each(|value| json_value(value, means, receipt));
         }
         Value::Object(map) => {
             // Keys may be data here.
             let scrubbed = std::mem::take(map).into_iter().map(|(mut key, mut value)| {
-                scrub_text(&mut key, known, echoes, Place::Annotation, receipt);
-                json_value(&mut value, known, echoes, receipt);
+                scrub_text(&mut key, means, Place::Annotation, receipt);
+                json_value(&mut value, means, receipt);
                 (key, value)
             });
             *map = scrubbed.collect();
@@ -269,7 +281,9 @@ mod tests {
     fn texts_are_scrubbed_and_notes_stay() {
         let (mut scrubbed, mut receipt) = (report(), Receipt::default());
         let known = Known::new(&["Jürgen Müller".to_owned()]).unwrap();
-        scrub(&mut scrubbed, &known, &Echoes::default(), &mut receipt);
+        let (echoes, policy) = (Echoes::default(), Policy::default());
+        let means = Means { known: &known, echoes: &echoes, policy: &policy };
+        scrub(&mut scrubbed, &means, &mut receipt);
         let mut expected = report();
         expected.reason = Reason::Panic {
             message: format!("no user *****************, {}", "*".repeat("jürgen müller".len())),
@@ -296,7 +310,7 @@ mod tests {
             [5, 1, 3, 2, 6]
         );
         let again = receipt.entries.len();
-        scrub(&mut scrubbed, &known, &Echoes::default(), &mut receipt);
+        scrub(&mut scrubbed, &means, &mut receipt);
         assert_eq!(receipt.entries.len(), again, "nothing is left to change");
     }
 }

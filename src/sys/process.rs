@@ -101,6 +101,12 @@ pub(crate) fn wait_end(pid: libc::pid_t) -> Ended {
     }
 }
 
+/// Whose rights this process has.
+pub(crate) fn euid() -> libc::uid_t {
+    // SAFETY: always allowed.
+    unsafe { libc::geteuid() }
+}
+
 /// The calling thread's id in this pid namespace.
 pub(crate) fn gettid() -> libc::pid_t {
     // SAFETY: always allowed.
@@ -355,6 +361,38 @@ fn is_pipe(fd: std::os::fd::RawFd) -> bool {
     unsafe {
         let mut found: libc::stat = std::mem::zeroed();
         libc::fstat(fd, &raw mut found) == 0 && found.st_mode & libc::S_IFMT == libc::S_IFIFO
+    }
+}
+
+/// Makes way for thread `tid` of `pid`, which was just let go, if it waits for this very processor: goes on on another one,
+/// or where there is none lets it come first. It ends its process, which takes longer than all that is left to do here.
+pub(crate) fn make_way(pid: libc::pid_t, tid: libc::pid_t) {
+    // SAFETY: takes nothing.
+    let here = unsafe { libc::sched_getcpu() };
+    if super::procfs::processor(pid, tid).is_some_and(|theirs| theirs == here) && !leave(here) {
+        std::thread::yield_now();
+    }
+}
+
+/// Goes on on another processor than `here`. Whether there is one.
+fn leave(here: i32) -> bool {
+    let Ok(here) = usize::try_from(here) else { return false };
+    let length = size_of::<libc::cpu_set_t>();
+    // SAFETY: an all-zero set is an empty one; the calls read and write sets of this length, for the calling thread (0), and
+    // CPU_CLR does nothing about a processor beyond the set.
+    unsafe {
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, length, &raw mut allowed) != 0 || here >= 8 * length {
+            return false;
+        }
+        let mut others = allowed;
+        libc::CPU_CLR(here, &mut others);
+        // Refused if there are no others. Back to what was allowed at once: it goes on over there all the same.
+        let left = libc::sched_setaffinity(0, length, &raw const others) == 0;
+        if left {
+            libc::sched_setaffinity(0, length, &raw const allowed);
+        }
+        left
     }
 }
 

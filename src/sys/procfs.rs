@@ -1,6 +1,8 @@
 //! What proc(5) tells about a process, parsed.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 
 /// The addresses of the argument and environment strings: `arg_start` to `env_end`, fields 48 to 51 of
@@ -78,6 +80,15 @@ pub(crate) fn began(pid: libc::pid_t) -> Option<u64> {
     if ended { None } else { fields.get(22 - 3)?.parse().ok() }
 }
 
+/// The processor that a thread runs on, waits for, or ran on last (field 39 of `/proc/PID/task/TID/stat`).
+pub(crate) fn processor(pid: libc::pid_t, tid: libc::pid_t) -> Option<i32> {
+    // Some 300 bytes, in one call.
+    let mut stat = [0; 1024];
+    let length = File::open(format!("/proc/{pid}/task/{tid}/stat")).ok()?.read(&mut stat).ok()?;
+    let stat = String::from_utf8_lossy(stat.get(..length)?);
+    stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().nth(39 - 3)?.parse().ok()
+}
+
 /// Whether a process stands still by job control or under a tracer (state `T` or `t` of `/proc/PID/stat`).
 pub(crate) fn is_stopped(pid: libc::pid_t) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -114,6 +125,14 @@ mod tests {
         assert_eq!(parse_strings("17 (x"), None);
         assert_eq!(parse_strings(&stat.replace(" 48 ", " 0 ")), None, "hidden");
         assert!(arguments(std::process::id() as libc::pid_t).is_some());
+    }
+
+    #[test]
+    fn tells_the_processor() {
+        let pid = std::process::id() as libc::pid_t;
+        let count = std::thread::available_parallelism().unwrap().get() as i32;
+        assert!(processor(pid, pid).is_some_and(|processor| (0..count.max(1024)).contains(&processor)));
+        assert_eq!(processor(pid, 0), None);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Message {
     pub(crate) fds: Vec<OwnedFd>,
     /// The sender's process id as the kernel saw it; 0 if it lies outside our pid namespace.
     pub(crate) pid: libc::pid_t,
+    /// And its user, as this user namespace knows that.
+    pub(crate) uid: libc::uid_t,
 }
 
 /// What `receive` found.
@@ -190,18 +192,18 @@ impl Socket {
             }
             return Err(Error::System { call: "recvmsg", source });
         }
-        let (fds, pid) = read_control(&header);
+        let (fds, sender) = read_control(&header);
         if length == 0 && fds.is_empty() {
             return Ok(Received::Closed);
         }
         if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
             return Ok(Received::Malformed("a message or its descriptors did not fit"));
         }
-        let Some(pid) = pid else {
+        let Some((pid, uid)) = sender else {
             return Ok(Received::Malformed("a message without credentials"));
         };
         bytes.truncate(length as usize);
-        Ok(Received::Message(Message { bytes, fds, pid }))
+        Ok(Received::Message(Message { bytes, fds, pid, uid }))
     }
 
     /// Whether there is a message, or the peer is gone, within `wait`. Errors count as one: the next call tells them.
@@ -233,10 +235,10 @@ fn assert_room(count: usize) -> io::Result<()> {
     if count > MAX_FDS { Err(io::Error::other("too many descriptors in one message")) } else { Ok(()) }
 }
 
-/// Descriptors (owned from here on) and the sender's pid.
-fn read_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<libc::pid_t>) {
+/// Descriptors (owned from here on), and the sender's process and user.
+fn read_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<(libc::pid_t, libc::uid_t)>) {
     let mut fds = Vec::new();
-    let mut pid = None;
+    let mut sender = None;
     // SAFETY: `header` was filled by recvmsg, so the control messages that the CMSG macros walk lie inside the
     // buffer; descriptors in SCM_RIGHTS are new and ours alone.
     unsafe {
@@ -252,14 +254,15 @@ fn read_control(header: &libc::msghdr) -> (Vec<OwnedFd>, Option<libc::pid_t>) {
                     }
                 }
                 (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= size_of::<libc::ucred>() => {
-                    pid = Some(data.cast::<libc::ucred>().read_unaligned().pid);
+                    let credentials = data.cast::<libc::ucred>().read_unaligned();
+                    sender = Some((credentials.pid, credentials.uid));
                 }
                 _ => {}
             }
             current = libc::CMSG_NXTHDR(header, current);
         }
     }
-    (fds, pid)
+    (fds, sender)
 }
 
 /// Whether `fd` can be read (or is at its end) before `wait` is over.
@@ -303,6 +306,7 @@ mod tests {
         assert_eq!(message.bytes, b"hello");
         assert_eq!(message.fds.len(), 2);
         assert_eq!(message.pid, std::process::id() as libc::pid_t);
+        assert_eq!(message.uid, crate::sys::process::euid());
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use symbols::{Symbol, SymbolKind};
 pub use unwind_tables::UnwindTables;
 
 use crate::error::{Error, Result};
-use crate::sys::procfs;
+use crate::sys::{process, procfs};
 use memory::Live;
 use stop::{State, Stopped};
 
@@ -238,8 +238,7 @@ impl Target {
     pub fn release_crashed_first(mut self) {
         let Some(mut stopped) = self.stopped.take() else { return };
         stopped.release_one(self.tid);
-        // It may have woken on this very processor, which is ours until the scheduler looks again.
-        std::thread::yield_now();
+        process::make_way(self.pid, self.tid);
         stopped.release_dying();
     }
 }

@@ -32,6 +32,14 @@ impl Subject {
         self.0.id() as i32
     }
 
+    /// As [`start`](Self::start), and every thread has come to where it waits: the first one for what it is asked.
+    pub(crate) fn at_rest(role: &str) -> Self {
+        let subject = Self::start(role);
+        // Its announcement comes before it waits. A pipe with room lets nobody wait, so sleeping means that.
+        until("a subject at rest", || subject.states().iter().all(|&state| state == 'S'));
+        subject
+    }
+
     pub(crate) fn stop(&self) -> Target {
         Target::stop(Request::new(self.pid(), self.pid(), None)).unwrap()
     }

@@ -5,6 +5,7 @@ mod collect;
 mod inspect;
 mod open;
 mod pmodule;
+mod receipt;
 mod scrub;
 mod spool;
 
@@ -21,6 +22,7 @@ pub(crate) use collect::collect;
 pub(crate) use inspect::{frames, inspect};
 pub(crate) use open::open;
 pub(crate) use pmodule::pmodule;
+pub(crate) use receipt::receipt;
 pub(crate) use scrub::scrub;
 pub(crate) use spool::spool;
 

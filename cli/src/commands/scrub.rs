@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use cenotaph::dump::Layout;
-use cenotaph::scrub::{self, Level, Policy, Receipt};
+use cenotaph::scrub::{self, Place, Policy, Receipt, Rule};
 use lexopt::prelude::*;
 
 use super::{missing, read_minidump, take, write_json};
@@ -21,7 +21,8 @@ pub(crate) fn scrub(mut arguments: lexopt::Parser) -> Result<()> {
             Short('o') | Long("output") => to = Some(PathBuf::from(arguments.value()?)),
             Long("receipt") => receipt_to = Some(PathBuf::from(arguments.value()?)),
             Long("known") => policy.known.push(arguments.value()?.string()?),
-            Long("level") => policy.level = level(&arguments.value()?.string()?)?,
+            Long("level") => level(&arguments.value()?.string()?, &mut policy)?,
+            Long("rules") => policy.rules.extend(rules(&PathBuf::from(arguments.value()?))?),
             Value(value) => take(&mut input, value)?,
             other => return Err(other.unexpected().into()),
         }
@@ -45,6 +46,7 @@ pub(crate) fn scrub(mut arguments: lexopt::Parser) -> Result<()> {
         scrub::dump(&mut bytes, &layout, &policy, &mut receipt).map_err(failed)?;
         (&scrubbed.file).write_all(&bytes).map_err(|e| Failure::file(&to, "write", e))?;
     }
+    receipt.describe_file(&scrubbed.file).map_err(failed)?;
     scrubbed.finish()?;
     if let Some(path) = &receipt_to {
         write_json(path, &receipt)?;
@@ -65,12 +67,22 @@ pub(crate) fn scrub(mut arguments: lexopt::Parser) -> Result<()> {
     output::table(&["place", "rule", "changes", "bytes"], &rows)
 }
 
-fn level(text: &str) -> Result<Level> {
-    match text {
-        "pattern" => Ok(Level::Pattern),
-        "pointers" => Ok(Level::Pointers),
-        other => Err(Failure::Usage(format!("--level {other}: expected pattern or pointers"))),
+/// "pointers" for memory, or "thread-name=drop" for a place.
+fn level(text: &str, policy: &mut Policy) -> Result<()> {
+    let usage = |e: &dyn std::fmt::Display| Failure::Usage(format!("--level {text}: {e}"));
+    match text.split_once('=') {
+        None => policy.level = text.parse().map_err(|e: cenotaph::Error| usage(&e))?,
+        Some((place, level)) => {
+            let place: Place = place.parse().map_err(|e: cenotaph::Error| usage(&e))?;
+            policy.places.insert(place, level.parse().map_err(|e: cenotaph::Error| usage(&e))?);
+        }
     }
+    Ok(())
+}
+
+fn rules(path: &Path) -> Result<Vec<Rule>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::file(path, "read", e))?;
+    scrub::rules_from_toml(&text, path).map_err(|e| Failure::Failed(e.to_string()))
 }
 
 /// Whether a file begins as an ELF file does.

@@ -113,6 +113,47 @@ static void usage(const char *spool)
     cenotaph_options_free(settings(spool));
 }
 
+static char failures_of[16];
+
+/* A thread that beats, and one that is not watched. */
+static void watch(void)
+{
+    bool safe = true;
+    GIVES(NOT_INSTALLED, cenotaph_beat());
+    OK(cenotaph_watch_thread(60000));
+    OK(cenotaph_watch_thread(120000));
+    OK(cenotaph_beat());
+    OK(cenotaph_unwatch_thread());
+    OK(cenotaph_unwatch_thread());
+    GIVES(NOT_INSTALLED, cenotaph_beat());
+    GIVES(NULL_ARGUMENT, cenotaph_safe_mode(NULL));
+    OK(cenotaph_safe_mode(&safe));
+    EXPECT(!safe);
+}
+
+/* A child of this program that shares its monitor and ends. */
+static void share(const char *spool)
+{
+    int seat = -1, status = 0;
+    pid_t child;
+    cenotaph_options *options = settings(spool);
+    GIVES(INVALID_ARGUMENT, cenotaph_options_share_monitor(options, -1));
+    cenotaph_options_free(options);
+    GIVES(NULL_ARGUMENT, cenotaph_share_monitor(NULL));
+    OK(cenotaph_share_monitor(&seat));
+    child = fork();
+    if (child == 0) {
+        options = settings(spool);
+        OK(cenotaph_options_share_monitor(options, seat));
+        OK(cenotaph_install(options));
+        OK(cenotaph_capture("of a child", NULL, 0));
+        OK(cenotaph_shutdown());
+        _exit(failures);
+    }
+    close(seat);
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+}
+
 static void note(void)
 {
     OK(cenotaph_set_attribute_string("level", "castle"));
@@ -128,6 +169,10 @@ static void note(void)
     OK(cenotaph_register_secret("correct horse"));
     OK(cenotaph_register_secret_n("battery staple", 7));
     GIVES(LIMIT, cenotaph_set_attribute_bool("", true));
+    GIVES(NULL_ARGUMENT, cenotaph_register_secret_range(NULL, 1));
+    GIVES(LIMIT, cenotaph_register_secret_range(failures_of, 0));
+    OK(cenotaph_register_secret_range(failures_of, sizeof failures_of));
+    OK(cenotaph_unregister_secret_range(failures_of, sizeof failures_of));
 }
 
 static void start(const char *spool)
@@ -142,6 +187,7 @@ static void start(const char *spool)
     EXPECT(state == CENOTAPH_CONSENT_GRANTED);
     OK(cenotaph_protect_thread());
     note();
+    watch();
 }
 
 /* Prints the id of a report. */
@@ -241,6 +287,7 @@ static void shutdown_restores(const char *spool)
     }
     /* A forked child is no client, and its shutdown leaves its parent's installation alone. */
     OK(cenotaph_install(settings(spool)));
+    share(spool);
     child = fork();
     if (child == 0) {
         GIVES(NOT_INSTALLED, cenotaph_set_attribute_bool("key", true));

@@ -32,7 +32,7 @@ pub(super) fn brief(text: &[u8]) -> Vec<u8> {
 /// The five fields of a line, of these device and inode, and the path.
 fn fields(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let line = line.strip_suffix(b"\n")?;
-    let mut spaces = line.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
+    let mut spaces = memchr::memchr_iter(b' ', line);
     let (file, end) = (spaces.nth(2)? + 1, spaces.nth(1)?);
     let path = line.get(end..)?.trim_ascii_start();
     Some((line.get(..end)?, line.get(file..end)?, path))

@@ -2,6 +2,7 @@
 //! that hang.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::super::application::Ended;
@@ -9,8 +10,9 @@ use super::super::captured::Captured;
 use super::super::hang::Hung;
 use super::super::outcome::Effort;
 use super::super::{session, stages};
+use super::client::{FIRST, Number};
 use super::{Case, Supervisor};
-use crate::blackbox::{Count, Snapshot};
+use crate::blackbox::{Blackbox, Count, Snapshot};
 use crate::error::{Error, Result};
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{self, Cause, SignalRequest};
@@ -24,28 +26,32 @@ const MOST_WAITING: u32 = 64;
 
 impl Supervisor {
     /// The application's process has ended.
-    pub(super) fn handle_end(&mut self) {
+    pub(super) fn handle_end(&mut self, number: Number) {
         for crash in [true, false] {
             // What it said before, as far as it can have been waiting.
             for _ in 0..MOST_WAITING {
-                let slot = if crash { &self.client.crash } else { &self.client.control };
-                if slot.as_ref().is_some_and(|socket| socket.is_readable(Duration::ZERO)) {
-                    self.handle_client(crash);
+                let socket = self.client(number).and_then(|client| client.socket(crash));
+                if socket.is_some_and(|socket| socket.is_readable(Duration::ZERO)) {
+                    self.handle_client(number, crash);
                 }
             }
         }
-        let ended = self.application.ended(&self.blackbox);
+        let Some(client) = self.clients.iter_mut().find(|client| client.number == number) else { return };
+        let ended = client.application.ended(&client.blackbox);
         // Forked children may hold copies of its sockets, but they are no clients.
-        (self.client.crash, self.client.control) = (None, None);
-        self.delivery.application_gone();
-        self.life.ended(&ended, self.may_note());
-        if records::is_one_of(&self.config.spool, self.application.pid()) {
+        client.close_both();
+        let (pid, blackbox) = (client.application.pid(), client.blackbox.clone());
+        self.somebody_left();
+        if number == FIRST {
+            self.life.ended(&ended, self.may_note());
+        }
+        if records::is_one_of(&self.config.spool, pid) {
             // It got to write about its end itself, which tells more than how it looked from here.
             self.look_for_leftovers();
         } else if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
             let reason = Reason::UncleanExit { signal, evidence, oom_kills };
             self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
-            self.epitaph(Captured::of_the_dead(reason, self.blackbox.snapshot()));
+            self.epitaph(number, &blackbox, Captured::of_the_dead(reason, blackbox.snapshot()));
         }
     }
 
@@ -76,19 +82,24 @@ impl Supervisor {
             let reason = Reason::UncleanExit { signal: None, evidence: session.evidence, oom_kills: 0 };
             self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
             let captured = Captured::of_the_dead(reason, Snapshot::default());
-            self.epitaph(captured.map(|captured| captured.of_session(&session.version, session.started_ms)));
+            let blackbox = self.blackbox.clone();
+            self.epitaph(
+                FIRST,
+                &blackbox,
+                captured.map(|captured| captured.of_session(&session.version, session.started_ms)),
+            );
         }
     }
 
     /// Has a report made of a process that is no more.
-    fn epitaph(&mut self, captured: Result<Captured>) {
+    fn epitaph(&mut self, owner: Number, blackbox: &Rc<Blackbox>, captured: Result<Captured>) {
         if !self.may_store() {
-            return self.blackbox.count(Count::RefusedByConsent, 1);
+            return blackbox.count(Count::RefusedByConsent, 1);
         }
         let bundle = captured.and_then(|captured| captured.bundle());
         match bundle.and_then(|bundle| Ok((bundle, nobody()?))) {
             Ok((bundle, client)) => {
-                let mut case = Case::new(0, Vec::new(), client);
+                let mut case = Case::of(owner, blackbox.clone(), 0, Vec::new(), client);
                 case.bundle = Some(bundle);
                 self.give(case, Effort::Full);
             }
@@ -103,48 +114,35 @@ impl Supervisor {
 
     pub(super) fn look_for_hangs(&mut self) {
         let now = Instant::now();
-        if self.hangs.next_time().is_none_or(|next| next > now) {
-            return;
+        let mut all = Vec::new();
+        for client in &mut self.clients {
+            if client.hangs.next_time().is_none_or(|next| next > now) {
+                continue;
+            }
+            let pid = client.application.pid();
+            let hung = client.hangs.look(client.blackbox.watched(), now, || procfs::is_stopped(pid));
+            all.extend(hung.into_iter().map(|hung| (client.number, hung)));
         }
-        let pid = self.application.pid();
-        for hung in self.hangs.look(self.blackbox.watched(), now, || procfs::is_stopped(pid)) {
-            let Hung { thread, limit_ms } = hung;
+        for (number, Hung { thread, limit_ms }) in all {
             self.log.event("supervisor", "hang", format!("a watched thread was silent for {limit_ms} ms"));
-            self.look_at(thread, &Cause::Hang { limit_ms });
+            self.look_at(number, thread, &Cause::Hang { limit_ms });
         }
     }
 
     /// Has a report made that nobody has asked for, and that nobody waits for.
-    fn look_at(&mut self, thread: u32, cause: &Cause) {
+    fn look_at(&mut self, number: Number, thread: u32, cause: &Cause) {
         let mut context = SignalRequest::empty_context();
         context.tid = thread.cast_signed();
         let request = protocol::capture_request(0, process::monotonic_ns(), 0, context, cause);
         match nobody() {
             Ok(client) => {
-                let pid = self.application.pid();
-                let mut case = Case::new(pid, request, client);
+                let Some(owner) = self.client(number) else { return };
+                let mut case = Case::new(owner, owner.application.pid(), request, client);
                 // It lives on, and has the patience of one that asked.
                 case.waits_until = self.waits_until(process::monotonic_ns());
                 self.give(case, Effort::Full);
             }
             Err(error) => self.failed(error),
-        }
-    }
-}
-
-impl Case {
-    /// Of a process that has not asked, or of which no more is known yet.
-    pub(super) fn new(pid: libc::pid_t, request: Vec<u8>, client: OwnedFd) -> Self {
-        Self {
-            pid,
-            request,
-            client,
-            monitor: None,
-            bundle: None,
-            memory: None,
-            deaths: 0,
-            faults: 0,
-            waits_until: Instant::now(),
         }
     }
 }

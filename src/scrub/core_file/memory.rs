@@ -25,8 +25,7 @@ const WRITABLE: u32 = 2;
 pub(super) fn scrub(job: &Job<'_>, echoes: &mut Echoes, receipt: &mut Receipt) -> Result<()> {
     let reduction = Reduction::new(job);
     for load in &job.core.loads {
-        let is_stack = job.facts.stack_pointers.iter().any(|pointer| load.range.contains(pointer));
-        let place = if is_stack { Place::Stack } else { Place::Heap };
+        let place = place(job, load);
         let is_binary = is_binary(job, load);
         let (mut at, end) = (load.offset, load.offset.saturating_add(load.held));
         while at < end {
@@ -38,15 +37,19 @@ pub(super) fn scrub(job: &Job<'_>, echoes: &mut Echoes, receipt: &mut Receipt) -
                 let address = load.range.start + (at - load.offset);
                 job.edit(&mut bytes, at, receipt, |editor| {
                     arguments(job, editor, address);
-                    if job.level == Level::Pointers {
+                    let level = job.policy.level_of(place);
+                    if level >= Level::Pointers {
                         reduction.reduce(job, load, place, editor, address);
                     }
-                    let (findings, _) = finder::in_memory_with(
-                        editor.bytes(),
-                        Edges::Cut { address },
-                        job.known,
-                        Some(&job.copies),
-                    );
+                    let mut findings = Vec::new();
+                    match level {
+                        Level::Keep => job.known.find(editor.bytes(), &mut findings),
+                        _ => {
+                            let edges = Edges::Cut { address };
+                            let more = Some(&job.copies);
+                            (findings, _) = finder::in_memory_with(editor.bytes(), edges, job.known, more);
+                        }
+                    }
                     if !is_binary {
                         finder::learn(echoes, editor.bytes(), &findings);
                     }
@@ -61,6 +64,12 @@ pub(super) fn scrub(job: &Job<'_>, echoes: &mut Echoes, receipt: &mut Receipt) -
     if echoes.is_empty() { Ok(()) } else { repeated(job, echoes, receipt) }
 }
 
+/// A segment with a thread's stack pointer in it is a stack.
+fn place(job: &Job<'_>, load: &Load) -> Place {
+    let is_stack = job.facts.stack_pointers.iter().any(|pointer| load.range.contains(pointer));
+    if is_stack { Place::Stack } else { Place::Heap }
+}
+
 /// Whether a segment is of a mapped file, as it is there: nobody left pieces of values in it, and what rules find in it is the
 /// developer's own text.
 fn is_binary(job: &Job<'_>, load: &Load) -> bool {
@@ -71,8 +80,10 @@ fn is_binary(job: &Job<'_>, load: &Load) -> bool {
 fn repeated(job: &Job<'_>, echoes: &Echoes, receipt: &mut Receipt) -> Result<()> {
     let written = job.written()?;
     for load in job.core.loads.iter().filter(|load| !is_binary(job, load)) {
-        let is_stack = job.facts.stack_pointers.iter().any(|pointer| load.range.contains(pointer));
-        let place = if is_stack { Place::Stack } else { Place::Heap };
+        let place = place(job, load);
+        if job.policy.level_of(place) == Level::Keep {
+            continue;
+        }
         let (mut at, end) = (load.offset, load.offset.saturating_add(load.held));
         while at < end {
             let mut bytes = written.upto(at, PIECE.min(end - at));
@@ -159,6 +170,9 @@ impl Reduction {
     fn reduce(&self, job: &Job<'_>, load: &Load, place: Place, editor: &mut Editor<'_>, address: u64) {
         let words = pointers::Words::plain(&self.targets);
         let whole = 0..editor.bytes().len();
+        if place == Place::Stack && job.policy.level_of(place) == Level::Drop {
+            return editor.zero(whole, place, pointers::RULE);
+        }
         if place == Place::Stack {
             // What lies below the lowest stack pointer in it is dead.
             let pointers = job.facts.stack_pointers.iter().filter(|pointer| load.range.contains(pointer));

@@ -15,12 +15,12 @@ use std::os::unix::fs::FileExt;
 
 use self::layout::{Core, HEADER};
 use self::notes::Facts;
+use super::Policy;
 use super::echoes::Echoes;
 use super::edit::{Addresses, Editor};
 use super::finder::{self, Edges};
 use super::known::Known;
 use super::receipt::{Place, Receipt};
-use super::{Level, Policy};
 use crate::error::{Error, Result};
 use crate::target::core_file::segments::malformed;
 use crate::target::core_file::source::Source;
@@ -45,7 +45,7 @@ struct Job<'a> {
     output: &'a File,
     core: Core,
     facts: Facts,
-    level: Level,
+    policy: &'a Policy,
     known: &'a Known,
     /// What the environment and the command line hold.
     copies: Known,
@@ -76,7 +76,7 @@ pub(super) fn scrub(
     let arguments = arguments(&facts);
     let strings = core.memory(&input, arguments.start, (arguments.end - arguments.start).min(MOST_ARGUMENTS));
     let job = Job {
-        level: policy.level,
+        policy,
         copies: copies(&strings, policy)?,
         mapped: mapped(&core, &facts),
         linker: linker::find(&core, &input, &facts),
@@ -91,7 +91,9 @@ pub(super) fn scrub(
     finder::learn(echoes, &strings, &finder::in_memory(&strings, Edges::Whole, known));
     job.structure(receipt)?;
     for note in &notes {
-        job.piece(note.whole.clone(), receipt, |editor| notes::edit(editor, note, &job.mapped, known))?;
+        job.piece(note.whole.clone(), receipt, |editor| {
+            notes::edit(editor, note, &job.mapped, known, policy)
+        })?;
     }
     memory::scrub(&job, echoes, receipt)
 }
@@ -206,3 +208,6 @@ fn mapped(core: &Core, facts: &Facts) -> Addresses {
     // A return address may lie just behind a module.
     Addresses::new(loads.chain(facts.files.iter().map(|file| file.start..file.end.saturating_add(1))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use crate::scrub::finder::{self, Edges};
 use crate::scrub::known::Known;
 use crate::scrub::places::{self, THREAD_NAME};
 use crate::scrub::receipt::Place;
+use crate::scrub::{Level, Policy};
 use crate::target::core_file::segments::{malformed, narrow, word};
 use crate::target::core_file::source::Source;
 
@@ -183,7 +184,13 @@ pub(super) fn facts(file: &Source, notes: &[Note]) -> Result<Facts> {
 ///
 /// # Errors
 /// If its length is not that of its type.
-pub(super) fn edit(editor: &mut Editor<'_>, note: &Note, mapped: &Addresses, known: &Known) -> Result<()> {
+pub(super) fn edit(
+    editor: &mut Editor<'_>,
+    note: &Note,
+    mapped: &Addresses,
+    known: &Known,
+    policy: &Policy,
+) -> Result<()> {
     // A note is 16 MiB at most.
     let local = |range: &Range<u64>| {
         (range.start - note.whole.start) as usize..(range.end - note.whole.start) as usize
@@ -208,7 +215,15 @@ pub(super) fn edit(editor: &mut Editor<'_>, note: &Note, mapped: &Addresses, kno
         (Owner::Core, PRSTATUS) => {
             sized(STATUS_LEN)?;
             let general = GENERAL.map(|index| contents.start + STATUS_REGISTERS + index * 8);
-            contexts::words(editor, &general, 8, Place::Registers, mapped, known);
+            contexts::words(
+                editor,
+                &general,
+                8,
+                Place::Registers,
+                mapped,
+                known,
+                policy.level_of(Place::Registers),
+            );
             editor.zero(inner(&STATUS_PADDING), Place::Unclaimed, "gap");
             editor.zero(inner(&STATUS_TAIL), Place::Unclaimed, "gap");
         }
@@ -228,14 +243,22 @@ pub(super) fn edit(editor: &mut Editor<'_>, note: &Note, mapped: &Addresses, kno
             let sender = word(editor.bytes(), contents.start + SIGINFO_REST);
             let is_sender = sender & 0xffff_ffff <= MOST_PROCESSES && sender >> 32 <= u64::from(u16::MAX);
             let rest = &rest[usize::from(is_sender)..];
-            contexts::words(editor, rest, 8, Place::Exception, mapped, known);
+            contexts::words(
+                editor,
+                rest,
+                8,
+                Place::Exception,
+                mapped,
+                known,
+                policy.level_of(Place::Exception),
+            );
         }
         (Owner::Core, AUXV) => {
             if contents.len() % 16 != 0 {
                 return Err(malformed(format!("its auxiliary vector at {:#x} is cut", note.contents.start)));
             }
             let words: Vec<usize> = contents.step_by(8).collect();
-            contexts::words(editor, &words, 8, Place::TextStream, mapped, known);
+            contexts::words(editor, &words, 8, Place::TextStream, mapped, known, Level::Pattern);
         }
         (Owner::Core, FILE) => {
             let (_, names) = files(&editor.bytes()[contents.clone()], note.contents.start)?;

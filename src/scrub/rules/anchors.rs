@@ -2,7 +2,9 @@
 //! The five bits are those that letters share in upper and lower case.
 #![forbid(unsafe_code)]
 
-use crate::scrub::trigrams::{Starts, Trigrams, index};
+use crate::scrub::trigrams::{Trigrams, index};
+
+use super::line::Starts;
 
 /// Literals of at least three bytes, compiled.
 #[derive(Debug, Clone)]
@@ -57,16 +59,17 @@ impl Anchors {
 
 #[cfg(test)]
 mod tests {
+    use super::super::line::Line;
     use super::*;
 
     #[test]
     fn literals_are_found_in_any_case_with_all_that_begin_alike() {
         let anchors = Anchors::new(["token", "tok", "né le", ":aa", "x"]);
         let mut all = Vec::new();
-        let starts = |line: &[u8]| {
-            let mut starts = Starts::default();
-            starts.look(line, anchors.begins(), &[0; 256], |_| ());
-            starts
+        let starts = |text: &[u8]| {
+            let mut line = Line::default();
+            line.look(text, anchors.begins());
+            line.starts
         };
         let line = "a TOKEN né LE :Aa x TO".as_bytes();
         anchors.each(line, &starts(line), |start, end, number| all.push((start, end, number)));

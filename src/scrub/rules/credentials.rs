@@ -5,11 +5,12 @@ use std::sync::OnceLock;
 
 use super::anchors::Anchors;
 use super::keys::{self, Pem};
+use super::line::Starts;
 use super::tokens::{AWS_ID, TOKENS, Token, is_base64};
 use super::words::{Meaning, WORDS};
 use super::{Hit, before, end_of};
 use super::{context, identity, wallets};
-use crate::scrub::trigrams::{Starts, Trigrams};
+use crate::scrub::trigrams::Trigrams;
 
 /// A literal that something may begin with. The search for it ignores case.
 struct Anchor {
@@ -98,7 +99,7 @@ pub(super) fn all(line: &[u8], starts: &Starts, hits: &mut Vec<Hit>) {
     // Made for the first: most lines have none.
     let mut examined: Option<[usize; MOST]> = None;
     // What words may look at in all, so that a line of nothing but words costs no more than another.
-    let mut budget = 4096 + 4 * line.len();
+    let mut budget = 4096 + line.len();
     anchors.each(line, starts, |start, end, index| {
         let examined = examined.get_or_insert([0; MOST]);
         if start < examined[index] {

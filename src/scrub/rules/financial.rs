@@ -116,7 +116,7 @@ fn is_card(text: &[u8]) -> bool {
     issued && luhn(digits)
 }
 
-pub(super) fn luhn(digits: &[u8]) -> bool {
+pub(in crate::scrub) fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()
         .rev()
@@ -251,6 +251,9 @@ pub(super) fn iban(line: &[u8], hits: &mut Vec<Hit>) {
     }
 }
 
+/// ISO 13616 allows as many characters.
+const LONGEST_IBAN: usize = 34;
+
 fn iban_end(line: &[u8], start: usize) -> Option<usize> {
     let head = line.get(start..start + 4)?;
     let country = [head[0].to_ascii_uppercase(), head[1].to_ascii_uppercase()];
@@ -259,16 +262,13 @@ fn iban_end(line: &[u8], start: usize) -> Option<usize> {
         return None;
     }
     let separator = line.get(start + 4).copied().filter(|&byte| byte == b' ' || byte == b'-');
-    let (mut text, mut at) = (Vec::with_capacity(*length), start);
-    while text.len() < *length {
-        if !text.is_empty()
-            && text.len() % 4 == 0
-            && separator.is_some()
-            && line.get(at).copied() == separator
-        {
+    let (mut text, mut at) = ([0; LONGEST_IBAN], start);
+    let text = text.get_mut(..*length)?;
+    for (count, character) in text.iter_mut().enumerate() {
+        if count > 0 && count % 4 == 0 && separator.is_some() && line.get(at).copied() == separator {
             at += 1;
         }
-        text.push(*line.get(at).filter(|byte| byte.is_ascii_alphanumeric())?);
+        *character = *line.get(at).filter(|byte| byte.is_ascii_alphanumeric())?;
         at += 1;
     }
     // A number in capitals ends where its country says so, even if an older text's rest follows.

@@ -74,7 +74,8 @@ pub(super) fn imei(line: &[u8], end: usize) -> Option<std::ops::Range<usize>> {
 
 /// A Steam account of the public universe (Valve, "SteamID"): 17 digits, the first seven at `start`.
 pub(super) fn steam_id(line: &[u8], start: usize, hits: &mut Vec<Hit>) {
-    let end = super::end_of(line, start, |byte| byte.is_ascii_digit());
+    // One digit more than there may be is enough to know.
+    let end = super::end_of(&line[..line.len().min(start + 18)], start, |byte| byte.is_ascii_digit());
     let free = before(line, start).is_none_or(|byte| !byte.is_ascii_digit() && byte != b'.');
     if end - start == 17 && free && line.get(end) != Some(&b'.') {
         hits.push(Hit { range: start..end, rule: "steam-id" });

@@ -14,6 +14,7 @@ mod documents;
 mod financial;
 mod identity;
 mod keys;
+mod line;
 mod network;
 mod paths;
 mod phone;
@@ -23,7 +24,12 @@ mod words;
 
 use std::ops::Range;
 
-use super::trigrams::{Starts, Trigrams};
+pub(in crate::scrub) use financial::luhn;
+pub(super) use line::Class;
+use line::Class::*;
+pub(super) use line::{Line, Starts};
+
+use super::trigrams::Trigrams;
 
 /// Characters of a line to blank.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,23 +45,6 @@ struct Rule {
     find: fn(&[u8], &mut Vec<Hit>),
 }
 
-/// Characters that are counted in a line, each in a byte of a word.
-#[derive(Debug, Clone, Copy)]
-enum Class {
-    At,
-    Digit,
-    /// Or a backslash.
-    Slash,
-    Colon,
-    Dot,
-    Dash,
-    /// A plus sign or an opening bracket, before a telephone number.
-    Sign,
-    Angle,
-}
-
-use Class::*;
-
 const RULES: &[Rule] = &[
     Rule { needs: &[(At, 1), (Dot, 1)], find: contact::email },
     Rule { needs: &[(Digit, 12)], find: financial::payment_card },
@@ -66,7 +55,6 @@ const RULES: &[Rule] = &[
     Rule { needs: &[(Colon, 5)], find: network::mac },
     Rule { needs: &[(Dash, 5)], find: network::mac },
     Rule { needs: &[(Digit, 7), (Sign, 1)], find: phone::international },
-    Rule { needs: &[(Digit, 2)], find: wallets::words },
     Rule { needs: &[(Dot, 2)], find: wallets::discord },
     Rule { needs: &[(Angle, 2)], find: documents::mrz },
     Rule { needs: &[(Digit, 4), (Dot, 3)], find: network::ipv4 },
@@ -75,61 +63,14 @@ const RULES: &[Rule] = &[
     Rule { needs: &[(Slash, 2)], find: paths::user_path },
 ];
 
-/// For each byte a word with a one in the byte of its class.
-const ONES: [u64; 256] = {
-    let mut table = [0; 256];
-    let mut byte = b'0';
-    while byte <= b'9' {
-        table[byte as usize] = one(Digit);
-        byte += 1;
-    }
-    table[b'@' as usize] = one(At);
-    table[b'/' as usize] = one(Slash);
-    table[b'\\' as usize] = one(Slash);
-    table[b':' as usize] = one(Colon);
-    table[b'.' as usize] = one(Dot);
-    table[b'-' as usize] = one(Dash);
-    table[b'+' as usize] = one(Sign);
-    table[b'(' as usize] = one(Sign);
-    table[b'<' as usize] = one(Angle);
-    table
-};
-
-const fn one(class: Class) -> u64 {
-    1 << (class as u32 * 8)
-}
-
 /// Compiles what there is to compile, so that it is not done at crash time.
 pub(super) fn prepare() {
     credentials::prepare();
 }
 
-/// What rules and known values may begin with: see [`Line::look`].
+/// What rules may begin with: for [`Line::look`].
 pub(super) fn begins() -> &'static Trigrams {
     credentials::begins()
-}
-
-/// What is known of a line before any rule looks at it.
-#[derive(Debug, Default)]
-pub(super) struct Line {
-    /// How many characters of each class it has, up to 255.
-    counts: [u8; 8],
-    /// Where something of a set may begin.
-    pub(super) starts: Starts,
-}
-
-impl Line {
-    /// Looks at `text` once. `set` holds [`begins`] at least.
-    pub(super) fn look(&mut self, text: &[u8], set: &Trigrams) {
-        let Self { counts, starts } = self;
-        *counts = [0; 8];
-        starts.look(text, set, &ONES, |sum| {
-            counts
-                .iter_mut()
-                .zip(sum.to_le_bytes())
-                .for_each(|(count, sum)| *count = count.saturating_add(sum));
-        });
-    }
 }
 
 /// All hits of all rules in `text`.
@@ -142,9 +83,12 @@ pub(super) fn find_in(text: &[u8], hits: &mut Vec<Hit>) {
 /// All hits of all rules in `text`, which `line` is about.
 pub(super) fn find(text: &[u8], line: &Line, hits: &mut Vec<Hit>) {
     for rule in RULES {
-        if rule.needs.iter().all(|(class, least)| line.counts[*class as usize] >= *least) {
+        if rule.needs.iter().all(|(class, least)| line.has(*class, *least)) {
             (rule.find)(text, hits);
         }
+    }
+    if line.words.has(wallets::SHORTEST) {
+        wallets::words(text, hits);
     }
     if !line.starts.is_empty() {
         credentials::all(text, &line.starts, hits);
@@ -183,10 +127,11 @@ fn digit_at(line: &[u8], at: usize) -> bool {
 }
 
 /// Whether one of `words` (lower case) ends in the `window` characters before `at`.
-fn preceded_by(line: &[u8], at: usize, window: usize, words: &[&str]) -> bool {
+pub(super) fn preceded_by(line: &[u8], at: usize, window: usize, words: &[&str]) -> bool {
     let window = &line[at.saturating_sub(window)..at];
     words.iter().any(|word| {
-        window.windows(word.len()).any(|candidate| candidate.eq_ignore_ascii_case(word.as_bytes()))
+        !word.is_empty()
+            && window.windows(word.len()).any(|candidate| candidate.eq_ignore_ascii_case(word.as_bytes()))
     })
 }
 
@@ -290,6 +235,12 @@ mod tests {
             "4111 1111 1111 1111 ",
             "ssn ",
             "authorization=digest ",
+            "bc1",
+            "7656119",
+            ":AA",
+            "s-1-5-21-",
+            "password=",
+            "geo:1.",
         ] {
             let line = unit.repeat(200_000 / unit.len());
             let mut hits = Vec::new();

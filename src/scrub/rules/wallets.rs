@@ -6,11 +6,11 @@ use sha2::{Digest, Sha256};
 use super::tokens::is_dashed_word;
 use super::{Hit, before, end_of, start_of};
 
+/// Characters of the shortest that [`words`] finds.
+pub(super) const SHORTEST: usize = 26;
+
 /// Words of letters and digits that prove themselves: Bitcoin addresses (Base58Check), Twilio's identifiers.
 pub(super) fn words(line: &[u8], hits: &mut Vec<Hit>) {
-    if line.len() < 26 {
-        return;
-    }
     let mut at = 0;
     while at < line.len() {
         if !line[at].is_ascii_alphanumeric() {
@@ -19,9 +19,10 @@ pub(super) fn words(line: &[u8], hits: &mut Vec<Hit>) {
         }
         let end = end_of(line, at, |byte| byte.is_ascii_alphanumeric());
         let word = &line[at..end];
-        if word.len() >= 26 {
+        if word.len() >= SHORTEST {
             // An older text's rest may follow.
-            let mut lengths = (26..=35.min(word.len())).rev().filter(|_| matches!(word[0], b'1' | b'3'));
+            let mut lengths =
+                (SHORTEST..=35.min(word.len())).rev().filter(|_| matches!(word[0], b'1' | b'3'));
             if let Some(length) = lengths.find(|&length| is_base58check(&word[..length])) {
                 hits.push(Hit { range: at..at + length, rule: "bitcoin-address" });
             }
@@ -55,7 +56,12 @@ fn is_base58check(word: &[u8]) -> bool {
 
 /// `bc1...`, with the check of BIP 173 or BIP 350, at `start`: its end.
 pub(super) fn bech32(line: &[u8], start: usize) -> Option<usize> {
-    let whole = end_of(line, start, |byte| byte.is_ascii_alphanumeric());
+    if before(line, start).is_some_and(|byte| byte.is_ascii_alphanumeric()) {
+        return None;
+    }
+    // BIP 173 allows 90 characters; no more are looked at, or a line of beginnings would take its square.
+    let window = &line[..line.len().min(start + 91)];
+    let whole = end_of(window, start, |byte| byte.is_ascii_alphanumeric());
     // Programs of 20 and 32 bytes, behind which an older text's rest may follow.
     let ends = [start + 42, start + 62, whole];
     ends.into_iter().filter(|&end| end <= whole).find(|&end| is_bech32(line, start, end))
@@ -63,9 +69,7 @@ pub(super) fn bech32(line: &[u8], start: usize) -> Option<usize> {
 
 fn is_bech32(line: &[u8], start: usize, end: usize) -> bool {
     const DIGITS: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-    if !(14..=90).contains(&(end - start))
-        || before(line, start).is_some_and(|byte| byte.is_ascii_alphanumeric())
-    {
+    if !(14..=90).contains(&(end - start)) {
         return false;
     }
     const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];

@@ -38,7 +38,7 @@ fn opened() -> Opened {
             stages_bytes: Default::default(),
         },
         dump: b"MDMP dump".to_vec(),
-        receipt: Receipt { engine: 7, entries: Vec::new() },
+        receipt: Receipt { engine: 7, ..Receipt::default() },
     }
 }
 

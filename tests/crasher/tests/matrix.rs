@@ -46,11 +46,27 @@ const PARTS: &[Part] = &[
             "--states",
             "-",
             "--lockdown",
-            "yama1,yama2,yama3,nnp,seccomp-ptrace,seccomp-vmread,pidns,pid1,nodump,traced",
+            "yama1,yama2,yama3,nnp,seccomp-ptrace,seccomp-vmread,seccomp-kill,pidns,pid1,cgroup-kill,uid,nodump,traced",
             "--only",
             "null",
         ],
-        cases: 20,
+        cases: 26,
+    },
+    // Ordinary code asks too. With more time than the whole matrix gives: this one is not built for speed.
+    Part {
+        arguments: &[
+            "--repeat",
+            "1",
+            "--states",
+            "killed,stopped,stopped-attached",
+            "--lockdown",
+            "-",
+            "--deadline-ms",
+            "8000",
+            "--only",
+            "null,panic-in-panic,capture",
+        ],
+        cases: 9,
     },
 ];
 

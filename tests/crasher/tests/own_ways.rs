@@ -174,7 +174,7 @@ fn cenotaph_gone(guard: &Guard) {
         step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0, 0),
         step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
     ];
-    let monitor = wait_for("the monitor", || own_monitor());
+    let monitor = wait_for("the monitor", own_monitor);
     // SAFETY: signals a process found just now; a filter that outlives the call.
     unsafe {
         libc::kill(monitor, libc::SIGKILL);

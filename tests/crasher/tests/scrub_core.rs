@@ -121,11 +121,16 @@ fn check(what: &str, program: &Path, core: &Path, planted: &[&str]) {
     }
 }
 
-fn both_cores(program: &Path, arguments: &[&str], planted: &[&str]) {
+/// The kernel's core file, and for the first way gdb's as well.
+fn cores(program: &Path, arguments: &[&str], planted: &[&str]) {
     let folder = TempDir::new().unwrap();
     let what = format!("{} {arguments:?}", program.file_name().unwrap().display());
-    check(&format!("gdb's core of {what}"), program, &gdb_core(program, arguments, folder.path()), planted);
-    match kernel_core(program, arguments, folder.path()) {
+    let by_kernel = kernel_core(program, arguments, folder.path());
+    if by_kernel.is_none() || arguments[0] == CPP[0] {
+        let core = gdb_core(program, arguments, folder.path());
+        check(&format!("gdb's core of {what}"), program, &core, planted);
+    }
+    match by_kernel {
         Some(core) => check(&format!("the kernel's core of {what}"), program, &core, planted),
         None => drop(writeln!(io::stderr(), "{what}: the kernel writes no core file here")),
     }
@@ -135,7 +140,7 @@ fn both_cores(program: &Path, arguments: &[&str], planted: &[&str]) {
 fn cpp_cores_keep_their_frames() {
     let folder = TempDir::new().unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("native/frames.cpp");
-    for (optimized, ways) in [("-O0", &CPP[..2]), ("-O2", &CPP[..])] {
+    for (optimized, ways) in [("-O0", &CPP[..1]), ("-O2", &CPP[..])] {
         let program = folder.path().join(format!("frames{optimized}"));
         let built = Command::new("c++")
             .args(["-g", "-std=c++17", "-pthread", optimized, "-o"])
@@ -143,7 +148,7 @@ fn cpp_cores_keep_their_frames() {
             .status();
         assert!(built.expect("a C++ compiler").success());
         for way in ways {
-            both_cores(&program, &[way, MAIL, CARD], &[IN_ENVIRONMENT, MAIL, CARD]);
+            cores(&program, &[way, MAIL, CARD], &[IN_ENVIRONMENT, MAIL, CARD]);
         }
     }
 }

@@ -1,0 +1,275 @@
+//! What is known of a line before any rule looks at it, from one pass.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use self::Class::*;
+use crate::scrub::trigrams::Trigrams;
+
+/// What one pass over a line shows.
+#[derive(Debug, Default)]
+pub(in crate::scrub) struct Line {
+    /// How many characters of each class it has, up to 255.
+    counts: [u8; 8],
+    /// Where something of a set may begin.
+    pub(in crate::scrub) starts: Starts,
+    /// The words of base64 characters.
+    pub(in crate::scrub) words: Words,
+    /// Whether there is a percent sign.
+    pub(in crate::scrub) percent: bool,
+}
+
+/// Where in a line something may begin.
+#[derive(Debug, Default)]
+pub(in crate::scrub) struct Starts {
+    /// A bit for each place, two characters further on.
+    bits: Vec<u64>,
+    any: bool,
+}
+
+/// Words of base64 characters, of both alphabets (RFC 4648, sections 4 and 5), in a line. They hold all letters and digits.
+#[derive(Debug, Default)]
+pub(in crate::scrub) struct Words {
+    /// A bit for each such character.
+    bits: Vec<u64>,
+}
+
+impl Line {
+    /// Looks at `text` once, without a branch that depends on a character. `set` holds [`begins`](super::begins) at least.
+    pub(in crate::scrub) fn look(&mut self, text: &[u8], set: &Trigrams) {
+        let Self { counts, starts, words, percent } = self;
+        *counts = [0; 8];
+        starts.bits.clear();
+        words.bits.clear();
+        let (mut index, mut marks) = (0u16, 0);
+        for part in text.chunks(64) {
+            let (mut sum, mut start_bits, mut word_bits) = (0, 0u64, 0u64);
+            for (at, &byte) in part.iter().enumerate() {
+                sum += ONES[usize::from(byte)];
+                let mark = MARKS[usize::from(byte)];
+                marks |= mark;
+                word_bits |= u64::from(mark & WORD) << at;
+                index = index << 5 | u16::from(byte & 31);
+                start_bits |= u64::from(set.contains(index & 0x7fff)) << at;
+            }
+            let sums: [u8; 8] = sum.to_le_bytes();
+            counts.iter_mut().zip(sums).for_each(|(count, sum)| *count = count.saturating_add(sum));
+            starts.bits.push(start_bits);
+            words.bits.push(word_bits);
+        }
+        *percent = marks & PERCENT != 0;
+        // Two characters at the end.
+        if set.contains(index << 5 & 0x7fff) {
+            starts.bits.resize(text.len() / 64 + 1, 0);
+            starts.bits[text.len() / 64] |= 1 << (text.len() % 64);
+        }
+        if let Some(first) = starts.bits.first_mut() {
+            *first &= !3;
+        }
+        starts.any = starts.bits.iter().any(|&bits| bits != 0);
+    }
+
+    /// Whether there are as many characters of a class.
+    pub(in crate::scrub) fn has(&self, class: Class, least: u8) -> bool {
+        self.counts[class as usize] >= least
+    }
+}
+
+impl Starts {
+    /// Whether there is no such place.
+    pub(in crate::scrub) fn is_empty(&self) -> bool {
+        !self.any
+    }
+
+    /// The places, ascending.
+    pub(in crate::scrub) fn iter(&self) -> impl Iterator<Item = usize> {
+        let each = |(word, &bits): (usize, &u64)| {
+            let mut bits = bits;
+            std::iter::from_fn(move || {
+                let at = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+                bits &= bits - 1;
+                Some(word * 64 + at - 2)
+            })
+        };
+        self.bits.iter().enumerate().flat_map(each)
+    }
+}
+
+impl Words {
+    /// Calls `found` with every word of at least `least` characters (up to 64).
+    pub(in crate::scrub) fn each(&self, least: usize, mut found: impl FnMut(Range<usize>)) {
+        let mut floor = 0usize;
+        for word in 0..self.bits.len() {
+            let (start, both) = (word * 64, self.two(word));
+            let mut series = series(both, least) as u64;
+            // What an earlier word holds.
+            let done = floor.saturating_sub(start);
+            series = if done < 64 { series >> done << done } else { 0 };
+            while series != 0 {
+                let at = series.trailing_zeros();
+                let mut end = at + (both >> at).trailing_ones();
+                let mut last = start + end as usize;
+                if end == u128::BITS {
+                    let more = self.bits.iter().skip(word + 2);
+                    let whole = more.clone().take_while(|&&bits| bits == u64::MAX).count();
+                    let rest = more.clone().nth(whole).map_or(0, |bits| bits.trailing_ones() as usize);
+                    last += whole * 64 + rest;
+                }
+                found(start + at as usize..last);
+                (floor, end) = (last, end.min(64));
+                series = if end < 64 { series >> end << end } else { 0 };
+            }
+        }
+    }
+
+    /// Whether there is a word of at least `least` characters (up to 64).
+    pub(in crate::scrub) fn has(&self, least: usize) -> bool {
+        (0..self.bits.len()).any(|word| series(self.two(word), least) as u64 != 0)
+    }
+
+    fn two(&self, word: usize) -> u128 {
+        let bits = |word: usize| u128::from(self.bits.get(word).copied().unwrap_or(0));
+        bits(word) | bits(word + 1) << 64
+    }
+}
+
+/// The places at which `least` bits in a row begin.
+fn series(bits: u128, least: usize) -> u128 {
+    let (mut series, mut length) = (bits, 1);
+    while length < least && series != 0 {
+        let more = length.min(least - length);
+        series &= series >> more;
+        length += more;
+    }
+    series
+}
+
+/// Characters that are counted in a line, each in a byte of a word.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::scrub) enum Class {
+    At,
+    Digit,
+    /// Or a backslash.
+    Slash,
+    Colon,
+    Dot,
+    Dash,
+    /// A plus sign or an opening bracket, before a telephone number.
+    Sign,
+    Angle,
+}
+
+/// For each byte a word with a one in the byte of its class.
+const ONES: [u64; 256] = {
+    let mut table = [0; 256];
+    let mut byte = b'0';
+    while byte <= b'9' {
+        table[byte as usize] = one(Digit);
+        byte += 1;
+    }
+    table[b'@' as usize] = one(At);
+    table[b'/' as usize] = one(Slash);
+    table[b'\\' as usize] = one(Slash);
+    table[b':' as usize] = one(Colon);
+    table[b'.' as usize] = one(Dot);
+    table[b'-' as usize] = one(Dash);
+    table[b'+' as usize] = one(Sign);
+    table[b'(' as usize] = one(Sign);
+    table[b'<' as usize] = one(Angle);
+    table
+};
+
+const fn one(class: Class) -> u64 {
+    1 << (class as u32 * 8)
+}
+
+/// Base64 characters.
+const WORD: u8 = 1;
+/// A percent sign.
+const PERCENT: u8 = 2;
+
+/// For each byte which of these it is.
+const MARKS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let c = byte as u8;
+        let word = c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/' | b'-' | b'_');
+        table[byte] = if word { WORD } else { 0 };
+        byte += 1;
+    }
+    table[b'%' as usize] = PERCENT;
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looked(line: &[u8], set: &Trigrams) -> Line {
+        let mut looked = Line::default();
+        looked.look(line, set);
+        looked
+    }
+
+    #[test]
+    fn everything_of_a_set_is_found_where_it_begins() {
+        let mut set = Trigrams::new();
+        ["token", "al", "key", "né le"].iter().for_each(|text| set.insert(text.as_bytes()));
+        let starts = |line: &str| {
+            let starts = looked(line.as_bytes(), &set).starts;
+            assert!(starts.iter().all(|start| set.begins(line.as_bytes(), start)));
+            assert_eq!(starts.is_empty(), starts.iter().count() == 0);
+            starts.iter().collect::<Vec<_>>()
+        };
+        assert_eq!(starts("a TOKen and tok al"), [2, 12, 16]);
+        assert_eq!(starts("alx né le"), [0, 4]);
+        assert_eq!(starts(&format!("{}token{}key", "-".repeat(63), "-".repeat(100))), [63, 168]);
+        assert_eq!(starts("al"), [0]);
+        assert_eq!(starts(&format!("{}al", "-".repeat(62))), [62]);
+        for line in ["", "a", "k", "  ", "ke"] {
+            assert!(starts(line).is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn characters_are_counted_up_to_255() {
+        let line = looked(&b"a1:%b".repeat(300), &Trigrams::new());
+        assert!(line.has(Class::Digit, 255) && line.has(Class::Colon, 255) && !line.has(Class::At, 1));
+        assert!(line.percent);
+        let line = looked(b"12 x", &Trigrams::new());
+        assert!(line.has(Class::Digit, 2) && !line.has(Class::Digit, 3) && !line.percent);
+    }
+
+    #[test]
+    fn words_are_those_of_a_naive_search() {
+        let mut state = 1u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let is = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
+        for _ in 0..300 {
+            let mut bytes = Vec::new();
+            for _ in 0..random(12) {
+                let most = if random(4) == 0 { 400 } else { 30 };
+                let length = random(most);
+                bytes.extend((0..length).map(|_| b"abcXYZ09+/-_"[random(12) as usize]));
+                bytes.push(b" =%@\x80"[random(5) as usize]);
+            }
+            let words = looked(&bytes, &Trigrams::new()).words;
+            for least in [1, 6, 26, 64] {
+                let (mut naive, mut found, mut at) = (Vec::new(), Vec::new(), 0);
+                for word in bytes.split(|byte| !is(byte)) {
+                    if word.len() >= least {
+                        naive.push(at..at + word.len());
+                    }
+                    at += word.len() + 1;
+                }
+                words.each(least, |word| found.push(word));
+                assert_eq!(found, naive);
+                assert_eq!(words.has(least), !naive.is_empty());
+            }
+        }
+    }
+}
