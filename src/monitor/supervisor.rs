@@ -29,7 +29,6 @@ use crate::privacy::{Stage, Verdict};
 use crate::protocol::{self, Answer, AnswerKind, CaptureRequest, ClientMessage, MAX_MESSAGE};
 use crate::report::ReportId;
 use crate::scrub;
-use crate::spool::records;
 use crate::sys::process;
 use crate::sys::socket::{self, Received, Socket};
 use crate::target;
@@ -382,14 +381,6 @@ impl Supervisor {
         }
     }
 
-    /// Not while a worker has a crash in its hands: the record that a process wrote because that takes long is about the
-    /// same crash, and goes when the worker's report is there.
-    fn look_for_leftovers(&mut self) {
-        if self.busy.iter().all(|busy| busy.case.monitor.is_none()) {
-            self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
-        }
-    }
-
     fn handle_leftover(&mut self) {
         match self.leftovers.finish() {
             None | Some(Outcome::Nothing) => {}
@@ -444,13 +435,6 @@ impl Supervisor {
         let pid = case.pid;
         self.answer(case, AnswerKind::Failed);
         self.look_for_record_of(pid);
-    }
-
-    /// A record that a process wrote while its crash was in hand, after which it may have ended.
-    fn look_for_record_of(&mut self, pid: libc::pid_t) {
-        if records::is_one_of(&self.config.spool, pid) {
-            self.look_for_leftovers();
-        }
     }
 
     /// The end of a case that no worker answers.

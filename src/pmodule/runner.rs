@@ -385,3 +385,29 @@ pub fn latest(asked_ns: u64, deadline: Duration) -> Instant {
     let waited = Duration::from_nanos(process::monotonic_ns().saturating_sub(asked_ns));
     Instant::now() + (deadline * 3 / 4).saturating_sub(waited)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_one() {
+        let cases = [
+            ("src/play.rs:17", Some("src/play.rs:17")),
+            ("/home/jane/src/play.rs:17", Some("play.rs:17")),
+            ("jane.doe@example.org", None),
+            ("jane.doe@example.rs:1", None),
+            ("call jane.rs:1", None),
+            ("play.rs:", None),
+            ("play.rs", None),
+            ("play.rs:4111111111111111", None),
+            ("", None),
+        ];
+        for (place, expected) in cases {
+            assert_eq!(source_line(place), expected, "{place}");
+            let why = unfit(Answered::Panicked(place.to_owned()));
+            assert_eq!(why.own_words, expected.is_some(), "what it says itself is scrubbed");
+            assert!(why.text == "panicked" || Some(&why.text["panicked at ".len()..]) == expected);
+        }
+    }
+}

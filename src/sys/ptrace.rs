@@ -79,7 +79,9 @@ pub(crate) fn take_notice_of_end(tid: libc::pid_t) {
         let mut found: libc::siginfo_t = std::mem::zeroed();
         let asked = libc::waitid(libc::P_PID, tid.unsigned_abs(), &raw mut found, options);
         let code = found.si_code;
-        asked == 0 && found.si_pid() == tid && [libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&code)
+        asked == 0
+            && found.si_pid() == tid
+            && [libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&code)
     };
     if ended {
         wait(tid);

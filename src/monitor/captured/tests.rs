@@ -1,6 +1,8 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
+use crash_context::CrashContext;
+
 use super::*;
 use crate::config::Config;
 use crate::dump::Layout;
