@@ -30,8 +30,8 @@ const IN_CLEANUP: &str = LAST_WORDS[0];
 pub(crate) struct Deeds {
     /// Decides whether it has something to do, and says whether there is a report now.
     pub(crate) report: fn(Cause) -> bool,
-    /// The abort that follows is the end of a panic that has a report.
-    pub(crate) expect_abort: fn(),
+    /// The abort that follows (for certain, or if the earlier hook is one that aborts) is the end of a panic that has a report.
+    pub(crate) expect_abort: fn(certain: bool),
     /// It did not follow.
     pub(crate) expect_no_abort: fn(),
     /// The calling thread's last panic came while another one unwound. That one's report is enough.
@@ -60,7 +60,7 @@ pub(crate) fn install(deeds: Deeds) {
             }
             // A hook that panics itself, or that wants a panic to end the process, aborts: that is no other event.
             if REPORTED.get() {
-                (deeds.expect_abort)();
+                (deeds.expect_abort)(ends || cfg!(panic = "abort"));
             }
             previous(information);
             if REPORTED.get() && !ends && cfg!(panic = "unwind") {

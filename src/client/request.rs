@@ -17,6 +17,7 @@ use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
 use crate::generation;
 use crate::minimal_record::{TEXT, Why, fixed};
+use crate::monitor;
 use crate::protocol::{self, Answer, AnswerKind, Cause};
 use crate::report::ReportId;
 use crate::sys::process::monotonic_ns;
@@ -31,14 +32,14 @@ const PAUSE: Duration = Duration::from_millis(1);
 ///
 /// All threads of the process stand still for a few milliseconds. Linux restarts most calls that wait as if nothing had
 /// happened; these return early with EINTR, once, whatever `SA_RESTART` says (signal(7), "Interruption of system calls and
-/// library functions by stop signals"; seen on Linux 6.18):
+/// library functions by stop signals"; the first three rows were seen on Linux 6.18):
 ///
 /// | call | in a thread that waits in it |
 /// |---|---|
 /// | `epoll_wait`, `epoll_pwait` | EINTR |
 /// | `sigtimedwait`, `sigwaitinfo` | EINTR |
 /// | `recv`, `accept`, `send`, `connect` on a socket with a timeout (`SO_RCVTIMEO`, `SO_SNDTIMEO`) | EINTR |
-/// | `semop`, `semtimedop`, `io_getevents`, `inotify` reads of old kernels | EINTR |
+/// | `semop`, `semtimedop` | EINTR |
 /// | `read`, `recv`, `accept` without a timeout; `poll`, `select`, `nanosleep`, `futex` (locks, conditions), `waitpid` | go on |
 ///
 /// The thread that calls this waits for the monitor and sees none of it.
@@ -106,11 +107,15 @@ thread_local! {
 /// Threads whose panic has its report, and that may abort now.
 static DOOMED: AtomicU32 = AtomicU32::new(0);
 
-fn expect_abort() {
+fn expect_abort(certain: bool) {
     handlers::expect_abort();
     DOOMED.fetch_add(1, Ordering::Relaxed);
     if let Ok(client) = client() {
         client.blackbox.set_end(End::Reported);
+        if certain && client.config.release_at == ReleaseAt::Spooled {
+            // The monitor may be ended with us, before it has read that.
+            monitor::forget_session(&client.config);
+        }
     }
 }
 

@@ -367,8 +367,9 @@ impl Supervisor {
                 let Busy { case, .. } = self.busy.swap_remove(index);
                 self.let_go(&case);
                 if self.idle.is_none() && self.is_anybody_there() {
-                    let first = self.clients.first().map_or(0, |client| client.application.pid());
-                    let application = (!self.barred).then_some(first);
+                    let first = self.clients.iter().find(|client| client.is_there());
+                    let first = first.map(|client| client.application.pid());
+                    let application = first.filter(|_| !self.barred);
                     self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, application).ok();
                 }
                 outcome.count(&case.blackbox);

@@ -165,6 +165,16 @@ pub(super) fn known_in_utf8(text: &str, known: &Known) -> Vec<Finding> {
     findings
 }
 
+/// Pieces in UTF-16LE text, all of which is text, of values that were found elsewhere.
+pub(super) fn echoes_in_utf16(text: &[u8], echoes: &Echoes) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    echoes.find(&narrow(text), |range| {
+        let range = range.start * 2..range.end * 2;
+        findings.push(Finding { range, encoding: Encoding::Utf16Le, rule: echoes::RULE });
+    });
+    findings
+}
+
 /// What is to be blanked in UTF-8 text, all of which is text, on character boundaries.
 pub(super) fn in_utf8(text: &str, known: &Known, echoes: &Echoes) -> Vec<Finding> {
     let (mut searcher, mut hits, mut findings) = (Searcher::default(), Vec::new(), Vec::new());

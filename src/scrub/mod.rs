@@ -159,8 +159,8 @@ impl Engine {
     /// Compiles `policy`.
     ///
     /// # Errors
-    /// [`Error::Limit`](crate::Error::Limit) for too many or too long known values,
-    /// [`Error::InvalidConfig`](crate::Error::InvalidConfig) for a rule that is none.
+    /// [`Error::Limit`] for too many or too long known values,
+    /// [`Error::InvalidConfig`] for a rule that is none.
     pub fn new(policy: &Policy) -> Result<Self> {
         rules::prepare();
         let mut echoes = echoes::Echoes::default();
@@ -238,8 +238,8 @@ pub fn dump(bytes: &mut [u8], layout: &Layout, policy: &Policy, receipt: &mut Re
 /// The file is read in pieces of 4 MiB: memory is needed for those and for the receipt, whatever its size. Time is linear.
 ///
 /// # Errors
-/// [`Error::Malformed`](crate::Error::Malformed) for a file that is no such core file, is cut short or contradicts itself,
-/// [`Error::Limit`](crate::Error::Limit) for more than 4 Mi changes, [`Error::System`](crate::Error::System) if a file cannot be
+/// [`Error::Malformed`] for a file that is no such core file, is cut short or contradicts itself,
+/// [`Error::Limit`] for more than 4 Mi changes, [`Error::System`] if a file cannot be
 /// read or written. What was written must then be thrown away.
 pub fn core_file(input: &File, output: &File, policy: &Policy, receipt: &mut Receipt) -> Result<()> {
     Engine::new(policy)?.core_file(input, output, receipt)
@@ -248,7 +248,7 @@ pub fn core_file(input: &File, output: &File, policy: &Policy, receipt: &mut Rec
 /// Blanks more in a dump that was scrubbed, by the rule `rule`.
 ///
 /// # Errors
-/// [`Error::Malformed`](crate::Error::Malformed) if the dump has not all of it. What it has is blanked all the same.
+/// [`Error::Malformed`] if the dump has not all of it. What it has is blanked all the same.
 pub fn blank(
     bytes: &mut [u8],
     layout: &Layout,

@@ -97,8 +97,12 @@ pub(super) fn scrub(
         let level = policy.level_of(Place::Exception);
         contexts::words(editor, &parameters, 8, Place::Exception, &mapped, known, level);
     }
+    let pieces = pieces_of_names(editor.bytes(), layout, echoes);
     streams(editor, layout, &means);
     strings(editor, layout, &means);
+    for (start, findings, place) in pieces {
+        blank(editor, start, findings, place, None);
+    }
     Ok(())
 }
 
@@ -405,6 +409,20 @@ fn thread_name(editor: &mut Editor<'_>, name: &Range<usize>, means: &Means<'_>) 
         means.in_utf16(text, Place::ThreadName)
     };
     blank(editor, name.start, findings, Place::ThreadName, None);
+}
+
+/// Pieces of values that were found elsewhere in names of threads, which the report has too: with where those names begin.
+/// /proc/PID/status has the main thread's.
+fn pieces_of_names(bytes: &[u8], layout: &Layout, echoes: &Echoes) -> Vec<(usize, Vec<Finding>, Place)> {
+    const STATUS: u32 = 0x4767_0004;
+    let names = layout.thread_names.iter().map(|(_, name)| {
+        (name.start, finder::echoes_in_utf16(&bytes[name.clone()], echoes), Place::ThreadName)
+    });
+    let status = layout.streams.iter().filter(|stream| stream.kind == STATUS).map(|stream| {
+        let findings = finder::echoes_in_unseen(&bytes[stream.bytes.clone()], echoes);
+        (stream.bytes.start, findings, Place::TextStream)
+    });
+    names.chain(status).collect()
 }
 
 pub(super) fn blank(

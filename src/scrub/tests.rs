@@ -354,6 +354,28 @@ fn names_are_scrubbed_but_for_base_names() {
 }
 
 #[test]
+fn a_piece_of_a_value_goes_from_thread_names_as_from_a_report() {
+    let mut bytes = b"of zzplumtreecat\0".to_vec();
+    bytes.resize(64, 0);
+    let wide = encode("plumtreecat", Wide::Utf16Le);
+    let name = bytes.len()..bytes.len() + wide.len();
+    bytes.extend(wide);
+    let status = bytes.len()..bytes.len() + 17;
+    bytes.extend(b"Name:\tplumtreecat");
+    let layout = Layout {
+        thread_names: vec![(1, name.clone())],
+        streams: vec![Stream { kind: 0x4767_0004, entry: 0..0, bytes: status.clone() }],
+        ..layout(32, 64)
+    };
+    let policy = Policy { known: vec!["zzplumtreecat".to_owned()], ..Policy::default() };
+    let (after, receipt) = scrubbed(&bytes, &layout, &Engine::new(&policy).unwrap());
+    assert_eq!(after[name], encode(&"*".repeat(11), Wide::Utf16Le));
+    assert_eq!(after[status], *b"Name:\t***********");
+    let of = |place| receipt.entries.iter().filter(move |e| e.place == place && e.rule == "echo");
+    assert_eq!((of(Place::ThreadName).count(), of(Place::TextStream).count()), (1, 1));
+}
+
+#[test]
 fn arguments_go_from_whatever_memory_holds_them() {
     let bytes = [b'a'; 64];
     let mut layout = layout(32, 64);

@@ -182,12 +182,11 @@ pub(crate) fn elsewhere(place: Place, plants: &[Vec<u8>]) -> Planted {
                 let at = dump.append(plant);
                 positions.push(whole(at, plant));
             }
-            Place::TextStream | Place::Environment | Place::Comment | Place::Annotation | Place::Unknown => {
+            Place::TextStream | Place::Environment | Place::Comment | Place::Unknown => {
                 let kinds: &[u32] = match place {
                     Place::TextStream => &TEXT,
                     Place::Environment => &[0x4767_0006, 0x4767_0007],
                     Place::Comment => &[10, 11],
-                    Place::Annotation => &[0x4350_0001],
                     _ => &[0x1234_5678],
                 };
                 let kind = number % kinds.len();
@@ -198,6 +197,14 @@ pub(crate) fn elsewhere(place: Place, plants: &[Vec<u8>]) -> Planted {
                 positions[number] = vec![kind, list.len(), plant.len()];
                 list.extend(plant);
                 list.push(if kinds == TEXT { b'\n' } else { 0 });
+            }
+            Place::Annotation => {
+                // Two MINIDUMP_UTF8_STRING: an empty key, and the value.
+                let key = dump.append(&[0; 5]) as u32;
+                let text = [&(plant.len() as u32).to_le_bytes(), plant.as_slice(), &[0]].concat();
+                let value = dump.append(&text);
+                positions.push(whole(value + 4, plant));
+                lists.push([key, value as u32].map(u32::to_le_bytes).concat());
             }
             Place::MiscInfo => {
                 // MINIDUMP_MISC_INFO_4: 232 bytes of numbers and time zone names before BuildString.
@@ -263,18 +270,25 @@ pub(crate) fn elsewhere(place: Place, plants: &[Vec<u8>]) -> Planted {
         Place::HandleName => {
             dump.list(12, &[[16u32, 32].map(u32::to_le_bytes).concat(), count, vec![0; 4], entries].concat());
         }
+        Place::Annotation => {
+            // MINIDUMP_CRASHPAD_INFO: version, two ids, simple annotations, modules.
+            let (length, at) = dump.append_located(&[count, entries].concat());
+            let mut stream = 1u32.to_le_bytes().to_vec();
+            stream.resize(36, 0);
+            stream.extend([length as u32, at as u32, 0, 0].map(u32::to_le_bytes).concat());
+            dump.list(0x4350_0001, &stream);
+        }
         Place::LinkMap => {
             let at = dump.append(&entries) as u32;
             let mut stream = [2, at, plants.len() as u32].map(u32::to_le_bytes).concat();
             stream.extend([0u64; 3].map(u64::to_le_bytes).concat());
             dump.list(0x4767_000a, &stream);
         }
-        Place::TextStream | Place::Environment | Place::Comment | Place::Annotation | Place::Unknown => {
+        Place::TextStream | Place::Environment | Place::Comment | Place::Unknown => {
             let kinds: &[u32] = match place {
                 Place::TextStream => &TEXT,
                 Place::Environment => &[0x4767_0006, 0x4767_0007],
                 Place::Comment => &[10, 11],
-                Place::Annotation => &[0x4350_0001],
                 _ => &[0x1234_5678],
             };
             let starts: Vec<usize> = lists

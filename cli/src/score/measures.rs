@@ -18,6 +18,8 @@ pub(crate) struct Measure {
     pub(crate) must: f64,
     pub(crate) aim: f64,
     pub(crate) must_held: bool,
+    /// Whether it counts for the verdict.
+    pub(crate) judged: bool,
     /// What stands behind the number.
     pub(crate) note: String,
 }
@@ -25,12 +27,12 @@ pub(crate) struct Measure {
 impl Measure {
     /// Held if the value is at least `must`.
     pub(crate) fn least(name: &str, value: f64, must: f64, aim: f64, note: String) -> Self {
-        Self { name: name.to_owned(), value, must, aim, must_held: value >= must, note }
+        Self { name: name.to_owned(), value, must, aim, must_held: value >= must, judged: true, note }
     }
 
     /// Held if the value is at most `must`.
     pub(crate) fn most(name: &str, value: f64, must: f64, aim: f64, note: String) -> Self {
-        Self { name: name.to_owned(), value, must, aim, must_held: value <= must, note }
+        Self { name: name.to_owned(), value, must, aim, must_held: value <= must, judged: true, note }
     }
 }
 
@@ -249,7 +251,11 @@ pub(crate) fn print(measures: &[Measure]) -> Result<()> {
     output::line(output::bold("score"))?;
     output::line(format!("{:58} {:>12} {:>9} {:>9}", "measure", "value", "must", "aim"))?;
     for measure in measures {
-        let mark = if measure.must_held { "held  " } else { "MISSED" };
+        let mark = match (measure.judged, measure.must_held) {
+            (false, _) => "figure",
+            (true, true) => "held  ",
+            (true, false) => "MISSED",
+        };
         output::line(format!(
             "{:58} {:>12} {:>9} {:>9} {mark} {}",
             measure.name,

@@ -39,13 +39,15 @@ struct Options {
     only_speed: bool,
     /// Mebibytes of the heaps of programs.
     negatives: usize,
+    /// Files of memory without personal data.
+    heaps: Option<PathBuf>,
 }
 
 pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
     let options = Options::parse(arguments)?;
     output::line(format_args!("seed {}", options.seed))?;
     if options.only_speed {
-        let negatives = negatives::measure(48, 32 << 20)?;
+        let negatives = negatives::measure(48, 32 << 20, None)?;
         return measures::print(&speed::measure(&negatives.heap, options.seed, true)?);
     }
     let mut corpus = match &options.data {
@@ -67,7 +69,7 @@ pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
     ));
     let real = real::measure(&corpus, &known, if options.small { 2 } else { 20 }, options.seed)?;
     measures.extend(measures::of_real(&real));
-    let negatives = negatives::measure(options.negatives, 32 << 20)?;
+    let negatives = negatives::measure(options.negatives, 32 << 20, options.heaps.as_deref())?;
     measures.push(measures::of_negatives(&negatives));
     measures.extend(speed::measure(&negatives.heap, options.seed, options.small)?);
     measures::print_matrix(&matrix)?;
@@ -78,7 +80,7 @@ pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
         more.try_for_each(|example| output::line(output::printable(example)))?;
     }
     measures::print(&measures)?;
-    let missed = measures.iter().filter(|measure| !measure.must_held).count();
+    let missed = measures.iter().filter(|measure| measure.judged && !measure.must_held).count();
     if let Some(path) = &options.json {
         let score = Score { seed: options.seed, engine: ENGINE, measures, matrix: measures::cells(&matrix) };
         write_json(path, &score)?;
@@ -116,6 +118,7 @@ impl Options {
             examples: false,
             only_speed: false,
             negatives: 0,
+            heaps: None,
         };
         while let Some(argument) = arguments.next()? {
             match argument {
@@ -126,6 +129,7 @@ impl Options {
                 Long("data") => options.data = Some(arguments.value()?.into()),
                 Long("python") => options.python = arguments.value()?.into(),
                 Long("generator") => options.generator = arguments.value()?.into(),
+                Long("heaps") => options.heaps = Some(arguments.value()?.into()),
                 Long("negatives") => options.negatives = arguments.value()?.parse()?,
                 Long("only-speed") => options.only_speed = true,
                 Long("examples") => options.examples = true,

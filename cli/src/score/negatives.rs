@@ -3,22 +3,80 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use cenotaph::dump::Layout;
 use cenotaph::scrub::{self, Policy, Receipt};
 
 use super::dump::{self, Place};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 /// Bytes of a program's memory that are looked at together.
 const PIECE: usize = 16 << 20;
 
-/// Programs that say a line when their heap is full, and then wait.
+/// Programs with their arguments, which say a line when their heap is full and then wait; or which wait for a text that does not come.
+/// What is not on this machine is left out, and the score says what was there.
 const PROGRAMS: &[(&str, &[&str])] = &[
+    // Compilers, in the middle of a file whose rest they wait for.
+    (
+        "gcc",
+        &[
+            "-fsyntax-only",
+            "-x",
+            "c++",
+            "-include",
+            "iostream",
+            "-include",
+            "regex",
+            "-include",
+            "map",
+            "-include",
+            "random",
+            "-include",
+            "algorithm",
+            "-include",
+            "/dev/stdin",
+            "/dev/null",
+        ],
+    ),
+    (
+        "gcc",
+        &[
+            "-fsyntax-only",
+            "-x",
+            "c",
+            "-include",
+            "stdio.h",
+            "-include",
+            "stdlib.h",
+            "-include",
+            "math.h",
+            "-include",
+            "signal.h",
+            "-include",
+            "/dev/stdin",
+            "/dev/null",
+        ],
+    ),
+    ("rustc", &["--crate-type", "lib", "--emit", "metadata=/dev/null", "/dev/stdin"]),
+    (
+        "sqlite3",
+        &[
+            "-cmd",
+            "create table t as with recursive n(i) as (select 1 union all select i+1 from n where i<LIMIT*2000) select i,printf('row %d %g',i,i*0.37) s,hex(i*7919) h from n; create index s on t(s);",
+            "-cmd",
+            ".print ready",
+            ":memory:",
+        ],
+    ),
+    // A game.
+    ("gnugo", &["--mode", "gtp", "--cache-size", "24"]),
+    ("git", &["cat-file", "--batch"]),
     (
         "python3",
         &[
@@ -96,29 +154,49 @@ impl Negatives {
     }
 }
 
-/// Scrubs the heaps of what programs there are on this machine, `mebibytes` in all at most.
-pub(crate) fn measure(mebibytes: usize, keep: usize) -> Result<Negatives> {
+/// Scrubs the heaps of what programs there are on this machine, and the files in `folder`, `mebibytes` in all at most and
+/// a third of that of one program.
+pub(crate) fn measure(mebibytes: usize, keep: usize, folder: Option<&Path>) -> Result<Negatives> {
     let mut found = Negatives::default();
     let limit = mebibytes.div_ceil(2).to_string();
+    let more = |found: &mut Negatives, piece: &[u8]| {
+        if found.heap.len() < keep {
+            let more = piece.len().min(keep - found.heap.len());
+            found.heap.extend(&piece[..more]);
+        }
+        look_at(piece, found)
+    };
+    for path in folder.map(files).transpose()?.unwrap_or_default() {
+        let before = found.mebibytes;
+        let bytes = std::fs::read(&path).map_err(|e| Failure::file(&path, "read", e))?;
+        bytes.chunks(PIECE).try_for_each(|piece| more(&mut found, piece))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        found.programs.push(format!("{name} {:.0} MiB", found.mebibytes - before));
+    }
     for (program, arguments) in PROGRAMS {
-        let left = mebibytes as f64 - found.mebibytes;
+        let left = (mebibytes as f64 - found.mebibytes).min(mebibytes as f64 / 3.0);
         if left < 1.0 {
             break;
         }
         let arguments: Vec<String> =
             arguments.iter().map(|argument| argument.replace("LIMIT", &limit)).collect();
-        let Some(running) = Running::start(program, &arguments) else { continue };
+        let Some(running) = Running::start(program, &arguments) else {
+            found.programs.push(format!("{program} n/a"));
+            continue;
+        };
         let before = found.mebibytes;
-        running.each_piece((left * 1048576.0) as usize, |piece| {
-            if found.heap.len() < keep {
-                let more = piece.len().min(keep - found.heap.len());
-                found.heap.extend(&piece[..more]);
-            }
-            look_at(piece, &mut found)
-        })?;
+        running.each_piece((left * 1048576.0) as usize, |piece| more(&mut found, piece))?;
         found.programs.push(format!("{program} {:.0} MiB", found.mebibytes - before));
     }
     Ok(found)
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Failure::file(folder, "read", e))?;
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect();
+    files.sort();
+    Ok(files)
 }
 
 fn look_at(piece: &[u8], found: &mut Negatives) -> Result<()> {
@@ -184,29 +262,74 @@ fn is_literally(rule: &str, text: &str) -> bool {
 
 struct Running(Child);
 
+/// How long a program may take until it waits.
+const DEADLINE: Duration = Duration::from_secs(60);
+
 impl Running {
     fn start(program: &str, arguments: &[String]) -> Option<Self> {
+        // Where Debian has games, too.
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .env("PATH", path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let stdout = child.stdout.take();
-        let running = Self(child);
+        let path = std::env::split_paths(&path).chain(["/usr/games".into()]);
+        let path = std::env::join_paths(path).ok()?;
+        let home = std::env::var_os("HOME").unwrap_or_default();
+        let said = arguments.iter().any(|argument| argument.contains("ready"));
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().env("PATH", path).env("LC_ALL", "C");
+        // Rust's compiler is found by the launcher of its installer through the home directory.
+        if program == "rustc" {
+            command.env("HOME", home);
+        }
+        let child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut running = Self(child);
+        if program == "rustc" {
+            let stdin = running.0.stdin.as_mut()?;
+            stdin.write_all(b"pub fn nothing() {}\n").ok()?;
+        }
+        if !said {
+            return running.waits().then_some(running);
+        }
         let mut line = String::new();
-        BufReader::new(stdout?).read_line(&mut line).ok()?;
+        BufReader::new(running.0.stdout.take()?).read_line(&mut line).ok()?;
         line.starts_with("ready").then_some(running)
+    }
+
+    /// The process, or the one that it started: gcc has its compiler do the work.
+    fn process(&self) -> u32 {
+        let id = self.0.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        children.split_whitespace().next().and_then(|child| child.parse().ok()).unwrap_or(id)
+    }
+
+    /// Whether it comes to wait: it sleeps, and has used no processor for half a second.
+    fn waits(&self) -> bool {
+        let started = Instant::now();
+        let mut last = (String::new(), Instant::now());
+        while started.elapsed() < DEADLINE {
+            let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.process())) else {
+                return false;
+            };
+            // State, and the times in user and kernel mode: fields 3, 14 and 15 of proc_pid_stat(5).
+            let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+            let field = |number: usize| fields.get(number - 3).copied().unwrap_or_default();
+            let now = format!("{} {} {}", field(3), field(14), field(15));
+            if field(3) == "Z" {
+                return false;
+            }
+            if now != last.0 || field(3) != "S" {
+                last = (now, Instant::now());
+            } else if last.1.elapsed() > Duration::from_millis(500) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
     }
 
     /// Its private writable memory, in pieces.
     fn each_piece(&self, most: usize, mut call: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         // A launcher (pyenv and the like) may have replaced itself by then; its memory is that of the program.
-        let pid = self.0.id();
+        let pid = self.process();
         let Ok(maps) = std::fs::read_to_string(format!("/proc/{pid}/maps")) else { return Ok(()) };
         let Ok(memory) = std::fs::File::open(format!("/proc/{pid}/mem")) else { return Ok(()) };
         let mut left = most;
@@ -232,6 +355,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Without its input a compiler that somebody else started ends too.
+        drop(self.0.stdin.take());
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

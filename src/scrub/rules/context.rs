@@ -281,6 +281,10 @@ fn coordinate(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
 }
 
 fn network(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
+    // A process's session in /proc/PID/status.
+    if word.start.checked_sub(1).is_some_and(|start| line[start..].starts_with(b"NSsid:")) {
+        return None;
+    }
     let (quote, start, _) = assigned(line, word.end)?;
     let range = value(line, quote, start);
     // 32 bytes (IEEE 802.11, section 9.4.2.2).
@@ -366,6 +370,7 @@ mod tests {
                 "GET /x?code=«ce9e5805954»&b=2",
                 "AccountKey=«abcdEFGH0123456789+/abcdEFGH==»;x",
                 "ssid=\"«Miller WiFi»\"",
+                "wifiSSID: «Miller-5G»",
             ],
         );
         check(
@@ -387,6 +392,7 @@ mod tests {
                 "password='xxxxxxxx'",
                 "passwords",
                 "the password: a word",
+                "NSsid:\t24993",
                 "password=${PW}",
                 "token::Kind1234",
             ],

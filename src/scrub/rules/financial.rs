@@ -257,7 +257,8 @@ const LONGEST_IBAN: usize = 34;
 fn iban_end(line: &[u8], start: usize) -> Option<usize> {
     let head = line.get(start..start + 4)?;
     let country = [head[0].to_ascii_uppercase(), head[1].to_ascii_uppercase()];
-    let (_, length) = COUNTRIES.iter().find(|(code, _)| **code == country)?;
+    let at = COUNTRIES.binary_search_by_key(&country, |(code, _)| **code).ok()?;
+    let (_, length) = &COUNTRIES[at];
     if !head[3].is_ascii_digit() {
         return None;
     }
@@ -393,5 +394,11 @@ mod tests {
             }
         }
         assert!(COUNTRIES.iter().all(|(_, length)| (15..=34).contains(length)));
+    }
+
+    #[test]
+    fn countries_are_sorted_and_no_number_is_longer_than_the_longest() {
+        assert!(super::COUNTRIES.is_sorted_by_key(|(code, _)| **code));
+        assert!(super::COUNTRIES.iter().all(|(_, length)| *length <= super::LONGEST_IBAN));
     }
 }
