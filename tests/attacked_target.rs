@@ -33,7 +33,12 @@ fn run() {
         std::thread::park()
     };
     match &role[..] {
-        "awaited" => println!("userfaultfd: {}", await_memory()),
+        "awaited" => println!("userfaultfd: {}", await_memory().is_some()),
+        "awaited-from-another" => {
+            if let Some(fd) = await_memory() {
+                hand_over(fd);
+            }
+        }
         "other-program" => {
             for _ in 0..200 {
                 std::thread::Builder::new().stack_size(64 << 10).spawn(park).unwrap();
@@ -56,7 +61,7 @@ fn run() {
 }
 
 /// Maps memory whose pages somebody is to bring (`UFFDIO_API`, `UFFDIO_REGISTER`, `<linux/userfaultfd.h>`).
-fn await_memory() -> bool {
+fn await_memory() -> Option<RawFd> {
     const API: libc::c_ulong = 0xc018_aa3f;
     const REGISTER: libc::c_ulong = 0xc020_aa00;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
@@ -67,9 +72,26 @@ fn await_memory() -> bool {
         assert_eq!(start as u64, AWAITED);
         let fd = libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) as RawFd;
         let (mut api, mut register) = ([0xaa_u64, 0, 0], [AWAITED, LENGTH as u64, 1, 0]);
-        fd >= 0
+        let is_set = fd >= 0
             && libc::ioctl(fd, API, api.as_mut_ptr()) == 0
-            && libc::ioctl(fd, REGISTER, register.as_mut_ptr()) == 0
+            && libc::ioctl(fd, REGISTER, register.as_mut_ptr()) == 0;
+        is_set.then_some(fd)
+    }
+}
+
+/// Leaves a descriptor to a child, which does nothing and ends with this process.
+fn hand_over(fd: RawFd) {
+    // SAFETY: the child makes system calls only.
+    unsafe {
+        if libc::fork() == 0 {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::close(0);
+            libc::close(1);
+            loop {
+                libc::pause();
+            }
+        }
+        libc::close(fd);
     }
 }
 
@@ -103,9 +125,10 @@ fn memory_that_never_comes_is_left_out() {
 #[test]
 fn a_second_try_waits_for_nobody() {
     ends("a dump", || {
-        let subject = Subject::start("awaited");
+        let subject = Subject::start("awaited-from-another");
         let pid = subject.pid();
         let target = Target::stop(Request { never_wait: true, ..Request::new(pid, pid, None) }).unwrap();
+        let _ = target.memory().read(AWAITED, 64);
         assert_eq!(target.memory().read(target.modules[0].range.start, 4), b"\x7fELF");
     });
 }
