@@ -428,6 +428,66 @@ fn a_veto_is_a_result() {
     );
 }
 
+/// What was there before is replaced whole, and nobody else's file is written to.
+#[test]
+fn outputs_are_for_this_user_and_inputs_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let module = module("game_state", folder.path());
+    let (json, dump, other) = (place("json"), place("dump"), place("other"));
+    fs::write(&dump, "of an earlier run").unwrap();
+    fs::set_permissions(&dump, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&other, "somebody's").unwrap();
+    std::os::unix::fs::symlink(&other, &json).unwrap();
+    let to = |json: &Path, dump: &Path| {
+        let more = ["--json", json.to_str().unwrap(), "--dump", dump.to_str().unwrap()].map(str::to_owned);
+        move |core: &Path, module: &Path| {
+            let more: Vec<&str> = more.iter().map(String::as_str).collect();
+            run(module, core, &more)
+        }
+    };
+    let output = to(&json, &dump)(core(), &module);
+    assert!(output.status.success(), "{output:?}");
+    for path in [&json, &dump] {
+        let found = fs::symlink_metadata(path).unwrap();
+        assert!(found.is_file() && found.permissions().mode() & 0o777 == 0o600, "{path:?} {found:?}");
+    }
+    assert_eq!(fs::read(&other).unwrap(), b"somebody's");
+    assert!(fs::read(&dump).unwrap().starts_with(b"MDMP"));
+
+    let copy = place("core");
+    fs::copy(core(), &copy).unwrap();
+    let bytes = |path: &Path| fs::metadata(path).unwrap().len();
+    let before = (bytes(&copy), bytes(&module));
+    for (json, dump) in [(&json, &copy), (&module, &dump)] {
+        let output = to(json, dump)(&copy, &module);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("would be lost"), "{output:?}");
+        assert_eq!((bytes(&copy), bytes(&module)), before);
+    }
+
+    // A pipe that nobody writes to: it would wait for ever.
+    let pipe = place("pipe");
+    let path = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+    // SAFETY: a path that ends with a zero byte.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cenotaph"));
+    let mut child = command.args(["pmodule", "run"]).arg(&module).arg(&pipe).spawn().unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if std::time::Instant::now() > end {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(1));
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!names.into_iter().any(|name| name.to_string_lossy().contains(".part")));
+}
+
 #[test]
 fn the_command_line_is_checked() {
     let cases: [&[&str]; 6] = [

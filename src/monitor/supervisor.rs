@@ -376,13 +376,10 @@ impl Supervisor {
                 if matches!(outcome, Outcome::Spooled { .. }) {
                     self.delivery.start(&self.blackbox);
                 }
+                self.look_for_record_of(case.pid);
             }
             Progress::Died => self.replace(index, false),
         }
-    }
-
-    fn look_for_leftovers(&mut self) {
-        self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
     }
 
     fn handle_leftover(&mut self) {
@@ -436,7 +433,9 @@ impl Supervisor {
     fn give_up(&mut self, case: Case, why: &str) {
         case.blackbox.count(Count::Failed, 1);
         self.log.event("supervisor", "failed", why);
+        let pid = case.pid;
         self.answer(case, AnswerKind::Failed);
+        self.look_for_record_of(pid);
     }
 
     /// The end of a case that no worker answers.

@@ -96,6 +96,7 @@ fn run(
 ) -> i32 {
     // What pmodules do must not reach the application.
     blackbox.keep_from_children();
+    target::known_modules::keep_from_children();
     process::keep_heap(KEPT_HEAP);
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
@@ -148,11 +149,12 @@ fn perform(
                 return (failed(&"the job's descriptors are unusable"), None);
             };
             blackbox.keep_from_children();
-            // What our own writer died over it would die over again.
+            // A worker that hung may have waited for memory; what it died over otherwise it would die over again.
             let memory = memory.and_then(|fd| Socket::from_fd(fd).ok());
             let writer = match (memory, faults) {
                 (Some(memory), _) => Writer::Told(memory),
                 (None, 0) => Writer::Ours,
+                (None, 1) => Writer::Patient,
                 (None, _) => Writer::Fallback,
             };
             let outcome = capture(
@@ -265,8 +267,8 @@ fn complete(
         };
         answer(client, kind, sequence, id);
     }
-    if matches!(outcome, Outcome::Spooled { .. }) {
-        // It may have given up waiting.
+    if !matches!(outcome, Outcome::Nothing | Outcome::OutOfReach { .. } | Outcome::Failed { .. }) {
+        // It may have given up waiting, and told of a crash itself that has been dealt with.
         records::remove(&config.spool, happened_ns);
     }
     outcome

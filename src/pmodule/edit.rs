@@ -226,7 +226,7 @@ impl Edit {
         match self {
             Self::Annotate { level, text } => {
                 long("an annotation", text)?;
-                let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+                let is_json = || serde_json::from_str::<serde_json::Value>(text).is_ok();
                 if *level == AnnotationLevel::Json && !is_json() {
                     return Err("an annotation that is to be JSON is none".into());
                 }
@@ -349,6 +349,8 @@ mod tests {
         let refused = [
             Edit::Annotate { level: AnnotationLevel::Comment, text: "x".repeat(LONGEST_TEXT + 1) },
             Edit::Annotate { level: AnnotationLevel::Json, text: "{".to_owned() },
+            // Of a form that the scrubber cannot take apart.
+            Edit::Annotate { level: AnnotationLevel::Json, text: r#"{"a":1e400}"#.to_owned() },
             Edit::Attribute { key: String::new(), value: AttributeValue::Bool(true) },
             Edit::Attribute { key: "x".to_owned(), value: f64::NAN.into() },
             Edit::Attribute { key: "x".to_owned(), value: f64::INFINITY.into() },

@@ -204,10 +204,12 @@ impl<'a> Session<'a> {
         if limit.is_zero() {
             return Err(Why::ours("no time was left for it"));
         }
+        let asks = memory.is_none();
         let sight = Some((target, memory, scene));
         let (mut watched, target) =
             fork(registered, sight, files, self.limits.memory, self.aloud).map_err(Why::system)?;
-        let memory = target.as_ref().map(|target| target.memory());
+        // One that reads by itself has nothing to ask for: reading may block where its own does not.
+        let memory = target.as_ref().filter(|_| asks).map(|target| target.memory());
         let answered = watched.answer(limit, memory);
         let stays =
             registered.description.wants(Event::Scrub) || registered.description.wants(Event::Verdict);
@@ -333,15 +335,27 @@ fn edits(answered: Answered) -> Result<Edits, Why> {
 fn unfit(answered: Answered) -> Why {
     match answered {
         Answered::Failed(words) | Answered::NotMade(words) => Why::own(&words),
-        Answered::Panicked(place) => {
-            // An absolute path names whoever built it.
-            let place =
-                if place.starts_with('/') { place.rsplit('/').next().unwrap_or_default() } else { &place };
-            Why::ours(format!("panicked at {}", Why::own(place).text))
-        }
+        Answered::Panicked(place) => match source_line(&place) {
+            Some(place) => Why::ours(format!("panicked at {place}")),
+            None => Why::ours("panicked"),
+        },
         Answered::TooLong => Why::ours(format!("its answer has more than {LONGEST_ANSWER} bytes")),
         Answered::Edits(_) | Answered::Blanks(_) | Answered::Verdict(_) => Why::ours("answered nonsense"),
     }
+}
+
+/// A place in a source file of Rust, if that is what it is: whoever sends the answer can send any text as one. Of an
+/// absolute path, which names whoever built it, the last part.
+fn source_line(place: &str) -> Option<&str> {
+    const LONGEST: usize = 128;
+    let place = if place.starts_with('/') { place.rsplit('/').next()? } else { place };
+    let (file, line) = place.rsplit_once(':')?;
+    let is_line = !line.is_empty() && line.len() < 8 && line.bytes().all(|byte| byte.is_ascii_digit());
+    let is_path = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte);
+    // No number of a person or a card is in the name of one.
+    let has_number = file.as_bytes().windows(5).any(|bytes| bytes.iter().all(u8::is_ascii_digit));
+    let is_file = file.ends_with(".rs") && file.len() <= LONGEST && file.bytes().all(is_path) && !has_number;
+    (is_line && is_file).then_some(place)
 }
 
 fn attributes(edits: &Edits) -> Vec<(String, AttributeValue)> {
@@ -386,4 +400,30 @@ fn fork<'a>(
 pub fn latest(asked_ns: u64, deadline: Duration) -> Instant {
     let waited = Duration::from_nanos(process::monotonic_ns().saturating_sub(asked_ns));
     Instant::now() + (deadline * 3 / 4).saturating_sub(waited)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_one() {
+        let cases = [
+            ("src/play.rs:17", Some("src/play.rs:17")),
+            ("/home/jane/src/play.rs:17", Some("play.rs:17")),
+            ("jane.doe@example.org", None),
+            ("jane.doe@example.rs:1", None),
+            ("call jane.rs:1", None),
+            ("play.rs:", None),
+            ("play.rs", None),
+            ("4111111111111111.rs:1", None),
+            ("play.rs:4111111111111111", None),
+            ("", None),
+        ];
+        for (place, expected) in cases {
+            assert_eq!(source_line(place), expected, "{place}");
+            let why = unfit(Answered::Panicked(place.to_owned()));
+            assert!(why.text == "panicked" || Some(&why.text["panicked at ".len()..]) == expected);
+        }
+    }
 }

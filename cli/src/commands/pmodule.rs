@@ -1,8 +1,6 @@
 //! `cenotaph pmodule run`: a pmodule over a core file, for whoever writes one.
 
-use std::fs::OpenOptions;
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +15,7 @@ use cenotaph::{Replay, Replayed};
 use lexopt::prelude::*;
 use serde::Serialize;
 
-use super::{missing, write_json};
+use super::{missing, unfinished, write_json};
 use crate::failure::{Failure, Result};
 use crate::output::{self, bold, printable};
 
@@ -97,6 +95,15 @@ fn run(mut arguments: lexopt::Parser) -> Result<()> {
     let core = files.next().ok_or_else(|| missing("pmodule run", "CORE"))?;
     if let Some(more) = files.next() {
         return Err(Failure::Usage(format!("one argument too many: {}", more.display())));
+    }
+    for output in json.iter().chain(&dump) {
+        if let Some(input) = [&module, &core].into_iter().find(|input| unfinished::is_same(output, input)) {
+            return Err(Failure::Usage(format!(
+                "pmodule run: {} is {}, which would be lost; name another file",
+                output.display(),
+                input.display()
+            )));
+        }
     }
     let absolute = std::path::absolute(&module).map_err(|e| Failure::file(&module, "find", e))?;
     if is_core(&module) {
@@ -186,8 +193,7 @@ fn keep(path: &Path, dump: Option<&[u8]>) -> Result<()> {
             path.display()
         )));
     };
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(dump)).map_err(|e| Failure::file(path, "write", e))
+    unfinished::write(path, dump)
 }
 
 fn print(run: &Run, limits: &Limits) -> Result<()> {

@@ -364,6 +364,29 @@ fn misbehaviour_is_named_and_costs_only_its_own_result() {
     }
 }
 
+/// A stray write would be in other crashes' reports.
+#[test]
+fn a_pmodule_has_no_memory_that_others_read() {
+    let came = crash(&["reach"], &PATIENT);
+    assert_eq!(came.annotations(), [("reach", "shared and writable: ")]);
+}
+
+/// The application gives up waiting and writes a record of its own, while its report is still being made.
+#[test]
+fn a_slow_verdict_makes_no_second_report() {
+    let scene = Scene::new();
+    let options = ["--consent", "granted", "--pmodule", "slow", "--release-at", "spooled"];
+    let mut command = scene.victim(&options, "null");
+    command.args(PATIENT).args(["--deadline-ms", "1500"]);
+    let (ending, said) = scene.run(command);
+    assert_eq!(ending, Ending::Signal(libc::SIGSEGV), "{said}");
+    scene.wait_event("spooled");
+    scene.wait_end();
+    assert_eq!(scene.all_reports().len(), 1, "{:?}", scene.log());
+    let records = std::fs::read_dir(scene.spool().join("records"));
+    assert_eq!(records.map_or(0, Iterator::count), 0, "nor a record that becomes one");
+}
+
 #[test]
 fn what_is_forbidden_is_refused() {
     for (how, refusal) in [("open", "opening was refused"), ("socket", "connecting was refused")] {
