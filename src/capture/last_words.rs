@@ -127,6 +127,16 @@ pub(super) fn write(
     written
 }
 
+/// Removes the record of process `pid` about what happened at `monotonic_ns`, if it is there.
+pub(super) fn withdraw(pid: libc::pid_t, monotonic_ns: u64) {
+    if WRITTEN.load(Ordering::Acquire) > 0
+        && let Some(folder) = folder()
+    {
+        signal_safe::unlink(folder, &name(monotonic_ns, pid, WHOLE));
+        signal_safe::close(folder);
+    }
+}
+
 fn write_into(
     directory: RawFd,
     number: u32,
@@ -360,6 +370,13 @@ mod tests {
 
         let panicked = write(&crash, 0xac, Some(&[b'p'; TEXT]), Why::Gone);
         assert!(panicked && files(folder.path()).len() == 2);
+        for (pid, time) in [(crash.pid, 0xad), (crash.pid + 1, 0xac)] {
+            withdraw(pid, time);
+            assert_eq!(files(folder.path()).len(), 2, "another's");
+        }
+        withdraw(crash.pid, 0xac);
+        assert_eq!(files(folder.path()), found, "taken back");
+        assert!(write(&crash, 0xac, Some(&[b'p'; TEXT]), Why::Gone));
         assert!(write_elsewhere(&crash, 0xad, Why::Fault) && files(folder.path()).len() == 3);
         (0..9).for_each(|i| {
             let _ = write(&crash, i, None, Why::Gone);

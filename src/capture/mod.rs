@@ -23,6 +23,7 @@ mod signals;
 pub(crate) use alt_stack::protect_thread;
 pub(crate) use handler::{
     Armament, allow_monitor, expect_abort, expect_no_abort, is_armed, record_panic, serve, while_readable,
+    withdraw_record,
 };
 pub(crate) use last_words::Constants;
 pub(crate) use memory_server::start_apart as tell_memory;

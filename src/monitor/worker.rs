@@ -13,7 +13,7 @@ use super::outcome::{Effort, Outcome};
 use super::pmodules::Pmodules;
 use super::rehearsal::rehearse;
 use super::stages;
-use crate::blackbox::Blackbox;
+use crate::blackbox::{Blackbox, End};
 use crate::config::ValidConfig;
 use crate::dump;
 use crate::error::Result;
@@ -277,12 +277,19 @@ fn complete(
 /// Whether the second panic of a thread turns out to be one while the first one unwound. Then the application aborts, and
 /// says so before; one that lives on is not waited for.
 fn is_superseded(happened_ns: u64, client: Option<&Socket>, blackbox: &Blackbox) -> bool {
-    /// The runtime's own words come behind those of the application's hooks, which may print all frames.
+    /// The runtime's own words come behind those of the application's hooks, at once.
     const SETTLED: Duration = Duration::from_secs(2);
+    /// The hooks themselves may print all frames with their names, which of a large program takes seconds.
+    const LONGEST: Duration = Duration::from_secs(60);
     const PAUSE: Duration = Duration::from_millis(5);
-    let until = Instant::now() + SETTLED;
+    let began = Instant::now();
+    let mut hooks_until = began;
     loop {
-        let over = client.is_none_or(Socket::is_at_end) || Instant::now() >= until;
+        if blackbox.end() == End::Reported {
+            hooks_until = Instant::now();
+        }
+        let settled = hooks_until.elapsed() >= SETTLED || began.elapsed() >= LONGEST;
+        let over = client.is_none_or(Socket::is_at_end) || settled;
         if blackbox.superseded() == Some(happened_ns) {
             return true;
         }
