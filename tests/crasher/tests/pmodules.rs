@@ -1,6 +1,8 @@
 //! Pmodules on crashes of real processes: what good ones ask for is done, and what bad ones do costs only their own result.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/came.rs"]
+mod came;
 #[path = "support/processes.rs"]
 mod processes;
 #[path = "support/scene.rs"]
@@ -9,62 +11,11 @@ mod support;
 #[path = "support/tap.rs"]
 mod tap;
 
+use came::{Came, crash, memory, parsed};
 use cenotaph::spool::{Part, PartKind, container, key::LocalKey};
-use scene::{Ending, Live, Scene, attachment_of, dump_of};
+use scene::{Ending, Live, Scene, attachment_of};
 use serde_json::Value;
 use tap::Tap;
-
-/// What came of a crash with pmodules.
-struct Came {
-    /// `cenotaph.json`.
-    json: Value,
-    /// The dump that was sent: for a stack trace a synthetic one.
-    dump: Vec<u8>,
-    /// The dump before scrubbing.
-    raw: Vec<u8>,
-    log: Vec<Value>,
-}
-
-impl Came {
-    fn report(&self) -> &Value {
-        &self.json["report"]
-    }
-
-    fn notes(&self) -> Vec<&str> {
-        self.report()["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap()).collect()
-    }
-
-    /// Pmodule and text of every annotation.
-    fn annotations(&self) -> Vec<(&str, &str)> {
-        let list = self.report()["annotations"].as_array().map_or(&[][..], Vec::as_slice);
-        list.iter().map(|a| (a["pmodule"].as_str().unwrap(), a["text"].as_str().unwrap())).collect()
-    }
-
-    fn detail(&self) -> &str {
-        self.report()["detail"].as_str().unwrap()
-    }
-}
-
-/// A SIGSEGV of a victim with these pmodules, until its report arrived.
-fn crash(pmodules: &[&str], options: &[&str]) -> Came {
-    let scene = Scene::new();
-    let collector = scene.collector("collected");
-    let mut all = collector.options("crashpad");
-    for pmodule in pmodules {
-        all.extend(["--pmodule".to_owned(), (*pmodule).to_owned()]);
-    }
-    let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    let mut command = scene.victim(&all, "null");
-    command.args(["--consent", "granted"]).args(options);
-    let tap = Tap::on(&mut command);
-    let (ending, said) = scene.run(command);
-    assert_eq!(ending, Ending::Signal(libc::SIGSEGV), "{said}");
-    let requests = collector.wait_accepted(1);
-    let raw = tap.read();
-    scene.wait_end();
-    assert_eq!(requests.len(), 1);
-    Came { json: attachment_of(&requests[0]), dump: dump_of(&requests[0]), raw, log: scene.log() }
-}
 
 /// Time enough on any machine; what misbehaves by taking its time gets less.
 const PATIENT: [&str; 2] = ["--pmodule-ms", "20000"];
@@ -88,18 +39,6 @@ fn a_pmodule_annotates_a_crash_and_its_text_is_scrubbed() {
         came.report()["annotations"].as_array().unwrap().iter().map(|a| a["level"].clone()).collect();
     assert_eq!(levels, ["comment", "warning", "critical", "json"]);
     assert_eq!(came.detail(), "minidump");
-}
-
-/// Reads a dump with the `minidump` crate.
-fn parsed(dump: &[u8]) -> minidump::Minidump<'_, &[u8]> {
-    minidump::Minidump::read(dump).unwrap()
-}
-
-/// Address and bytes of all memory in a dump.
-fn memory(dump: &[u8]) -> Vec<(u64, Vec<u8>)> {
-    let dump = parsed(dump);
-    let list = dump.get_stream::<minidump::MinidumpMemoryList<'_>>().unwrap();
-    list.iter().map(|memory| (memory.base_address, memory.bytes.to_vec())).collect()
 }
 
 fn has(bytes: &[u8], needle: &[u8]) -> bool {
