@@ -13,8 +13,12 @@ use cenotaph::dump::writer::{self, Request};
 use cenotaph::dump::{Layout, unwind};
 use cenotaph::scrub::{self, Level, Place, Policy, Receipt};
 
+#[path = "support/byte_diff.rs"]
+mod byte_diff;
 #[path = "../src/dump/oracle.rs"]
 mod oracle;
+
+use byte_diff::assert_equals_receipt;
 
 const ROLE: &str = "CENOTAPH_SCRUB_VICTIM";
 const IN_ENVIRONMENT: &str = "zq7vxkwjhgq2-qwpzmb";
@@ -204,6 +208,7 @@ fn nothing_planted_is_left_and_frames_are_the_same() {
                 tally.bytes
             );
         }
+        assert_equals_receipt(&format!("{level:?}"), &before, &after, &receipt);
         assert_eq!(receipt.discrepancy(&before, &after), None);
         for &(rule, _, secret) in PLANTED {
             for wide in 0..3 {
@@ -261,7 +266,9 @@ fn a_scrubbed_dump_still_parses_in_every_stream() {
     let before = victim.dump();
     let mut after = before.clone();
     let layout = Layout::parse(&before).unwrap();
-    scrub::dump(&mut after, &layout, &victim.policy(Level::Pattern), &mut Receipt::default()).unwrap();
+    let mut receipt = Receipt::default();
+    scrub::dump(&mut after, &layout, &victim.policy(Level::Pattern), &mut receipt).unwrap();
+    assert_equals_receipt("a real process", &before, &after, &receipt);
     Layout::parse(&after).unwrap();
     let (old, new) = (md::Minidump::read(&before[..]).unwrap(), md::Minidump::read(&after[..]).unwrap());
     macro_rules! still_there {
@@ -293,4 +300,28 @@ fn a_scrubbed_dump_still_parses_in_every_stream() {
             .collect::<Vec<_>>()
     };
     assert_eq!(modules(&old), modules(&new));
+}
+
+#[test]
+fn a_byte_too_many_or_too_few_is_seen() {
+    let entry = |encoding: &str, offset: usize, length: usize| {
+        byte_diff::Entry::new(&serde_json::json!({"encoding": encoding, "offset": offset, "length": length}))
+    };
+    let (before, after) = (b"abcdefgh\0\0\0\0", b"ab***fgh\0\0\0\0");
+    let said =
+        |entries: &[byte_diff::Entry]| byte_diff::compare(before, after, entries).err().unwrap_or_default();
+    assert_eq!(said(&[entry("utf-8", 2, 3)]), "");
+    assert_eq!(said(&[entry("utf-8", 2, 2), entry("utf-8", 4, 1)]), "");
+    for (entries, reason) in [
+        (vec![], "0x2 changed"),
+        (vec![entry("utf-8", 2, 2)], "0x4 changed"),
+        (vec![entry("utf-8", 2, 4)], "0x5 is not blank"),
+        (vec![entry("binary", 2, 3)], "0x2 is not blank"),
+        (vec![entry("utf-8", 2, 3), entry("binary", 8, 2)], "did not change"),
+        (vec![entry("utf-8", 2, 300)], "outside"),
+        (vec![entry("utf-8", 2, 0)], "outside"),
+    ] {
+        assert!(said(&entries).contains(reason), "{}", said(&entries));
+    }
+    assert!(byte_diff::compare(b"a", b"ab", &[]).unwrap_err().contains("1 bytes became 2"));
 }

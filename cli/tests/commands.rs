@@ -1,11 +1,15 @@
 //! The commands as a user runs them: output, exit codes, what is written.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code may panic")]
 
+#[path = "../../tests/support/byte_diff.rs"]
+mod byte_diff;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use byte_diff::assert_equals_receipt;
 use cenotaph::dump::synthetic;
 use cenotaph::report::{
     Detail, Fingerprint, Frame, Module, Reason, Report, ReportId, StackTrace, Thread, Trust,
@@ -153,7 +157,7 @@ fn scrub_writes_a_dump_of_the_same_length_or_nothing() {
     let entries = receipt["entries"].as_array().unwrap();
     assert!(entries.iter().any(|e| e["place"] == "thread-name"), "{receipt}");
     let scrubbed = std::fs::read(&to).unwrap();
-    assert_eq!(scrubbed.len(), dump().len());
+    assert_equals_receipt("scrub", &dump(), &scrubbed, &receipt);
     let render: Vec<u8> = "render".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let has = |bytes: &[u8]| bytes.windows(render.len()).any(|w| w == render);
     assert!(has(&dump()) && !has(&scrubbed));
@@ -179,6 +183,7 @@ fn scrub_takes_levels_and_rules_and_its_receipt_is_verified() {
     let entries = written["entries"].as_array().unwrap();
     assert!(entries.iter().any(|e| e["rule"] == "thread-kind"), "{written}");
     assert_eq!(written["dump"]["length"], dump().len());
+    assert_equals_receipt("scrub with rules", &dump(), &std::fs::read(&to).unwrap(), &written);
     assert!(stdout(&cenotaph(&["receipt", "verify", text(&to), text(&receipt)])).contains("SHA-256"));
     let (code, error) = failure(&["receipt", "verify", text(&from), text(&receipt)]);
     assert!(code == 1 && error.contains("SHA-256"), "{error}");

@@ -187,7 +187,6 @@ pub(super) fn capture(
     }
     let Taken { dump, start_up: strings, mut notes, tables } = taken;
     process::lock_memory(&dump);
-    tap(&dump);
     let snapshot = early.unwrap_or_else(|| blackbox.snapshot());
     if snapshot.torn > 0 {
         notes.push(format!("{} blackbox entries were being written", snapshot.torn));
@@ -215,6 +214,7 @@ pub(super) fn capture(
         stages_ms: BTreeMap::new(),
         stages_bytes: BTreeMap::new(),
     };
+    tap(meta.id, &dump);
     meta.stage("dump");
     Ok(Capture::Taken(Box::new(Captured { meta, dump, tables }), standing))
 }
@@ -403,12 +403,12 @@ fn reason(cause: &Cause, signal: &libc::signalfd_siginfo) -> Reason {
 
 /// In a test build: the unscrubbed dump goes to an inherited pipe.
 #[cfg(feature = "raw-tap")]
-fn tap(dump: &[u8]) {
-    crate::raw_tap::write(dump);
+fn tap(id: ReportId, dump: &[u8]) {
+    crate::raw_tap::write(id, dump);
 }
 
 #[cfg(not(feature = "raw-tap"))]
-fn tap(_: &[u8]) {}
+fn tap(_: ReportId, _: &[u8]) {}
 
 #[cfg(test)]
 mod tests;

@@ -232,7 +232,7 @@ impl Cpu {
 }
 
 /// Scrubs words of `width` bytes at `offsets` as registers: those that are small or mapped stay; the others are searched as one
-/// string, and zeroed if something is found in them or if they are printable. With 4 bytes a mapped one that is printable counts
+/// string, and blanked if something is found in them or if they are printable. With 4 bytes a mapped one that is printable counts
 /// as text, too.
 pub(super) fn words(
     editor: &mut Editor<'_>,
@@ -256,7 +256,7 @@ pub(super) fn words(
         }
     }
     if level == Level::Drop {
-        offsets.iter().for_each(|&offset| editor.zero(offset..offset + width, place, DROPPED));
+        offsets.iter().for_each(|&offset| blank(editor, offset..offset + width, place, DROPPED));
         return;
     }
     let mut found = Vec::new();
@@ -267,13 +267,22 @@ pub(super) fn words(
     for (at, &offset) in owners.iter().enumerate() {
         let bytes = at * width..at * width + width;
         let hit = found.iter().find(|f| f.range.start < bytes.end && bytes.start < f.range.end);
+        let word = offset..offset + width;
         if let Some(hit) = hit {
-            editor.zero(offset..offset + width, place, hit.rule);
+            blank(editor, word, place, hit.rule);
         } else if level == Level::Pointers {
-            editor.zero(offset..offset + width, place, pointers::RULE);
+            blank(editor, word, place, pointers::RULE);
         } else if level == Level::Pattern && is_printable(&text[bytes]) {
-            editor.zero(offset..offset + width, place, "printable-word");
+            blank(editor, word, place, "printable-word");
         }
+    }
+}
+
+/// One may be the frame pointer, and zero would end a stackwalk; on 32 bit nothing but zero is no address.
+fn blank(editor: &mut Editor<'_>, word: Range<usize>, place: Place, rule: &str) {
+    match (word.len(), place) {
+        (8, Place::Registers) => editor.fill_word(word, place, rule),
+        _ => editor.zero(word, place, rule),
     }
 }
 
@@ -317,6 +326,7 @@ pub(super) fn word(bytes: &[u8], offset: usize) -> u64 {
 mod tests {
     use super::*;
     use crate::scrub::Receipt;
+    use crate::scrub::receipt::WORD_FILL;
 
     #[test]
     fn printable_words() {
@@ -368,8 +378,11 @@ mod tests {
         for kept in [48..72, 248..256, 152..160, 160..168, 120..128, 128..136] {
             assert_eq!(context[kept.clone()], before[kept.clone()], "{kept:?}");
         }
-        for gone in [0..48, 72..120, 136..152, 176..184, 184..248, 256..1232] {
+        for gone in [0..48, 72..120, 256..1232] {
             assert!(context[gone.clone()].iter().all(|&byte| byte == 0), "{gone:?}");
+        }
+        for gone in [136..152, 176..184, 184..248] {
+            assert!(context[gone.clone()].iter().all(|&byte| byte == WORD_FILL), "{gone:?}");
         }
     }
 
@@ -388,7 +401,7 @@ mod tests {
             &known,
             Level::Pattern,
         );
-        assert_eq!(words_, [0; 16]);
+        assert_eq!(words_, [WORD_FILL; 16]);
         assert_eq!(receipt.entries[0].rule, "known-value");
     }
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::contexts;
-use super::receipt::{Entry, Place, Receipt};
+use super::receipt::{Entry, Place, Receipt, WORD_FILL};
 
 /// How text stands in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -161,6 +161,14 @@ impl<'a> Editor<'a> {
         self.bytes
     }
 
+    /// What of `range` was changed so far.
+    pub(super) fn changed(&self, range: &Range<usize>) -> Addresses {
+        let (start, end) = (range.start as u64, range.end as u64);
+        let entries =
+            self.receipt.entries.iter().map(|entry| entry.offset..entry.offset.saturating_add(entry.length));
+        Addresses::new(entries.filter(|entry| entry.start < end && start < entry.end))
+    }
+
     /// Zeroes a range.
     pub(super) fn zero(&mut self, range: Range<usize>, place: Place, rule: &str) {
         let old = &mut self.bytes[range.clone()];
@@ -171,6 +179,15 @@ impl<'a> Editor<'a> {
         let last = old.iter().rposition(|&byte| byte != 0).unwrap_or(first);
         old[first..=last].fill(0);
         self.log(place, rule, "binary", range.start + first..range.start + last + 1);
+    }
+
+    /// Fills a word with [`WORD_FILL`], if it is not zero.
+    pub(super) fn fill_word(&mut self, word: Range<usize>, place: Place, rule: &str) {
+        let old = &mut self.bytes[word.clone()];
+        if old.iter().any(|&byte| byte != 0) && old.iter().any(|&byte| byte != WORD_FILL) {
+            old.fill(WORD_FILL);
+            self.log(place, rule, "word", word);
+        }
     }
 
     /// Fills text with `*`. Words that `guard` protects stay.
@@ -270,6 +287,21 @@ mod tests {
             receipt.entries.iter().map(|e| (e.offset, e.length)).collect::<Vec<_>>(),
             [(2, 4), (8, 2)]
         );
+    }
+
+    #[test]
+    fn filled_words_are_logged_whole_and_once() {
+        let before =
+            [[1; 8], [WORD_FILL; 8], [WORD_FILL, 0, 0, 0, 0, 0, 0, 2], [3; 8]].as_flattened().to_vec();
+        let (mut bytes, mut receipt) = (before.clone(), Receipt::default());
+        let mut editor = Editor::new(&mut bytes, &mut receipt);
+        for word in [0..8, 8..16, 16..24, 24..32, 24..32] {
+            editor.fill_word(word, Place::Stack, "x");
+        }
+        assert_eq!(bytes, [WORD_FILL; 32]);
+        assert_eq!(receipt.discrepancy(&before, &bytes), None);
+        let entries: Vec<_> = receipt.entries.iter().map(|e| (e.offset, e.length, &*e.encoding)).collect();
+        assert_eq!(entries, [(0, 8, "word"), (16, 16, "word")]);
     }
 
     #[test]

@@ -301,5 +301,8 @@ pub fn report(report: &mut Report, policy: &Policy, receipt: &mut Receipt) {
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/byte_diff.rs"]
+mod byte_diff;
+#[cfg(test)]
 #[allow(clippy::print_stdout)]
 mod tests;

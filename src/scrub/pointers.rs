@@ -14,6 +14,13 @@ use crate::dump::Layout;
 /// The rule's name in receipts.
 pub(super) const RULE: &str = "pointers";
 
+/// CS, GS, FS and SS of every 64-bit process on Linux, as signal frames hold them (`struct sigcontext` of asm/sigcontext.h).
+/// Stackwalkers that do not know signal frames take them for an address.
+const SELECTORS: u64 = 0x002b_0000_0000_0033;
+
+/// `MemoryProtection` bits of memory that can be executed: winnt.h PAGE_EXECUTE, _READ, _READWRITE, _WRITECOPY.
+const EXECUTABLE: u32 = 0x10 | 0x20 | 0x40 | 0x80;
+
 /// Small words in a row, each a printable character in UTF-32, that are text.
 const TEXT_RUN: usize = 4;
 
@@ -22,21 +29,24 @@ const TEXT_RUN: usize = 4;
 pub(super) struct Words<'a> {
     /// Bytes of a word: 4 or 8.
     width: usize,
-    /// Binaries and stacks.
+    /// Code and stacks.
     targets: &'a Addresses,
     /// The bits that an address has. Where pointers are authenticated (ARM64), those above hold a code.
     mask: u64,
     /// Addresses of words that are pointers for certain.
     proven: HashSet<u64>,
+    /// Whether words of stacks are filled instead of zeroed: see [`WORD_FILL`](super::receipt::WORD_FILL).
+    fills: bool,
 }
 
 impl<'a> Words<'a> {
-    /// Of a 64-bit machine without pointer authentication.
+    /// Of a 64-bit machine without pointer authentication, in a core file: there a debugger also reads the C library's lists of
+    /// threads, which must end.
     pub(super) fn plain(targets: &'a Addresses) -> Self {
-        Self { width: 8, targets, mask: u64::MAX, proven: HashSet::new() }
+        Self { width: 8, targets, mask: u64::MAX, proven: HashSet::new(), fills: false }
     }
 
-    /// Zeroes everything in `bytes`, which stand for memory at `address`, but aligned words that stay; also all below `live`.
+    /// Blanks everything in `bytes`, which stand for memory at `address`, but aligned words that stay; also all below `live`.
     pub(super) fn reduce(
         &self,
         editor: &mut Editor<'_>,
@@ -45,6 +55,7 @@ impl<'a> Words<'a> {
         live: u64,
         place: Place,
     ) {
+        let changed = editor.changed(&bytes);
         let Range { start, end } = bytes;
         let first = live.max(address).next_multiple_of(self.width as u64).saturating_sub(address);
         let first = start.saturating_add(usize::try_from(first).unwrap_or(usize::MAX)).min(end);
@@ -76,15 +87,28 @@ impl<'a> Words<'a> {
                 editor.zero(at - back..here.end, place, RULE);
                 carried = 0;
             } else if !kept || joined {
-                editor.zero(here.clone(), place, RULE);
+                self.blank(editor, here.clone(), place, &changed);
             }
             at = here.end;
         }
         editor.zero(at..end, place, RULE);
     }
 
+    /// Of a word of which a part was zeroed
+    /// before (it is `changed`) the rest is zeroed, too.
+    fn blank(&self, editor: &mut Editor<'_>, word: Range<usize>, place: Place, changed: &Addresses) {
+        let is_whole = changed.within(&(word.start as u64..word.end as u64)).is_empty();
+        match self.fills && place == Place::Stack && is_whole {
+            true => editor.fill_word(word, place, RULE),
+            false => editor.zero(word, place, RULE),
+        }
+    }
+
     /// Whether the word, at `address`, may be a pointer that an unwinder follows.
     fn is_needed(&self, value: u64, word: &[u8], address: u64) -> bool {
+        if self.width == 8 && value == SELECTORS {
+            return true;
+        }
         let proven = || self.proven.contains(&address);
         if self.targets.contains(value) {
             // On 64 bit no text was ever found to be an address.
@@ -107,7 +131,7 @@ fn is_character(value: u64) -> bool {
     matches!(value, 0x20..=0x7e | 0xa0..=contexts::SMALL)
 }
 
-/// At [`Level::Pointers`] zeroes everything in memory that is not a word that points into a module or a stack, or a small integer,
+/// At [`Level::Pointers`] blanks everything in memory that is not a word that points into code or a stack, or a small integer,
 /// and of stacks also everything below the stack pointer; at [`Level::Drop`] everything.
 ///
 /// On a 32-bit machine, where text may look like a pointer, a word that is printable stays only if it follows a call
@@ -121,10 +145,14 @@ pub(super) fn reduce(editor: &mut Editor<'_>, layout: &Layout, cpu: &Cpu, stacks
         module.base..module.base.saturating_add(module.size).saturating_add(1)
     }));
     let of_threads = layout.threads.iter().map(|thread| thread.stack.addresses());
-    let targets = Addresses::new(modules.all().iter().cloned().chain(of_threads));
+    // Code that was made at run time. On 32 bit, where more words look like addresses, only what modules have.
+    let of_nobody =
+        layout.mapped.iter().filter(|(_, protection)| cpu.width == 8 && protection & EXECUTABLE != 0);
+    let of_nobody = of_nobody.map(|(range, _)| range.start..range.end.saturating_add(1));
+    let targets = Addresses::new(modules.all().iter().cloned().chain(of_threads).chain(of_nobody));
     let mask = cpu.address_mask(targets.end());
     let proven = frames::proven(editor.bytes(), layout, cpu, &modules, mask);
-    let words = Words { width: cpu.width, targets: &targets, mask, proven };
+    let words = Words { width: cpu.width, targets: &targets, mask, proven, fills: cpu.width == 8 };
     for entry in &layout.memory {
         let thread = layout.threads.iter().find(|thread| thread.stack.bytes == entry.bytes);
         let Some(thread) = thread else {
@@ -159,6 +187,9 @@ mod tests {
     use super::*;
     use crate::dump::layout::{MemoryEntry, ModuleEntry, ThreadEntry};
     use crate::scrub::Receipt;
+    use crate::scrub::receipt::WORD_FILL;
+
+    const FILL: u64 = u64::from_le_bytes([WORD_FILL; 8]);
 
     #[test]
     fn stacks_keep_pointers_and_small_integers_above_the_stack_pointer() {
@@ -213,7 +244,7 @@ mod tests {
             .collect();
         assert_eq!(
             words,
-            [0, 0, 0x40_1000, 0, 0x7000_0010, 4096, (-4096i64).cast_unsigned(), 0, 0x50_0000, 0]
+            [0, 0, 0x40_1000, FILL, 0x7000_0010, 4096, (-4096i64).cast_unsigned(), FILL, 0x50_0000, FILL]
         );
         assert_eq!((&bytes[stack..stack + 3], &bytes[heap - 4..]), (&[0; 3][..], &[0; 8][..]));
     }
@@ -315,9 +346,44 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_a_word_that_is_zero_in_part_is_zeroed() {
+        let (before, targets) = (vec![7; 32], Addresses::default());
+        let (mut bytes, mut receipt) = (before.clone(), Receipt::default());
+        let mut editor = Editor::new(&mut bytes, &mut receipt);
+        editor.zero(5..12, Place::Environment, "argv-envp");
+        let words = Words { fills: true, ..Words::plain(&targets) };
+        words.reduce(&mut editor, 0..32, 0x7000_0000, 0, Place::Stack);
+        assert_eq!(receipt.discrepancy(&before, &bytes), None);
+        assert_eq!(bytes, [[0; 16], [WORD_FILL; 16]].as_flattened());
+    }
+
+    #[test]
+    fn code_that_was_made_at_run_time_is_code() {
+        let mut bytes = vec![0; 1232];
+        bytes[152..160].copy_from_slice(&0x7000_0000_u64.to_le_bytes());
+        let words = [0x9000_0010_u64, 0x9000_1010, SELECTORS, SELECTORS + 1];
+        words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        let entry = MemoryEntry { address: 0x7000_0000, bytes: 1232..1264 };
+        let layout = Layout {
+            memory: vec![entry.clone()],
+            threads: vec![ThreadEntry { id: 1, context: 0..1232, stack: entry }],
+            // PAGE_EXECUTE_READ, PAGE_READWRITE.
+            mapped: vec![(0x9000_0000..0x9000_1000, 0x20), (0x9000_1000..0x9000_2000, 4)],
+            ..Layout::default()
+        };
+        let mut receipt = Receipt::default();
+        let cpu = Cpu::new(9).unwrap();
+        reduce(&mut Editor::new(&mut bytes, &mut receipt), &layout, cpu, Level::Pointers, Level::Drop);
+        let left: Vec<u64> =
+            bytes[1232..].as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        assert_eq!(left, [0x9000_0010, FILL, SELECTORS, FILL]);
+    }
+
+    #[test]
     fn authentication_codes_are_stripped() {
         let targets = Addresses::new(std::iter::once(0x7f_1234_0000..0x7f_1235_0000));
-        let words = Words { width: 8, targets: &targets, mask: (1 << 39) - 1, proven: HashSet::new() };
+        let words =
+            Words { width: 8, targets: &targets, mask: (1 << 39) - 1, proven: HashSet::new(), fills: true };
         let needed = |value: u64| words.is_needed(value, &value.to_le_bytes(), 0);
         assert!(needed(0x7f_1234_0010) && needed(0x8f3a_807f_1234_0010));
         assert!(!needed(0x8f3a_807f_2234_0010));

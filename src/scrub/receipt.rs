@@ -41,15 +41,16 @@ pub struct Scrubbed {
     pub entries: usize,
 }
 
-/// One change: these bytes are now fill (`*` in the entry's encoding, zeros for "binary"). The first and the last
-/// character (for "binary": byte) were something else before; between them there may be some that were fill already.
+/// One change: these bytes are now fill (`*` in the entry's encoding, zeros for "binary", 0xfe for "word"). The first and the last
+/// character (for "binary": byte; for "word": 8 bytes) were something else before; between them there may be some that were fill
+/// already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it was.
     pub place: Place,
     /// The rule: "email", "known-value", "argv-envp", "vector-state".
     pub rule: String,
-    /// "utf-8", "utf-16le", "utf-16be", "utf-32le", "utf-32be", or "binary".
+    /// "utf-8", "utf-16le", "utf-16be", "utf-32le", "utf-32be", "word", or "binary".
     pub encoding: String,
     /// Byte offset: into the dump, or into the text for attributes, breadcrumbs, annotations and the reason.
     pub offset: u64,
@@ -110,11 +111,11 @@ pub enum Place {
 }
 
 impl Receipt {
-    /// Adds an entry; zeros that go on where the last ones ended are one entry with them.
+    /// Adds an entry; zeros and words that go on where the last ones ended are one entry with them.
     pub(super) fn push(&mut self, entry: Entry) {
         if let Some(last) = self.entries.last_mut()
             && last.offset.checked_add(last.length) == Some(entry.offset)
-            && entry.encoding == "binary"
+            && matches!(entry.encoding.as_str(), "binary" | "word")
             && (last.place, &last.rule, &last.encoding) == (entry.place, &entry.rule, &entry.encoding)
         {
             last.length = last.length.saturating_add(entry.length);
@@ -201,7 +202,7 @@ impl Receipt {
     /// after: the offset of the first byte that it does not account for, or `None` if it is exact.
     ///
     /// Exact means: every byte that differs lies in an entry, every byte of an entry is fill now, and every entry
-    /// begins and ends with a changed character (for "binary": byte).
+    /// begins and ends with a changed character (for "binary": byte; for "word": 8 bytes).
     pub fn discrepancy(&self, before: &[u8], after: &[u8]) -> Option<usize> {
         if before.len() != after.len() {
             return Some(before.len().min(after.len()));
@@ -211,6 +212,7 @@ impl Receipt {
             let unit = match entry.encoding.as_str() {
                 "utf-16le" | "utf-16be" => 2,
                 "utf-32le" | "utf-32be" => 4,
+                "word" => 8,
                 _ => 1,
             };
             let start = usize::try_from(entry.offset).unwrap_or(usize::MAX);
@@ -234,9 +236,17 @@ impl Receipt {
 
 impl Entry {
     fn is_fill(&self, byte: u8) -> bool {
-        byte == 0 || (byte == b'*' && self.encoding != "binary")
+        match self.encoding.as_str() {
+            "word" => byte == WORD_FILL,
+            "binary" => byte == 0,
+            _ => byte == 0 || byte == b'*',
+        }
     }
 }
+
+/// What a word of a 64-bit stack becomes that is neither address nor small number: no byte of UTF-8 (RFC 3629, section 1), and eight
+/// of it are no canonical address. Zero would end a stackwalk where a frame pointer was saved.
+pub(super) const WORD_FILL: u8 = 0xfe;
 
 /// Bytes that are read at once.
 const PIECE: u64 = 64 << 10;

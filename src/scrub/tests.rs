@@ -119,6 +119,7 @@ fn scrubbed(bytes: &[u8], layout: &Layout, engine: &Engine) -> (Vec<u8>, Receipt
     let (mut after, mut receipt) = (bytes.to_vec(), Receipt::default());
     engine.clone().dump(&mut after, layout, &mut receipt).unwrap();
     assert_eq!(receipt.discrepancy(bytes, &after), None);
+    byte_diff::assert_equals_receipt("memory built by hand", bytes, &after, &receipt);
     (after, receipt)
 }
 

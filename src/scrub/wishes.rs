@@ -217,7 +217,7 @@ mod tests {
             let mut editor = Editor::new(&mut after, &mut receipt);
             let absent = apply(&mut editor, &layout(), "pmodule:x", std::slice::from_ref(&wish));
             assert_eq!(absent.is_none(), whole, "{wish:?}");
-            assert_eq!(receipt.discrepancy(&before, &after), None);
+            super::super::byte_diff::assert_equals_receipt("a wish", &before, &after, &receipt);
             let mut expected = before.clone();
             blanked.iter().for_each(|range| expected[range.clone()].fill(0));
             assert!(after == expected, "{wish:?}: {:?}", receipt.entries);

@@ -214,6 +214,9 @@ fn look_at(piece: &[u8], found: &mut Negatives) -> Result<()> {
     let layout = Layout::parse(&planted.bytes)?;
     let (mut after, mut receipt) = (planted.bytes.clone(), Receipt::default());
     scrub::dump(&mut after, &layout, &Policy::default(), &mut receipt)?;
+    if let Some(at) = receipt.discrepancy(&planted.bytes, &after) {
+        return Err(Failure::Failed(format!("a receipt that is not the byte difference, at {at:#x}")));
+    }
     found.mebibytes += piece.len() as f64 / 1048576.0;
     for entry in &receipt.entries {
         let (offset, length) = (entry.offset as usize, entry.length as usize);

@@ -1,4 +1,5 @@
-// Dies several calls deep, with texts that it was given on the stack, in the heap and on another thread's stack. For tests/scrub_core.rs.
+// Dies several calls deep, by `WAY MAIL CARD [THREADS]`, with these texts on the stack, in the heap and on other threads' stacks. For
+// tests/scrub_core.rs and tests/same_frames_native.rs.
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -32,7 +33,9 @@ __attribute__((noinline)) static void die(const char *how, const Player *player,
     }
     if (!strcmp(how, "null")) *(volatile int *)nullptr = 1;
     if (!strcmp(how, "abort")) abort();
-    if (!strcmp(how, "divide")) sink = 1 / (sink - local[0]);
+    // One divided by something needs no division.
+    volatile int zero = 0;
+    if (!strcmp(how, "divide")) sink = 100 / zero;
     if (!strcmp(how, "trap")) __builtin_trap();
     if (!strcmp(how, "throw")) throw std::string("nobody catches this");
     if (!strcmp(how, "callback")) {
@@ -42,18 +45,20 @@ __attribute__((noinline)) static void die(const char *how, const Player *player,
     sink = sink + local[2];
 }
 
-int main(int, char **argv) {
+int main(int argc, char **argv) {
     std::vector<Player> players(3);
     for (auto &player : players) {
         player.mail = argv[2];
         player.wide.assign(player.mail.begin(), player.mail.end());
         snprintf(player.card, sizeof player.card, "%s", argv[3]);
     }
-    std::thread waiting([&] {
-        char text[96];
-        snprintf(text, sizeof text, "waits for %s", players[1].mail.c_str());
-        sink = text[0];
-        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
-    });
+    std::vector<std::thread> waiting;
+    for (int others = argc > 4 ? atoi(argv[4]) - 1 : 1; others > 0; others--)
+        waiting.emplace_back([&] {
+            char text[96];
+            snprintf(text, sizeof text, "waits for %s", players[1].mail.c_str());
+            sink = text[0];
+            for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+        });
     die(argv[1], &players[0], 3);
 }

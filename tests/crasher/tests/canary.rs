@@ -24,8 +24,6 @@ mod random;
 #[path = "support/scene.rs"]
 mod scene;
 mod support;
-#[path = "support/tap.rs"]
-mod tap;
 #[path = "support/written.rs"]
 mod written;
 
@@ -44,7 +42,6 @@ use plant::Place;
 use random::random;
 use scene::{Collector, Live, Scene, attachment_of, dump_of, wait_for};
 use serde_json::Value;
-use tap::Tap;
 use written::{Watch, Written};
 
 /// What a victim had planted, and its memory before scrubbing.
@@ -94,16 +91,15 @@ impl Stage {
         let threads = 2 + cells.iter().filter(|cell| cell.place == Place::ThreadName).count();
         let mut command = self.victim(options, way);
         command.arg("--plant").arg(&file).args(["--threads", &threads.to_string()]);
-        let tap = Tap::on(&mut command);
         let (_, said) = self.scene.run(command);
         let mut complaints = said.lines().filter(|line| line.starts_with("crasher: "));
         assert!(complaints.all(|line| line == "crasher: a panic was asked for"), "{way}: {said}");
-        let raw = tap.read();
         self.scene.wait_end();
         let spooled = self.spooled();
         assert_eq!(spooled.len(), before + 1, "{way}: {:?}", self.log());
         self.copy_held();
-        Crash { id: spooled.last().unwrap().clone(), cells, raw }
+        let id = spooled.last().unwrap().clone();
+        Crash { raw: self.scene.raw(&id), id, cells }
     }
 
     fn copy_held(&mut self) {
@@ -330,6 +326,7 @@ fn registers() {
     let all = stage.everything();
     search(&needles, &all);
     check_receipts(&crashes, &requests, &needles);
+    assert!(stage.scene.check_dumps() >= crashes.len(), "what was sent was compared with its receipts");
 }
 
 #[test]
@@ -371,12 +368,11 @@ fn the_programs_own_path() {
     command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
     command.args(stage.collector.options("crashpad")).stderr(std::process::Stdio::piped());
     stage.scene.named(&mut command);
-    let tap = Tap::on(&mut command);
     stage.scene.run(command);
-    let raw = tap.read();
     let requests = stage.collector.wait_accepted(1);
     stage.scene.wait_end();
     let attachment = attachment_of(&requests[0]);
+    let raw = stage.scene.raw(attachment["report"]["id"].as_str().unwrap());
     let entries = attachment["receipt"]["entries"].as_array().unwrap();
     let said = |place: &str| entries.iter().any(|e| e["place"] == place && e["rule"] == "user-path");
     assert!(said("module-path") && said("text-stream"), "{entries:?}");

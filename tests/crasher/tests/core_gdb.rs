@@ -1,6 +1,8 @@
 //! The core file that the kernel writes after Cenotaph has reported shows gdb the original fault, as without Cenotaph.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "support/cores.rs"]
+mod cores;
 #[path = "support/processes.rs"]
 mod processes;
 #[path = "support/scene.rs"]
@@ -10,7 +12,6 @@ mod support;
 use std::fs;
 use std::io;
 use std::io::Write as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,44 +44,18 @@ const FAULTS: [(&str, i32, bool); 7] = [
 /// Ways whose last signal is a thread's own.
 const ABORTS: [(&str, i32); 2] = [("abort", libc::SIGABRT), ("stack-overflow", libc::SIGABRT)];
 
-/// Why the kernel would leave no core file where it can be found; nothing is changed on the machine to have one.
-fn not_applicable() -> Option<String> {
-    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
-    if !pattern.starts_with("core") || pattern.contains('/') {
-        return Some(format!("core files go to {}", pattern.trim_end()));
-    }
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: writes the local.
-    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) }, 0);
-    (limit.rlim_max < 1 << 30).then(|| format!("core files are limited to {} bytes", limit.rlim_max))
-}
-
 /// Dies with a core file in `folder`; returns it.
 fn core_of(scene: &Scene, mut command: Command, folder: &Path, signal: i32) -> PathBuf {
     fs::create_dir(folder).unwrap();
     command.current_dir(folder);
-    // SAFETY: setrlimit(2) is async-signal-safe and reads a value on the stack.
-    unsafe {
-        command.pre_exec(|| {
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit);
-            limit.rlim_cur = limit.rlim_max;
-            match libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        });
-    }
+    cores::allow(&mut command);
     let (ending, said) = scene.run(command);
     assert_eq!(ending, Ending::Signal(signal), "{said}");
-    let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let core = files.find(|path| path.file_name().unwrap().as_encoded_bytes().starts_with(b"core"));
-    core.unwrap_or_else(|| panic!("no core file in {}: {said}", folder.display()))
+    cores::in_folder(folder).unwrap_or_else(|| panic!("no core file in {}: {said}", folder.display()))
 }
 
 fn ask_gdb(core: &Path) -> Answers {
-    let mut command = Command::new("gdb");
-    command.args(["--batch", "--nx", "-iex", "set auto-load no", "-iex", "set debuginfod enabled off"]);
+    let mut command = cores::gdb();
     command.arg(support::crasher()).arg("-c").arg(core);
     for query in QUERIES {
         command.arg("-ex").arg(query);
@@ -109,7 +84,7 @@ fn both(way: &str, signal: i32) -> (Answers, Answers) {
 
 #[test]
 fn gdb_sees_the_fault_itself() {
-    if let Some(why) = not_applicable() {
+    if let Some(why) = cores::not_applicable() {
         let _ = writeln!(io::stderr(), "n/a: {why}");
         return;
     }
@@ -130,7 +105,7 @@ fn gdb_sees_the_fault_itself() {
 
 #[test]
 fn gdb_sees_who_raised_the_signal() {
-    if let Some(why) = not_applicable() {
+    if let Some(why) = cores::not_applicable() {
         let _ = writeln!(io::stderr(), "n/a: {why}");
         return;
     }

@@ -8,7 +8,6 @@ mod scene;
 mod support;
 
 use std::fs;
-use std::process::Command;
 
 use cenotaph::report::{Report, Trust};
 use cenotaph::spool::key::LocalKey;
@@ -20,14 +19,7 @@ fn report(deleted: bool) -> Report {
     let scene = Scene::new();
     let program = scene.path("copy");
     support::copy_program(support::crasher(), &program);
-    let usual = scene.victim(&["--consent", "granted", "--release-at", "spooled"], "none");
-    let mut command = Command::new(&program);
-    command.args(usual.get_args()).env_clear().current_dir("/");
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    for (key, value) in usual.get_envs() {
-        value.map(|value| command.env(key, value));
-    }
-    scene::no_core(&mut command);
+    let command = scene.victim_of(&program, &["--consent", "granted", "--release-at", "spooled"], "none");
     let mut live = Live::start(command);
     if deleted {
         fs::remove_file(&program).unwrap();

@@ -8,8 +8,6 @@ mod processes;
 #[path = "support/scene.rs"]
 mod scene;
 mod support;
-#[path = "support/tap.rs"]
-mod tap;
 #[path = "support/tracing.rs"]
 mod tracing;
 
@@ -17,7 +15,6 @@ use minidump_unwind::FrameTrust;
 use oracle::{Walked, walk};
 use scene::{Ending, Scene, attachment_of, dump_of};
 use serde_json::Value;
-use tap::Tap;
 
 /// What a report must say about a way to die.
 struct Fact {
@@ -69,16 +66,17 @@ fn one_report(way: &str, kind: &str) -> (Ending, Vec<u8>, Vec<u8>, Value) {
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let mut command = scene.victim(&options, way);
     command.args(["--consent", "granted", "--threads", "3"]);
-    let tap = Tap::on(&mut command);
     let (ending, said) = scene.run(command);
     collector.wait_accepted(1);
-    let raw = tap.read();
     scene.wait_end();
     let requests = collector.requests();
     assert_eq!(requests.len(), 1, "{way}: exactly one report; the victim said: {said}");
+    let attachment = attachment_of(&requests[0]);
+    let raw = scene.raw(attachment["report"]["id"].as_str().unwrap());
     assert_eq!(collector.server().seen().accepted, 1, "{way}");
+    assert_eq!(scene.check_dumps(), 1, "{way}: what was sent was compared with its receipt");
     assert_eq!(scene.all_reports(), [] as [std::path::PathBuf; 0], "{way}: nothing is left");
-    (ending, raw, dump_of(&requests[0]), attachment_of(&requests[0]))
+    (ending, raw, dump_of(&requests[0]), attachment)
 }
 
 fn check_reason(fact: &Fact, scrubbed: &Walked, attachment: &Value) {

@@ -2,14 +2,19 @@
 //! says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../../support/byte_diff.rs"]
+mod byte_diff;
+#[path = "support/cores.rs"]
+mod cores;
 mod support;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use byte_diff::assert_equals_receipt;
 use cenotaph::scrub::{self, Level, Policy, Receipt};
 use tempfile::TempDir;
 
@@ -38,8 +43,7 @@ fn backtrace(program: &Path, core: &Path) -> Vec<String> {
 }
 
 fn gdb() -> Command {
-    let mut command = Command::new("gdb");
-    command.args(["--batch", "--nx", "-iex", "set auto-load no", "-iex", "set debuginfod enabled off"]);
+    let mut command = cores::gdb();
     command.args(["-iex", "set print frame-arguments none", "-iex", "set backtrace past-main on"]);
     command
 }
@@ -57,30 +61,17 @@ fn gdb_core(program: &Path, arguments: &[&str], folder: &Path) -> PathBuf {
 
 /// What the kernel writes, if this machine has it write core files where the program stands.
 fn kernel_core(program: &Path, arguments: &[&str], folder: &Path) -> Option<PathBuf> {
-    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
-    if !pattern.starts_with("core") || pattern.contains('/') {
+    if cores::not_applicable().is_some() {
         return None;
     }
     let mut command = Command::new(program);
     command.args(arguments).env("PLANT", IN_ENVIRONMENT).current_dir(folder);
-    // SAFETY: setrlimit(2) is async-signal-safe; it reads and writes values on the stack.
-    unsafe {
-        command.pre_exec(|| {
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit);
-            limit.rlim_cur = limit.rlim_max;
-            match libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        });
-    }
+    cores::allow(&mut command);
     let output = command.output().unwrap();
     if !output.status.core_dumped() {
         return None;
     }
-    let mut files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.find(|path| path.file_name().unwrap().as_encoded_bytes().starts_with(b"core"))
+    cores::in_folder(folder)
 }
 
 fn scrubbed(core: &Path, level: Level, to: &Path) -> Receipt {
@@ -106,7 +97,7 @@ fn check(what: &str, program: &Path, core: &Path, planted: &[&str]) {
     for level in [Level::Pattern, Level::Pointers] {
         let receipt = scrubbed(core, level, &to);
         let after = fs::read(&to).unwrap();
-        assert_eq!(receipt.discrepancy(&before, &after), None, "{what} at {level:?}");
+        assert_equals_receipt(&format!("{what} at {level:?}"), &before, &after, &receipt);
         for plant in planted {
             // Half of it is too much.
             assert!(!holds(&after, &plant[..plant.len() / 2]), "{what}: {plant} at {level:?}");

@@ -10,20 +10,22 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "support/applications.rs"]
+mod applications;
+
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, fs, ptr};
 
+use applications::{Application, Watched, application, begin, wait_for};
 use cenotaph::privacy::ConsentPolicy;
 use cenotaph::report::{Reason, Report};
 use cenotaph::spool::{LocalKey, PartKind, Spool, container};
 use cenotaph::{Config, Guard};
-
-type Application = fn(&Path);
 
 const APPLICATIONS: [(&str, Application); 8] = [
     ("everybody-is-reported-by-one-monitor", everybody),
@@ -37,18 +39,10 @@ const APPLICATIONS: [(&str, Application); 8] = [
 ];
 
 fn main() {
-    cenotaph::monitor_entry();
-    if let (Some(name), Some(folder)) = (env::var_os("APPLICATION"), env::var_os("FOLDER")) {
-        let (_, run) = APPLICATIONS.into_iter().find(|(known, _)| name == *known).unwrap();
-        return run(Path::new(&folder));
-    }
-    let only: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    for (name, _) in APPLICATIONS.into_iter().filter(|(name, _)| *name != "child") {
-        if !only.is_empty() && !only.iter().any(|only| name.contains(only.as_str())) {
-            continue;
-        }
+    for name in begin(APPLICATIONS).into_iter().filter(|name| *name != "child") {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = application(name, folder.path());
+        let mut command = named(name, folder.path());
+        let watched = Watched::on(&mut command);
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         let ending = if name.starts_with("everybody") { libc::SIGSEGV } else { 0 };
@@ -60,6 +54,8 @@ fn main() {
         );
         wait_for("the monitor's end", || supervisors(folder.path()).is_empty().then_some(()));
         check(name, folder.path());
+        let dumps = watched.check(folder.path());
+        assert!(dumps > 0 || name == "a-killed-child", "{name}: no dump was compared with its receipt");
         println!("{name} ok");
     }
 }
@@ -225,7 +221,7 @@ fn monitor_is_gone(folder: &Path) {
 
 /// A child with the seat as its standard input.
 fn start(folder: &Path, seat: &OwnedFd, deed: &str, version: &str) -> Child {
-    let mut command = application("child", folder);
+    let mut command = named("child", folder);
     command.env("DO", deed).env("VERSION", version).env("PIPE", folder.join("pipe"));
     command.stdin(Stdio::from(seat.try_clone().unwrap())).stdout(Stdio::piped()).spawn().unwrap()
 }
@@ -235,19 +231,10 @@ fn ready(child: &mut Child) {
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
 }
 
-fn application(name: &str, folder: &Path) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.env("APPLICATION", name).env("FOLDER", folder).current_dir("/");
+fn named(name: &str, folder: &Path) -> Command {
+    let mut command = application(name, folder);
     // So that its monitors, which have the same arguments, can be told from others.
     command.arg0(folder.file_name().unwrap());
-    // SAFETY: one system call between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
-            Ok(())
-        });
-    }
     command
 }
 
@@ -292,15 +279,4 @@ fn log(folder: &Path) -> String {
 
 fn events(folder: &Path, event: &str) -> usize {
     log(folder).matches(&format!("\"event\":\"{event}\"")).count()
-}
-
-fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

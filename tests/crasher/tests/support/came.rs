@@ -4,7 +4,6 @@
 use serde_json::Value;
 
 use super::scene::{Ending, Scene, attachment_of, dump_of};
-use super::tap::Tap;
 
 /// What came of a crash with pmodules.
 pub(crate) struct Came {
@@ -48,14 +47,14 @@ pub(crate) fn crash(pmodules: &[&str], options: &[&str]) -> Came {
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     let mut command = scene.victim(&all, "null");
     command.args(["--consent", "granted"]).args(options);
-    let tap = Tap::on(&mut command);
     let (ending, said) = scene.run(command);
     assert_eq!(ending, Ending::Signal(libc::SIGSEGV), "{said}");
     let requests = collector.wait_accepted(1);
-    let raw = tap.read();
     scene.wait_end();
     assert_eq!(requests.len(), 1);
-    Came { json: attachment_of(&requests[0]), dump: dump_of(&requests[0]), raw, log: scene.log() }
+    let json = attachment_of(&requests[0]);
+    let raw = scene.raw(json["report"]["id"].as_str().unwrap());
+    Came { json, dump: dump_of(&requests[0]), raw, log: scene.log() }
 }
 
 /// Reads a dump with the `minidump` crate.

@@ -1,8 +1,15 @@
 //! A place for one test: a folder with a spool, a log and a collector, victims that can be told from everyone else's
-//! on the machine, and waiting with a deadline.
+//! on the machine, and waiting with a deadline. Whatever a test is about, at its end the dump of every report that arrived, or is in
+//! the spool, is compared with the one before scrubbing and the receipt.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "sent.rs"]
+pub(crate) mod sent;
+#[path = "tap.rs"]
+mod tap;
+
+use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -11,8 +18,11 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use cenotaph::report::Report;
+use cenotaph::scrub::Receipt;
 use cenotaph_cli::collect::{Fail, Options, Server};
 use serde_json::Value;
+use tap::Tap;
 
 use super::processes::{self, Part, Process};
 pub(crate) use super::support::ending::Ending;
@@ -38,6 +48,9 @@ pub(crate) struct Scene {
     folder: tempfile::TempDir,
     /// `argv[0]` of the victims, and so of their monitors.
     name: String,
+    tap: Tap,
+    /// Folders of collectors.
+    collected: RefCell<Vec<PathBuf>>,
 }
 
 impl Scene {
@@ -48,7 +61,8 @@ impl Scene {
         for name in ["tmp", "home"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        Self { folder, name: format!("victim-{}-{number}", std::process::id()) }
+        let name = format!("victim-{}-{number}", std::process::id());
+        Self { folder, name, tap: Tap::new(), collected: RefCell::default() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -68,6 +82,7 @@ impl Scene {
     pub(crate) fn collector_at(&self, folder: &str, address: &str, fail: Option<Fail>) -> Collector {
         let dir = self.path(folder);
         let options = Options { listen: address.parse().unwrap(), dir: dir.clone(), fail };
+        self.collected.borrow_mut().push(dir.clone());
         Collector { server: Some(Server::start(&options, |_| {}).unwrap()), dir }
     }
 
@@ -100,6 +115,7 @@ impl Scene {
         command.arg0(&self.name).arg(way).env_clear().current_dir("/").stdin(Stdio::null());
         command.env("TMPDIR", self.path("tmp")).env("HOME", self.path("home"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.tap.give(&mut command);
         command
     }
 
@@ -107,6 +123,12 @@ impl Scene {
     pub(crate) fn named(&self, command: &mut Command) {
         command.arg0(&self.name);
         no_core(command);
+        self.tap.give(command);
+    }
+
+    /// The dump of a report that was made, before scrubbing.
+    pub(crate) fn raw(&self, report: &str) -> Vec<u8> {
+        self.tap.of(report.parse().unwrap())
     }
 
     /// Runs a victim to its end and returns how it ended and what it said on standard error.
@@ -137,6 +159,20 @@ impl Scene {
             left.iter().for_each(|process| processes::kill(process.pid));
             left.is_empty().then_some(())
         });
+    }
+
+    /// See [`sent`]: of every report that is in the spool or arrived. Returns how many had a dump.
+    pub(crate) fn check_dumps(&self) -> usize {
+        let mut checked = sent::check_spool(&self.tap, &self.spool());
+        for request in self.collected.borrow().iter().flat_map(|folder| requests(folder)) {
+            // One that was refused may not be whole.
+            let Ok(attachment) = fs::read(request.join("cenotaph.json")) else { continue };
+            let Ok(attachment) = serde_json::from_slice::<Value>(&attachment) else { continue };
+            let report: Report = serde_json::from_value(attachment["report"].clone()).unwrap();
+            let receipt: Receipt = serde_json::from_value(attachment["receipt"].clone()).unwrap();
+            checked += usize::from(sent::check(&self.tap, &report, Some(&dump_of(&request)), &receipt));
+        }
+        checked
     }
 
     /// The log so far.
@@ -181,6 +217,9 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         self.processes().iter().for_each(|process| processes::kill(process.pid));
+        if !std::thread::panicking() {
+            self.check_dumps();
+        }
     }
 }
 
