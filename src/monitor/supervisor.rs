@@ -71,6 +71,7 @@ enum Source {
 
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
 pub(super) fn run(start: Start) -> i32 {
+    process::adopt_orphans();
     let log = Log::new(start.config.log.clone());
     // Compiled now, found by every worker. They were checked before they travelled.
     if let Err(error) = scrub::validate_rules(&start.config.rules) {
@@ -136,8 +137,15 @@ impl Supervisor {
                 self.delivery.start_if_due(&self.blackbox);
             }
             self.answer_flushes();
+            // Uploaders, and what dead workers leave. Not the application's to collect, even if it takes in all orphans.
+            process::collect_ended(|pid| self.is_awaited(pid));
         }
         Ok(())
+    }
+
+    fn is_awaited(&self, pid: libc::pid_t) -> bool {
+        let busy = self.busy.iter().map(|busy| &busy.worker);
+        busy.chain(&self.idle).chain(self.leftovers.worker()).any(|worker| worker.pid() == pid)
     }
 
     /// Sees to what was left before this monitor's time, once nobody waits for it: that writes to the disk, which may take
@@ -152,6 +160,7 @@ impl Supervisor {
         }
         self.tell_of_unfinished();
         self.look_for_leftovers();
+        self.delivery.look_back();
     }
 
     fn is_finished(&self) -> bool {
