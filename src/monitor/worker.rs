@@ -71,6 +71,11 @@ impl Handle {
         procfs::is_stopped(self.pid)
     }
 
+    /// Where it stands still, if it does: the same as at an earlier look if it has done nothing since.
+    pub(super) fn stood_at(&self) -> Option<u64> {
+        procfs::stood_at(self.pid)
+    }
+
     /// Ends it, unless it has ended, and says how that came. While attached it freezes its target.
     pub(super) fn end(mut self) -> Ended {
         process::kill_pidfd(self.pidfd.as_fd());

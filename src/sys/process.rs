@@ -436,3 +436,14 @@ pub(crate) fn lock_memory(bytes: &[u8]) {
     // SAFETY: a live slice; locking changes nothing about its contents.
     unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) };
 }
+
+/// Leaves SIGCHLD to the other threads of this process.
+pub(crate) fn block_child_signals() {
+    // SAFETY: both write a local set, which is a plain value; a thread may change its own mask at any time.
+    unsafe {
+        let mut only: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut only);
+        libc::sigaddset(&raw mut only, libc::SIGCHLD);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const only, std::ptr::null_mut());
+    }
+}

@@ -8,6 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::registers::{FLOAT_LEN, GENERAL_LEN, Registers};
+use crate::sys::process;
 use crate::sys::ptrace::{self, Waited};
 
 /// The most threads that are stopped: pid_max of 64-bit kernels is 2^22, and each takes some hundred bytes here.
@@ -226,8 +227,8 @@ struct Undertaker {
     changed: Condvar,
 }
 
-/// How often ends are looked for: the first time when stopping threads has usually long been over.
-const ROUND: Duration = Duration::from_millis(50);
+/// How often ends are looked for: the first time when stopping threads has long been over, unless something is in its way.
+const ROUND: Duration = Duration::from_millis(250);
 /// It needs little.
 const UNDERTAKERS_STACK: usize = 64 << 10;
 
@@ -237,6 +238,8 @@ impl Undertaker {
     }
 
     fn work(&self) {
+        // The end or stop of each thread sends one, to whichever of our threads takes it.
+        process::block_child_signals();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while !state.1 {
             let (next, waited) =

@@ -1,6 +1,7 @@
 //! `cenotaph pmodule run`: a pmodule over a core file, for whoever writes one.
 
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -115,7 +116,7 @@ fn run(mut arguments: lexopt::Parser) -> Result<()> {
     let registered = if debug { plugin::register_here(&absolute)? } else { plugin::register(&absolute)? };
     let description = registered.description.clone();
     // In words about a file that is read: those of the library are about files that are written.
-    std::fs::File::open(&core).map_err(|e| Failure::file(&core, "read", e))?;
+    open(&core).map_err(|e| Failure::file(&core, "read", e))?;
     let target = Target::from_core(&core).map_err(|e| Failure::Failed(format!("{}: {e}", core.display())))?;
     let limits = if debug { LONG } else { Limits::default() };
     let Replay { inspected, cost, outcome, .. } = cenotaph::replay(target, &registered, limits)
@@ -156,10 +157,15 @@ fn run(mut arguments: lexopt::Parser) -> Result<()> {
     }
 }
 
+/// Opens a file to read it; a pipe that nobody writes to is not waited for.
+fn open(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
 /// Whether a file is an ELF core file (`e_type` 4).
 fn is_core(path: &Path) -> bool {
     let mut head = [0; 18];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    let read = open(path).and_then(|mut file| file.read_exact(&mut head));
     read.is_ok() && head.starts_with(b"\x7fELF") && head[16..] == [4, 0]
 }
 

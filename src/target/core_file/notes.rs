@@ -94,24 +94,22 @@ pub(super) fn read(file: &Source, ranges: &[Range<u64>], remarks: &mut Vec<Strin
     let mut notes = Notes::default();
     let (mut seen, mut ids, mut odd) = (0, BTreeSet::new(), 0);
     // Each byte is read once, however many segments claim it, and what a process has one of is taken in once.
-    let (mut read, mut overlapping, mut had) = (BTreeMap::new(), 0, BTreeSet::new());
-    for range in ranges {
+    let (mut read, mut overlapping, mut cut, mut had) = (BTreeMap::new(), 0, 0, BTreeSet::new());
+    'segments: for range in ranges {
+        let end = range.end.min(file.len());
+        cut += usize::from(end < range.end);
         let before = read.range(..range.end).next_back().is_some_and(|(_, &end)| end > range.start);
         if before {
             overlapping += 1;
             continue;
         }
         read.insert(range.start, range.end);
-        let end = range.end.min(file.len());
-        if end < range.end {
-            remarks.push(format!("the core file's notes at {:#x} are cut short", range.start));
-        }
         let mut at = range.start;
         while let Some(header) = at.checked_add(HEADER).filter(|&next| next <= end) {
             seen += 1;
             if seen > MOST {
                 remarks.push(format!("only the first {MOST} notes of the core file were looked at"));
-                return notes;
+                break 'segments;
             }
             let bytes = file.upto(at, HEADER);
             let (name, length, kind) = (narrow(&bytes, 0), narrow(&bytes, 4), narrow(&bytes, 8));
@@ -128,6 +126,9 @@ pub(super) fn read(file: &Source, ranges: &[Range<u64>], remarks: &mut Vec<Strin
             }
             at = next;
         }
+    }
+    if cut > 0 {
+        remarks.push(format!("{cut} note segments of the core file are cut short"));
     }
     if overlapping > 0 {
         remarks.push(format!("{overlapping} note segments of the core file overlap earlier ones"));
