@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use crash_context::CrashContext;
 
-use super::{context, module_table, own_stack, signal_safe};
+use super::{context, limits, module_table, own_stack, signal_safe};
 use crate::minimal_record::{
     Checksum, Event, HEAD, Head, MODULES, Module, TEXT, UNFINISHED, WHOLE, WORDS, Why, could_be_text,
 };
@@ -50,6 +50,8 @@ static CONSTANTS: Shared<Constants> =
 static MISSING: Shared<[u8; MOST_NAMES]> = Shared(UnsafeCell::new([0; MOST_NAMES]));
 /// 32 KiB, aligned as stacks are.
 type Stack = [u128; 2048];
+/// Cleared once the child on that stack is done.
+static WORKING: AtomicU32 = AtomicU32::new(0);
 static STACK: Shared<Stack> = Shared(UnsafeCell::new([0; 2048]));
 static BUFFER: Shared<[u8; PAGE as usize]> = Shared(UnsafeCell::new([0; PAGE as usize]));
 
@@ -118,6 +120,7 @@ pub(super) fn write(
     if number >= MOST_RECORDS || WRITING.swap(true, Ordering::AcqRel) {
         return false;
     }
+    let _lifted = limits::lift_limits();
     let written = folder().is_some_and(|folder| {
         let written = write_into(folder, number, crash, monotonic_ns, location, why);
         signal_safe::close(folder);
@@ -148,7 +151,7 @@ fn write_into(
     let (unfinished, whole) =
         (name(monotonic_ns, crash.pid, UNFINISHED), name(monotonic_ns, crash.pid, WHOLE));
     let written = signal_safe::create(directory, &unfinished).is_some_and(|file| {
-        let complete = write_to(file, crash, location, why, number);
+        let complete = limits::without_file_size_signal(|| write_to(file, crash, location, why, number));
         signal_safe::begin_writing(file);
         signal_safe::close(file);
         complete && signal_safe::rename(directory, &unfinished, &whole)
@@ -173,7 +176,9 @@ pub(super) fn write_elsewhere(crash: &CrashContext, monotonic_ns: u64, why: Why)
     let mut errand = Errand { crash, monotonic_ns, why, written: false };
     let stack = STACK.0.get().cast::<u8>().wrapping_add(size_of::<Stack>());
     signal_safe::block_signals(false);
-    signal_safe::call_in_child(on_errand, stack.cast(), (&raw mut errand).cast());
+    // SAFETY: the one thread that faults inside the handler comes here, and dies next: should the child be late, it was killed and does
+    // nothing more.
+    unsafe { signal_safe::call_in_child(on_errand, stack.cast(), (&raw mut errand).cast(), &WORKING) };
     errand.written
 }
 

@@ -365,7 +365,7 @@ pub fn register_secret(value: &str) -> Result<()> {
 /// values; copies of anything else are not. 64 ranges at most. The memory is not touched; it may be freed and used anew.
 ///
 /// # Errors
-/// [`Error::Malformed`] for a length of 0 or one that does not fit behind `start`, [`Error::Limit`], [`Error::NotInstalled`].
+/// [`Error::Limit`] also for a length of 0 or one that does not fit behind `start`, [`Error::NotInstalled`].
 pub fn register_secret_range(start: *const u8, len: usize) -> Result<()> {
     let range = address_range(start, len)?;
     let client = client()?;
@@ -389,8 +389,8 @@ pub fn unregister_secret_range(start: *const u8, len: usize) -> Result<()> {
 fn address_range(start: *const u8, len: usize) -> Result<std::ops::Range<u64>> {
     let start = start.addr() as u64;
     let end = start.checked_add(len as u64).filter(|&end| start != 0 && end > start);
-    let none = "a secret range must begin at memory and hold 1 byte or more";
-    end.map(|end| start..end).ok_or_else(|| Error::malformed("range", none))
+    end.map(|end| start..end)
+        .ok_or(Error::Limit { what: "a secret range in bytes (1 or more)", limit: isize::MAX as usize })
 }
 
 /// A descriptor by which other processes of this application share this process's monitor

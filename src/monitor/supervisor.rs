@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::application::Ended;
 use super::delivery::Delivery;
 use super::leftovers::Leftovers;
 use super::life::Life;
@@ -247,11 +248,12 @@ impl Supervisor {
             Ok(Received::Nothing) => return,
             Ok(Received::Closed) => {
                 let closed = client.close(crash);
-                if !client.is_there() {
-                    client.application.disconnected(&client.blackbox);
-                }
+                let left = !client.is_there() && client.application.disconnected(&client.blackbox);
                 if closed {
                     self.somebody_left();
+                }
+                if left && number == FIRST {
+                    self.life.ended(&Ended::Reported, self.may_note());
                 }
                 return;
             }

@@ -18,6 +18,7 @@ pub(crate) mod ptrace;
 pub(crate) mod remote;
 pub(crate) mod restrict;
 mod seccomp;
+pub(crate) mod sharing_child;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 pub(crate) mod trusted;

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,12 @@ pub(crate) fn pidfd(pid: libc::pid_t) -> Result<OwnedFd> {
     }
     // SAFETY: pidfd_open returned it and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Whether process `pid` has ended, or does so within `wait`.
+pub(crate) fn ends_within(pid: libc::pid_t, wait: Duration) -> bool {
+    let has_ended = |pidfd: OwnedFd| super::socket::poll_readable(pidfd.as_fd(), wait).unwrap_or(false);
+    pid > 0 && pidfd(pid).map_or(true, has_ended)
 }
 
 /// Ends the process behind a pidfd, without the risk of hitting another one that got its number.

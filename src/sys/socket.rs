@@ -193,7 +193,8 @@ impl Socket {
             return Err(Error::System { call: "recvmsg", source });
         }
         let (fds, sender) = read_control(&header);
-        if length == 0 && fds.is_empty() {
+        // An empty message has its sender; only the end has nobody.
+        if length == 0 && fds.is_empty() && sender.is_none() {
             return Ok(Received::Closed);
         }
         if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {

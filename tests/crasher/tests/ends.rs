@@ -16,13 +16,20 @@ use std::time::{Duration, Instant};
 use std::{env, fs, mem};
 
 use cenotaph::privacy::ConsentPolicy;
-use cenotaph::spool::Spool;
-use cenotaph::{Config, Destination};
+use cenotaph::report::{Detail, Reason, Report};
+use cenotaph::spool::{LocalKey, PartKind, Spool, container};
+use cenotaph::{Config, Destination, Guard, Monitor};
 
 type Application = fn(&Path);
 
-const APPLICATIONS: [(&str, Application); 3] =
-    [("opted-out", opted_out), ("panics", panics), ("takes-in-orphans", takes_in_orphans)];
+const APPLICATIONS: [(&str, Application); 6] = [
+    ("opted-out", opted_out),
+    ("panics", panics),
+    ("takes-in-orphans", takes_in_orphans),
+    ("short-files", short_files),
+    ("no-descriptors", no_descriptors),
+    ("another-thread-ends-it", another_thread_ends_it),
+];
 
 fn main() {
     cenotaph::monitor_entry();
@@ -35,6 +42,9 @@ fn main() {
         ("opted-out", no_report_of_what_was_opted_out as fn()),
         ("panics", panics_out_of_main_are_crashes_of_the_start),
         ("takes-in-orphans", nothing_is_left_for_the_application_to_collect),
+        ("short-files", a_limit_on_file_sizes_changes_no_end),
+        ("no-descriptors", a_new_monitor_needs_no_descriptor_to_spare),
+        ("another-thread-ends-it", what_a_crash_sent_outlives_the_process),
     ] {
         if only.is_empty() || only.iter().any(|only| name.contains(only.as_str())) {
             test();
@@ -90,6 +100,52 @@ fn wait_for_all_to_end(folder: &Path) {
             commands.filter_map(|command| Some(command.split(|&byte| byte == 0).next()?.to_vec()));
         (!names.any(|one| one == name)).then_some(())
     });
+}
+
+/// The monitor's processes.
+fn monitors(folder: &Path) -> Vec<i32> {
+    let name = folder.file_name().unwrap().as_encoded_bytes();
+    let pids = fs::read_dir("/proc").unwrap();
+    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let is_one = |pid: &i32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        arguments.split(|&byte| byte == 0).next() == Some(name) && comm.trim() == "cenotaph"
+    };
+    pids.filter(is_one).collect()
+}
+
+fn signal(pid: i32, signal: i32) {
+    // SAFETY: plain values.
+    unsafe { libc::kill(pid, signal) };
+}
+
+fn kill_the_monitor(folder: &Path, guard: &Guard) {
+    wait_for("the monitor", || (guard.status().monitor == Monitor::Ready).then_some(()));
+    wait_for("its end", || {
+        let left = monitors(folder);
+        left.iter().for_each(|&pid| signal(pid, libc::SIGKILL));
+        left.is_empty().then_some(())
+    });
+}
+
+fn limit(what: libc::__rlimit_resource_t, now: u64, most: u64) {
+    let limit = libc::rlimit { rlim_cur: now, rlim_max: most };
+    // SAFETY: reads a value on the stack.
+    assert_eq!(unsafe { libc::setrlimit(what, &raw const limit) }, 0);
+}
+
+/// The reports there are: how detailed, and why.
+fn reports(folder: &Path) -> Vec<(Detail, Reason)> {
+    let spool = folder.join("spool");
+    let Ok(Some(key)) = LocalKey::load(&spool) else { return Vec::new() };
+    let read = |item: cenotaph::spool::file::Item| {
+        let part =
+            container::read_part(&fs::read(&item.path).unwrap(), PartKind::Report, &key).unwrap().unwrap();
+        let report: Report = serde_json::from_slice(&part.bytes).unwrap();
+        (report.detail, report.reason)
+    };
+    Spool::new(&spool).list().unwrap().into_iter().map(read).collect()
 }
 
 fn fault() {
@@ -169,4 +225,97 @@ fn nothing_is_left_for_the_application_to_collect() {
     let ended = application("takes-in-orphans", folder.path()).stderr(Stdio::inherit()).status().unwrap();
     assert!(ended.success(), "{ended:?}");
     wait_for_all_to_end(folder.path());
+}
+
+/// Nobody can be started in the place of the monitor, and the minidump's place is a record of 96 KiB.
+fn short_files(folder: &Path) {
+    let guard = config(folder).install().unwrap();
+    kill_the_monitor(folder, &guard);
+    mem::forget(guard);
+    let most = if env::var_os("FOR-GOOD").is_some() { 4096 } else { libc::RLIM_INFINITY };
+    limit(libc::RLIMIT_FSIZE, 4096, most);
+    limit(libc::RLIMIT_AS, 4096, 4096);
+    fault();
+}
+
+fn a_limit_on_file_sizes_changes_no_end() {
+    for (for_good, records) in [(false, 1), (true, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = application("short-files", folder.path());
+        if for_good {
+            command.env("FOR-GOOD", "1");
+        }
+        assert_eq!(command.status().unwrap().signal(), Some(libc::SIGSEGV), "for good: {for_good}");
+        let found = fs::read_dir(folder.path().join("spool/last-words")).map_or(0, Iterator::count);
+        assert_eq!(found, records, "for good: {for_good}");
+    }
+}
+
+fn no_descriptors(folder: &Path) {
+    let guard = config(folder).install().unwrap();
+    kill_the_monitor(folder, &guard);
+    mem::forget(guard);
+    let mut most = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a place for the limit.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut most) }, 0);
+    limit(libc::RLIMIT_NOFILE, 64, most.rlim_max);
+    // SAFETY: plain values; the copies are never used.
+    while unsafe { libc::dup(0) } >= 0 {}
+    fault();
+}
+
+fn a_new_monitor_needs_no_descriptor_to_spare() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended = application("no-descriptors", folder.path()).status().unwrap();
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV));
+    wait_for_all_to_end(folder.path());
+    let found = reports(folder.path());
+    assert!(
+        matches!(found[..], [(Detail::Minidump, Reason::Signal { number: libc::SIGSEGV, .. })]),
+        "{found:?}"
+    );
+}
+
+/// Its monitor is stopped, and then another thread calls exit(2) while the crashing one waits for the answer.
+fn another_thread_ends_it(folder: &Path) {
+    let config = config(folder).deadline(Duration::from_secs(120));
+    mem::forget(config.install().unwrap());
+    wait_for("the monitor", || (cenotaph::status().unwrap().monitor == Monitor::Ready).then_some(()));
+    let supervisor = supervisor(folder);
+    signal(supervisor, libc::SIGSTOP);
+    let main = std::process::id();
+    std::thread::spawn(move || {
+        let waits = format!("{} ", libc::SYS_ppoll);
+        let call = format!("/proc/self/task/{main}/syscall");
+        wait_for("the crash", || {
+            fs::read_to_string(&call).is_ok_and(|call| call.starts_with(&waits)).then_some(())
+        });
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(7) };
+    });
+    fault();
+}
+
+/// The one whose parent is none of them.
+fn supervisor(folder: &Path) -> i32 {
+    let all = monitors(folder);
+    let parent = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let (_, rest) = stat.rsplit_once(") ")?;
+        rest.split(' ').nth(1)?.parse::<i32>().ok()
+    };
+    *all.iter().find(|&&pid| parent(pid).is_none_or(|parent| !all.contains(&parent))).unwrap()
+}
+
+fn what_a_crash_sent_outlives_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended = application("another-thread-ends-it", folder.path()).status().unwrap();
+    assert_eq!(ended.code(), Some(7));
+    signal(supervisor(folder.path()), libc::SIGCONT);
+    wait_for_all_to_end(folder.path());
+    let found = reports(folder.path());
+    assert!(
+        matches!(found[..], [(Detail::StackTrace, Reason::Signal { number: libc::SIGSEGV, .. })]),
+        "{found:?}"
+    );
 }
