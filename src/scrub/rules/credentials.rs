@@ -193,6 +193,7 @@ mod tests {
             &[
                 "id «AKIAIOSFODNN7EXAMPLE» x",
                 "«ASIAY34FZKBOKMUTVV7A»,",
+                "«AKIAIOSFODNN7EXAMPLE1» «AKIAIOSFODNN7EXAMPLE7QZ»e",
                 "aws_secret_access_key = «wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY»",
                 "\"SecretAccessKey\": \"«wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY»\"",
                 "«AKIAIOSFODNN7EXAMPLE»:«wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY»",
@@ -220,7 +221,7 @@ mod tests {
             all,
             &[
                 "AKIAIOSFODNN7EXAMPL",
-                "AKIAIOSFODNN7EXAMPLEX",
+                "AKIAIOSFODNN7EXAMPLEXABCDEFGHIJ",
                 "XAKIAIOSFODNN7EXAMPLE",
                 "akiaiosfodnn7example",
                 "ghp_short",
