@@ -34,11 +34,6 @@ const NAIVE: &[&str] = &[
 const STACK: usize = 132 << 10;
 const HEAP: usize = 32 << 20;
 
-/// Runs each thing several times and takes the fastest.
-fn fastest(times: usize, mut run: impl FnMut() -> Duration) -> Duration {
-    (0..times).map(|_| run()).min().unwrap_or_default()
-}
-
 fn gigabytes(bytes: usize, time: Duration) -> f64 {
     bytes as f64 / time.as_secs_f64().max(1e-12) / 1e9
 }
@@ -66,23 +61,26 @@ pub(crate) fn measure(heap: &[u8], seed: u64, small: bool) -> Result<Vec<Measure
         // Many rounds over what a cache holds: one is too short for a clock.
         let repeat = (HEAP / 8 / bytes.len()).max(1);
         let mut copy = vec![0; bytes.len()];
-        let memcpy = fastest(rounds, || {
-            timed(repeat, || {
-                black_box(&mut copy[..]).copy_from_slice(black_box(bytes));
-            })
-        });
         // A byte that is not there, or the search would end.
         let counts = bytes.iter().fold([0usize; 256], |mut counts, &byte| {
             counts[usize::from(byte)] += 1;
             counts
         });
         let rare = (0..=255u8).min_by_key(|&byte| counts[usize::from(byte)]).unwrap_or(0);
-        let memchr = fastest(rounds, || {
-            timed(repeat, || {
+        let (mut memcpy, mut memchr, mut scrub) = (Duration::MAX, Duration::MAX, Duration::MAX);
+        let mut scrubbing = Scrubbing::new(bytes, place)?;
+        // In turn, so that what else the machine does meets all of them; short ones more often.
+        for _ in 0..rounds * repeat.min(8) {
+            let copied = timed(repeat, || {
+                black_box(&mut copy[..]).copy_from_slice(black_box(bytes));
+            });
+            let searched = timed(repeat, || {
                 black_box(memchr::memchr_iter(rare, black_box(bytes)).count());
-            })
-        });
-        let scrub = scrubbing(bytes, place, rounds, repeat)?;
+            });
+            memcpy = memcpy.min(copied);
+            memchr = memchr.min(searched);
+            scrub = scrub.min(scrubbing.times(repeat)?);
+        }
         let (copied, searched, scrubbed) =
             (gigabytes(bytes.len(), memcpy), gigabytes(bytes.len(), memchr), gigabytes(bytes.len(), scrub));
         let naive = if name == "heap-like" && !small { Some(naive(bytes)?) } else { None };
@@ -102,7 +100,11 @@ pub(crate) fn measure(heap: &[u8], seed: u64, small: bool) -> Result<Vec<Measure
         ));
     }
     let sixteen: Vec<u8> = heap_like.iter().copied().take(16 << 20).collect();
-    let time = scrubbing(&sixteen, Place::Heap, rounds, 1)?;
+    let mut scrubbing = Scrubbing::new(&sixteen, Place::Heap)?;
+    let mut time = Duration::MAX;
+    for _ in 0..rounds {
+        time = time.min(scrubbing.once()?);
+    }
     measures.push(Measure::most(
         "added time for a 16 MiB dump, ms",
         time.as_secs_f64() * 1000.0,
@@ -138,20 +140,6 @@ fn timed(times: usize, mut run: impl FnMut()) -> Duration {
     (processor_time() - start) / u32::try_from(times).unwrap_or(1).max(1)
 }
 
-/// The time of one scrub of a dump with this memory.
-fn scrubbing(bytes: &[u8], place: Place, rounds: usize, repeat: usize) -> Result<Duration> {
-    let mut scrubbing = Scrubbing::new(bytes, place)?;
-    let mut fastest = Duration::MAX;
-    for _ in 0..rounds {
-        let mut total = Duration::ZERO;
-        for _ in 0..repeat {
-            total += scrubbing.once()?;
-        }
-        fastest = fastest.min(total / u32::try_from(repeat).unwrap_or(1).max(1));
-    }
-    Ok(fastest)
-}
-
 /// A dump that is scrubbed again and again, with three known values.
 struct Scrubbing {
     bytes: Vec<u8>,
@@ -170,6 +158,15 @@ impl Scrubbing {
             scrubbed: bytes.clone(),
             bytes,
         })
+    }
+
+    /// The time of one of `times` scrubs.
+    fn times(&mut self, times: usize) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        for _ in 0..times {
+            total += self.once()?;
+        }
+        Ok(total / u32::try_from(times).unwrap_or(1).max(1))
     }
 
     fn once(&mut self) -> Result<Duration> {

@@ -1,7 +1,7 @@
 //! Telephone numbers.
 #![forbid(unsafe_code)]
 
-use super::{Hit, before, end_of};
+use super::{Hit, before, dates, end_of};
 
 /// Country codes of ITU-T E.164 by their first digits: those of two digits; those that begin with the others have three (1 and
 /// 7 have one).
@@ -93,7 +93,7 @@ fn digits(line: &[u8], start: usize, most: usize) -> Option<(usize, [u8; 15], us
                 }
                 // What would make it too long begins something else: "5343 2024-05-06".
                 let group = end_of(&line[..limit.max(next)], next, |byte| byte.is_ascii_digit());
-                if count + group - next > most {
+                if count + group - next > most || (count >= 7 && dates::begins(&line[next..])) {
                     break;
                 }
                 // "+35236450.6" is a number of another kind.
@@ -133,6 +133,9 @@ mod tests {
                 "sms to «+17268609530».5",
                 "«+1 726 860 9530».4111 1111",
                 "«+7 912 345-67-89» 20:15",
+                "«+48126428777» 2024-05-06T07:08:09Z",
+                "«+216 20 991 050» 2024-05-06",
+                "«+48 126 2024-15-06»",
                 "+35236450.6",
                 "+100 gold",
                 "a+4930123456",
