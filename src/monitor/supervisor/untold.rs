@@ -37,6 +37,9 @@ impl Supervisor {
             }
         }
         let Some(client) = self.clients.iter_mut().find(|client| client.number == number) else { return };
+        if client.has_moved_on() {
+            client.application.forget();
+        }
         let ended = client.application.ended(&client.blackbox);
         // Forked children may hold copies of its sockets, but they are no clients.
         client.close_both();
@@ -58,14 +61,16 @@ impl Supervisor {
     /// Not while a worker has a crash in its hands: the record that a process wrote because that takes long is about the
     /// same crash, and goes when the worker's report is there.
     pub(super) fn look_for_leftovers(&mut self) {
-        if self.busy.iter().all(|busy| busy.case.monitor.is_none()) {
+        self.leftovers.wanted = self.busy.iter().any(|busy| busy.case.monitor.is_some());
+        if !self.leftovers.wanted {
             self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
         }
     }
 
-    /// A record that a process wrote while its crash was in hand, after which it may have ended.
+    /// A record that a process wrote while its crash was in hand, after which it may have ended; or another process, at whose
+    /// end this crash was in hand.
     pub(super) fn look_for_record_of(&mut self, pid: libc::pid_t) {
-        if records::is_one_of(&self.config.spool, pid) {
+        if self.leftovers.wanted || records::is_one_of(&self.config.spool, pid) {
             self.look_for_leftovers();
         }
     }
