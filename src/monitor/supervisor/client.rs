@@ -43,6 +43,8 @@ pub(super) struct Client {
     /// The last numbered message over each socket: its number, and whether descriptors came along.
     last: [Option<(u64, bool)>; 2],
     foreign: u32,
+    /// A record of its own was found: it has told of a crash, or of a panic that it may survive.
+    pub(super) recorded: bool,
 }
 
 impl Client {
@@ -54,9 +56,21 @@ impl Client {
         blackbox: Rc<Blackbox>,
     ) -> Self {
         let application = Application::new(pid);
-        let (hangs, flushes, last, foreign) = (Hangs::default(), Vec::new(), [None; 2], 0);
+        let (hangs, flushes, last, foreign, recorded) = (Hangs::default(), Vec::new(), [None; 2], 0, false);
         let (control, monitor) = (Some(control), generation::current(blackbox.generation()));
-        Self { number, crash, control, blackbox, application, hangs, flushes, monitor, last, foreign }
+        Self {
+            number,
+            crash,
+            control,
+            blackbox,
+            application,
+            hangs,
+            flushes,
+            monitor,
+            last,
+            foreign,
+            recorded,
+        }
     }
 
     /// Takes a message, if there is one.

@@ -40,10 +40,10 @@ impl Supervisor {
         if client.has_moved_on() {
             client.application.forget();
         }
-        let ended = client.application.ended(&client.blackbox);
+        let ended = client.application.ended(&client.blackbox, |signal| self.config.wants(signal));
         // Forked children may hold copies of its sockets, but they are no clients.
         client.close_both();
-        let (pid, blackbox) = (client.application.pid(), client.blackbox.clone());
+        let (pid, blackbox, recorded) = (client.application.pid(), client.blackbox.clone(), client.recorded);
         self.somebody_left();
         if number == FIRST {
             self.life.ended(&ended, self.may_note());
@@ -51,7 +51,9 @@ impl Supervisor {
         if records::is_one_of(&self.config.spool, pid) {
             // It got to write about its end itself, which tells more than how it looked from here.
             self.look_for_leftovers();
-        } else if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
+        } else if let Ended::Uncleanly { signal, evidence, oom_kills } = ended
+            && (!recorded || signal == Some(libc::SIGKILL))
+        {
             let reason = Reason::UncleanExit { signal, evidence, oom_kills };
             self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
             self.epitaph(number, &blackbox, Captured::of_the_dead(reason, blackbox.snapshot()));
@@ -63,6 +65,10 @@ impl Supervisor {
     pub(super) fn look_for_leftovers(&mut self) {
         self.leftovers.wanted = self.busy.iter().any(|busy| busy.case.monitor.is_some());
         if !self.leftovers.wanted {
+            // A monitor that has just been started may come upon the record of a process that is about to end.
+            for client in &mut self.clients {
+                client.recorded |= records::is_one_of(&self.config.spool, client.application.pid());
+            }
             self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
         }
     }
