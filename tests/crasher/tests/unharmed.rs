@@ -314,7 +314,11 @@ fn waits_for_any_child(folder: &Path) {
     std::thread::scope(|scope| {
         // One that sleeps in it, and one that asks all the time.
         let sleeper = scope.spawn(|| wait(0));
-        let asker = scope.spawn(|| while !ENOUGH.load(Ordering::Relaxed) && wait(libc::WNOHANG) == 0 {});
+        let asker = scope.spawn(|| {
+            while !ENOUGH.load(Ordering::Relaxed) && wait(libc::WNOHANG) == 0 {
+                std::thread::yield_now();
+            }
+        });
         let guard = install(folder);
         cenotaph::capture("while waiting").unwrap();
         end_monitor(folder);
