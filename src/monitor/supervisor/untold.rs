@@ -64,8 +64,9 @@ impl Supervisor {
     /// same crash, and goes when the worker's report is there.
     pub(super) fn look_for_leftovers(&mut self) {
         self.leftovers.wanted = self.busy.iter().any(|busy| busy.case.monitor.is_some());
-        if !self.leftovers.wanted {
-            // A monitor that has just been started may come upon the record of a process that is about to end.
+        if !self.leftovers.wanted && records::is_any(&self.config.spool) {
+            // It may be that of a process that is about to end, and gone by then. Looked at in this order: the worker takes the
+            // oldest, which is there now.
             for client in &mut self.clients {
                 client.recorded |= records::is_one_of(&self.config.spool, client.application.pid());
             }

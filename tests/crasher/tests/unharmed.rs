@@ -29,7 +29,7 @@ use std::{env, mem, ptr};
 use cenotaph::privacy::ConsentPolicy;
 use cenotaph::{Config, Error, Guard, Monitor, ReleaseAt};
 use kept_state::{State, native_thread};
-use oneself::{end_monitor, log, processes, reasons, run, wait_for};
+use oneself::{end_monitor, log, monitors, processes, reasons, run, wait_for};
 
 type Application = fn(&Path);
 
@@ -283,9 +283,15 @@ fn programs_inherit_nothing(folder: &Path) {
     assert_inherits(&before);
 }
 
+/// The other program dies once the monitor has ended, which has seen that it is nobody of its own. (Of one that dies before the
+/// monitor has looked it cannot tell whose end that is.)
 fn becomes_another_program(folder: &Path) {
-    mem::forget(install(folder));
-    panic!("{}", Command::new("sh").args(["-c", "ls /proc/$$/fd >&2; kill -SEGV $$"]).exec());
+    const SCRIPT: &str = "while grep -q . /proc/$0/cmdline 2>/dev/null; do :; done; kill -SEGV $$";
+    let guard = install(folder);
+    wait_for("the monitor", || (guard.status().monitor == Monitor::Ready).then_some(()));
+    let monitor = monitors(folder).into_iter().min().unwrap();
+    mem::forget(guard);
+    panic!("{}", Command::new("sh").args(["-c", SCRIPT, &monitor.to_string()]).exec());
 }
 
 fn waits_for_any_child(folder: &Path) {
