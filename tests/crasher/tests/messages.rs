@@ -82,7 +82,8 @@ fn main() {
 fn config(folder: &Path) -> Config {
     let config = Config::new("messages", "1").spool(folder).consent(ConsentPolicy::NotRequired);
     let config = config.release_at(ReleaseAt::Spooled).linger(Duration::ZERO).reports_per_signature(u32::MAX);
-    config.log(folder.join("log"))
+    // On a busy machine a monitor may take longer than the usual patience to begin, and would be given up for another one.
+    config.deadline(Duration::from_secs(60)).log(folder.join("log"))
 }
 
 fn install(folder: &Path) -> Guard {
@@ -94,8 +95,10 @@ fn fault() {
     unsafe { ptr::null_mut::<u8>().write_volatile(1) };
 }
 
+type Sent = (RawFd, Vec<u8>, Vec<OwnedFd>);
+
 /// Every message that this process has sent with sendmsg(2) while [`LISTENING`]: socket, bytes, copies of descriptors.
-static SENT: Mutex<Vec<(RawFd, Vec<u8>, Vec<OwnedFd>)>> = Mutex::new(Vec::new());
+static SENT: Mutex<Vec<Sent>> = Mutex::new(Vec::new());
 static LISTENING: AtomicBool = AtomicBool::new(false);
 
 /// In the place of the C library's: what the library says is overheard, to be said again.
@@ -136,7 +139,7 @@ fn capture_once() {
 }
 
 /// What the library sends during `call`: the last message of `kind`.
-fn overhear(kind: u32, call: impl FnOnce()) -> (RawFd, Vec<u8>, Vec<OwnedFd>) {
+fn overhear(kind: u32, call: impl FnOnce()) -> Sent {
     LISTENING.store(true, Ordering::Relaxed);
     call();
     LISTENING.store(false, Ordering::Relaxed);
