@@ -13,22 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::sys::sharing_child::{self, Course};
 
-/// Keeps `errno` for the code that the signal interrupted.
-pub(super) struct Errno(libc::c_int);
-
-impl Errno {
-    pub(super) fn save() -> Self {
-        // SAFETY: points at this thread's errno for as long as the thread lives.
-        Self(unsafe { *libc::__errno_location() })
-    }
-}
-
-impl Drop for Errno {
-    fn drop(&mut self) {
-        // SAFETY: as in `save`.
-        unsafe { *libc::__errno_location() = self.0 };
-    }
-}
+pub(super) use crate::sys::errno::Errno;
 
 pub(super) fn gettid() -> libc::pid_t {
     // SAFETY: always allowed.

@@ -25,14 +25,14 @@ use crate::blackbox::{Blackbox, MonitorState};
 use crate::config::ValidConfig;
 use crate::error::Result;
 use crate::generation;
-use crate::protocol::{self, Answer, AnswerKind, CaptureRequest, ClientMessage, MAX_MESSAGE};
+use crate::protocol::{self, Answer, AnswerKind, CaptureRequest, ClientMessage};
 use crate::report::ReportId;
 use crate::scrub;
 use crate::sys::process;
-use crate::sys::socket::{self, Received};
+use crate::sys::socket;
 use crate::target;
 use case::{Busy, Case};
-use client::{Client, FIRST, Number};
+use client::{Client, FIRST, Heard, Number};
 use sharing::Seat;
 
 /// How a worker ends that made a system call which a filter forbids on pain of death.
@@ -241,12 +241,13 @@ impl Supervisor {
 
     fn handle_client(&mut self, number: Number, crash: bool) {
         let Some(client) = self.clients.iter_mut().find(|client| client.number == number) else { return };
-        let Some(socket) = client.socket(crash) else { return };
-        let received = socket.receive(MAX_MESSAGE, Duration::ZERO);
-        let message = match received {
-            Ok(Received::Message(message)) => message,
-            Ok(Received::Nothing) => return,
-            Ok(Received::Closed) => {
+        let (message, said) = match client.hear(crash) {
+            Heard::Message(message, said) => (message, said),
+            Heard::Nothing => return,
+            Heard::Foreign => {
+                return self.log.event("supervisor", "foreign-message", "of a process that is no client");
+            }
+            Heard::Closed => {
                 let closed = client.close(crash);
                 let left = !client.is_there() && client.application.disconnected(&client.blackbox);
                 if closed {
@@ -257,11 +258,10 @@ impl Supervisor {
                 }
                 return;
             }
-            Ok(Received::Malformed(why)) => return self.end_client(number, why),
-            Err(error) => return self.end_client(number, error),
+            Heard::Bad(why) => return self.end_client(number, why),
         };
-        match protocol::parse(&message.bytes) {
-            Ok(ClientMessage::Capture(request)) => {
+        match said {
+            ClientMessage::Capture(request) => {
                 if !generation::take_on(client.blackbox.generation(), request.monitor) {
                     return self
                         .end_client(number, "the application has given this monitor up for another one");
@@ -269,26 +269,25 @@ impl Supervisor {
                 let memory = message.fds.into_iter().next();
                 self.begin(number, message.pid, message.bytes, &request, memory, crash);
             }
-            Ok(ClientMessage::Flush { sequence }) => {
+            ClientMessage::Flush { sequence } => {
                 client.flushes.push(sequence);
                 self.delivery.start(&self.blackbox);
             }
-            Ok(ClientMessage::WatchesChanged) => {
+            ClientMessage::WatchesChanged => {
                 client.hangs.look(client.blackbox.watched(), Instant::now(), || true);
             }
-            Ok(ClientMessage::ConsentChanged) => {
+            ClientMessage::ConsentChanged => {
                 self.delivery.consent_changed(&self.blackbox);
                 self.life.consent_changed(self.may_note());
             }
-            Ok(ClientMessage::Share) => {
+            ClientMessage::Share => {
                 if let Err(why) = self.open_seat(message.fds.into_iter().next()) {
                     self.end_client(number, why);
                 }
             }
-            Ok(ClientMessage::Join { .. } | ClientMessage::Hello(_)) => {
+            ClientMessage::Join { .. } | ClientMessage::Hello(_) => {
                 self.end_client(number, "a second hello");
             }
-            Err(error) => self.end_client(number, error),
         }
     }
 

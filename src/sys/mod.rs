@@ -5,6 +5,7 @@ pub(crate) mod cgroup;
 pub(crate) mod confine;
 pub(crate) mod cxx;
 pub(crate) mod detach;
+pub(crate) mod errno;
 pub(crate) mod exit;
 pub(crate) mod fault;
 pub(crate) mod kept;

@@ -316,6 +316,9 @@ mod tests {
         assert!(matches!(b.receive(4, Duration::ZERO).unwrap(), Received::Nothing));
         a.send(b"too long", &[]).unwrap();
         assert!(matches!(b.receive(4, Duration::from_secs(5)).unwrap(), Received::Malformed(_)));
+        a.send(b"", &[]).unwrap();
+        let Received::Message(empty) = b.receive(4, Duration::from_secs(5)).unwrap() else { panic!() };
+        assert!(empty.bytes.is_empty(), "no end");
         drop(a);
         assert!(matches!(b.receive(4, Duration::from_secs(5)).unwrap(), Received::Closed));
     }
