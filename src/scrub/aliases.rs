@@ -1,0 +1,409 @@
+//! What stands for a value that was removed: `[email#3]`, where 3 is the number of the value within one report.
+//!
+//! Equal values have the same number, in whatever encoding and place they stood, so that a reader sees what belongs together.
+//! Numbers are given in the order of first use and start again in each report: they do not tell which value it was, nor
+//! whether another report has it too.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::edit::Encoding;
+
+/// Rules whose names aliases have, sorted. Of others they have the number alone: names from outside could hold anything.
+const KINDS: &[&str] = &[
+    "anthropic-key",
+    "aws-key-id",
+    "aws-secret",
+    "bitcoin-address",
+    "cookie",
+    "date-of-birth",
+    "discord-token",
+    "discord-webhook",
+    "echo",
+    "email",
+    "environment-value",
+    "ethereum-address",
+    "gcp-key",
+    "github-token",
+    "gitlab-token",
+    "http-auth",
+    "iban",
+    "imei",
+    "ipv4",
+    "ipv6",
+    "jwt",
+    "known-value",
+    "lat-long",
+    "mac",
+    "mnemonic",
+    "mrz",
+    "npm-token",
+    "openai-key",
+    "password",
+    "payment-card",
+    "pem-private-key",
+    "phone",
+    "pypi-token",
+    "secret",
+    "sendgrid-key",
+    "slack-token",
+    "slack-webhook",
+    "ssid",
+    "steam-id",
+    "stripe-key",
+    "telegram-token",
+    "twilio-key",
+    "url-secret",
+    "url-user-info",
+    "us-itin",
+    "us-ssn",
+    "user-path",
+    "windows-sid",
+];
+
+/// Rules that remove whole places or what is left of values: nothing that one could be equal to another.
+const NO_VALUES: &[&str] = &["command-line", "cut-off", "dropped", "environment"];
+
+/// The highest number: more digits could hide something.
+const HIGHEST: u32 = 99_999;
+/// Characters of the shortest alias, `[#1]`. Shorter values are filled with `*` alone.
+pub(super) const SHORTEST: usize = 4;
+/// The longest value that gets a number, in bytes. A longer one is no single value.
+const LONGEST_VALUE: usize = 32 << 10;
+/// Aliases in one dump or text that are recognized. More are text like any other.
+pub(super) const MOST: usize = 1 << 16;
+
+/// A value, without the value: a keyed hash of its characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Identity([u8; 16]);
+
+/// The values of one report and their numbers.
+#[derive(Default)]
+pub(super) struct Aliases {
+    off: bool,
+    /// Random, made at first use, wiped afterwards; without one there are no numbers.
+    key: Option<Zeroizing<[u8; 32]>>,
+    numbers: HashMap<Identity, u32>,
+    /// Numbers that the text had before: they may mean something else.
+    taken: HashSet<u32>,
+    last: u32,
+}
+
+impl Aliases {
+    /// Whose value it is that `rule` found. `None` if it gets no number.
+    pub(super) fn identity(&mut self, rule: &str, bytes: &[u8], encoding: Encoding) -> Option<Identity> {
+        if self.off || bytes.len() > LONGEST_VALUE || NO_VALUES.contains(&rule) {
+            return None;
+        }
+        if bytes.len() / encoding.stride() < SHORTEST {
+            return None;
+        }
+        if self.key.is_none() {
+            let mut key = Zeroizing::new([0; 32]);
+            getrandom::fill(&mut *key).ok()?;
+            self.key = Some(key);
+        }
+        let mut hash = <Hmac<Sha256> as KeyInit>::new_from_slice(&**self.key.as_ref()?).ok()?;
+        hash.update(&Zeroizing::new(characters(bytes, encoding)));
+        let digest: [u8; 32] = hash.finalize().into_bytes().into();
+        digest.first_chunk().copied().map(Identity)
+    }
+
+    /// Keeps a number from being given.
+    pub(super) fn take(&mut self, number: u32) {
+        self.taken.insert(number);
+    }
+
+    /// The alias of a value in `room` characters: `[kind#n]`, else `[#n]`, else none.
+    pub(super) fn name(&mut self, identity: Identity, rule: &str, room: usize) -> Option<String> {
+        if room < SHORTEST {
+            return None;
+        }
+        let number = match self.numbers.get(&identity) {
+            Some(&number) => number,
+            None => {
+                let number = (self.last + 1..=HIGHEST).find(|number| !self.taken.contains(number))?;
+                self.last = number;
+                self.numbers.insert(identity, number);
+                number
+            }
+        };
+        let kind = if KINDS.binary_search(&rule).is_ok() { rule } else { "" };
+        [kind, ""].iter().map(|kind| format!("[{kind}#{number}]")).find(|name| name.len() <= room)
+    }
+}
+
+impl fmt::Debug for Aliases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Aliases").field("values", &self.numbers.len()).finish_non_exhaustive()
+    }
+}
+
+/// [`Aliases`] for several threads. A clone is about another report: it has a key and numbers of its own.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<Aliases>);
+
+impl Shared {
+    /// Gives no numbers.
+    pub(super) fn off() -> Self {
+        Self(Mutex::new(Aliases { off: true, ..Aliases::default() }))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Aliases> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Shared {
+    fn clone(&self) -> Self {
+        if self.lock().off { Self::off() } else { Self::default() }
+    }
+}
+
+/// The text in UTF-8, so that it is the same in every encoding.
+fn characters(bytes: &[u8], encoding: Encoding) -> Vec<u8> {
+    let utf16 = |unit: fn([u8; 2]) -> u16| {
+        let units = bytes.as_chunks::<2>().0.iter().map(|&bytes| unit(bytes));
+        let text: String =
+            char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+        text.into_bytes()
+    };
+    let utf32 = |unit: fn([u8; 4]) -> u32| {
+        let units = bytes.as_chunks::<4>().0.iter().map(|&bytes| unit(bytes));
+        let text: String = units.map(|c| char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+        text.into_bytes()
+    };
+    match encoding {
+        Encoding::Utf8 => bytes.to_vec(),
+        Encoding::Utf16Le => utf16(u16::from_le_bytes),
+        Encoding::Utf16Be => utf16(u16::from_be_bytes),
+        Encoding::Utf32Le => utf32(u32::from_le_bytes),
+        Encoding::Utf32Be => utf32(u32::from_be_bytes),
+    }
+}
+
+/// An alias in some bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spot {
+    /// Of the bracket.
+    offset: usize,
+    stride: usize,
+    /// Characters.
+    length: usize,
+    number: u32,
+}
+
+impl Spot {
+    /// Where its characters stand.
+    fn characters(self) -> impl DoubleEndedIterator<Item = usize> {
+        (0..self.length).map(move |at| self.offset + at * self.stride)
+    }
+}
+
+/// The aliases that some bytes held.
+#[derive(Debug, Default)]
+pub(super) struct Masked {
+    spots: Vec<Spot>,
+    /// Their characters, one after another.
+    text: Vec<u8>,
+}
+
+impl Masked {
+    /// Fills the aliases in `bytes` with `*`, so that no rule sees one: neither as something to find nor as context.
+    pub(super) fn mask(bytes: &mut [u8]) -> Self {
+        let (mut masked, mut at) = (Self::default(), 0);
+        while let Some(found) = memchr::memchr(b'#', &bytes[at..]).filter(|_| masked.spots.len() < MOST) {
+            let hash = at + found;
+            at = hash + 1;
+            let Some(spot) = [1, 2, 4].iter().find_map(|&stride| spot(bytes, hash, stride)) else { continue };
+            for place in spot.characters() {
+                masked.text.push(std::mem::replace(&mut bytes[place], b'*'));
+            }
+            masked.spots.push(spot);
+        }
+        masked
+    }
+
+    /// The numbers of the aliases.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.spots.iter().map(|spot| spot.number)
+    }
+
+    /// The aliases with where each of their characters stood.
+    pub(super) fn each(&self) -> impl Iterator<Item = Vec<(usize, u8)>> {
+        let mut rest = &self.text[..];
+        self.spots.iter().map(move |spot| {
+            let (own, more) = rest.split_at(spot.length.min(rest.len()));
+            rest = more;
+            spot.characters().zip(own.iter().copied()).collect()
+        })
+    }
+}
+
+/// `text` as rules are to see it.
+pub(super) fn masked(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    Masked::mask(&mut bytes);
+    // Only ASCII characters were replaced, by another.
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Whether `name` is an alias.
+pub(super) fn is_alias(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let whole =
+        |hash| spot(bytes, hash, 1).is_some_and(|spot| spot.offset == 0 && spot.length == bytes.len());
+    memchr::memchr(b'#', bytes).is_some_and(whole)
+}
+
+/// The alias whose `#` stands at `hash`, with characters `stride` bytes from each other and zeros between.
+fn spot(bytes: &[u8], hash: usize, stride: usize) -> Option<Spot> {
+    let character = |at: usize| bytes.get(at).copied();
+    let (mut number, mut at, mut digits) = (0u32, hash.checked_add(stride)?, 0);
+    loop {
+        match character(at)? {
+            b']' if digits > 0 => break,
+            b'0' if digits == 0 => return None,
+            digit @ b'0'..=b'9' if digits < 5 => number = number * 10 + u32::from(digit - b'0'),
+            _ => return None,
+        }
+        (digits, at) = (digits + 1, at.checked_add(stride)?);
+    }
+    let last = at;
+    let (mut at, mut kind) = (hash.checked_sub(stride)?, Vec::new());
+    while character(at)? != b'[' {
+        kind.push(character(at)?);
+        // No kind is longer.
+        if kind.len() > 17 {
+            return None;
+        }
+        at = at.checked_sub(stride)?;
+    }
+    kind.reverse();
+    let known = kind.is_empty() || KINDS.binary_search_by(|known| known.as_bytes().cmp(&kind)).is_ok();
+    let narrow = || (at..last).all(|place| (place - at).is_multiple_of(stride) || bytes[place] == 0);
+    (known && narrow()).then(|| Spot { offset: at, stride, length: (last - at) / stride + 1, number })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENCODINGS: [Encoding; 5] =
+        [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Utf32Le, Encoding::Utf32Be];
+
+    fn encode(text: &str, encoding: Encoding) -> Vec<u8> {
+        match encoding {
+            Encoding::Utf8 => text.as_bytes().to_vec(),
+            Encoding::Utf16Le => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            Encoding::Utf16Be => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+            Encoding::Utf32Le => text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect(),
+            Encoding::Utf32Be => text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_kinds_are_sorted_and_all_are_recognized() {
+        assert!(KINDS.is_sorted());
+        assert!(KINDS.iter().all(|kind| is_alias(&format!("[{kind}#12]"))));
+    }
+
+    #[test]
+    fn equal_values_have_one_identity_in_all_encodings_and_another_in_another_report() {
+        let (mut one, mut other) = (Aliases::default(), Aliases::default());
+        let mut of = |text: &str, encoding| one.identity("email", &encode(text, encoding), encoding).unwrap();
+        let first = of("jürgen@example.org", Encoding::Utf8);
+        for encoding in ENCODINGS {
+            assert_eq!(of("jürgen@example.org", encoding), first, "{encoding:?}");
+            assert_ne!(of("jürgen@example.net", encoding), first, "{encoding:?}");
+        }
+        let there = other.identity("email", "jürgen@example.org".as_bytes(), Encoding::Utf8).unwrap();
+        assert_ne!(there, first);
+        // The same number all the same: it says nothing but the order.
+        assert_eq!(one.name(first, "email", 20), other.name(there, "email", 20));
+    }
+
+    #[test]
+    fn names_fit_and_numbers_that_were_there_are_not_given() {
+        let mut aliases = Aliases::default();
+        aliases.take(1);
+        aliases.take(3);
+        let mut value = |text: &str| aliases.identity("email", text.as_bytes(), Encoding::Utf8);
+        let [one, two] = [value("alice").unwrap(), value("bobby").unwrap()];
+        assert_eq!(value("abc"), None, "too short");
+        assert_eq!(value(&"a".repeat(LONGEST_VALUE + 1)), None, "no single value");
+        for (identity, rule, room, expected) in [
+            (one, "email", 9, Some("[email#2]")),
+            (two, "email", 40, Some("[email#4]")),
+            (one, "email", 8, Some("[#2]")),
+            (one, "email", 4, Some("[#2]")),
+            (one, "email", 3, None),
+            (one, "an-own-rule", 40, Some("[#2]")),
+        ] {
+            assert_eq!(aliases.name(identity, rule, room).as_deref(), expected, "{rule} in {room}");
+        }
+        assert_eq!(aliases.identity("dropped", b"alice", Encoding::Utf8), None);
+        let mut off = Shared::off().clone();
+        assert_eq!(off.0.get_mut().unwrap().identity("email", b"alice", Encoding::Utf8), None);
+    }
+
+    #[test]
+    fn numbers_end() {
+        let mut aliases = Aliases { last: HIGHEST - 1, ..Aliases::default() };
+        assert_eq!(aliases.name(Identity([1; 16]), "x", 9).as_deref(), Some("[#99999]"));
+        assert_eq!(aliases.name(Identity([2; 16]), "x", 9), None);
+        assert_eq!(aliases.name(Identity([1; 16]), "x", 9).as_deref(), Some("[#99999]"));
+    }
+
+    #[test]
+    fn only_exact_aliases_are_masked() {
+        for (text, expected) in [
+            ("a [email#1] b", "a ********* b"),
+            ("[us-ssn#99999][#7]", "******************"),
+            ("[#1][#1]", "********"),
+            ("[alice#1]", "[alice#1]"),
+            ("[Email#1]", "[Email#1]"),
+            ("[email#0]", "[email#0]"),
+            ("[email#01]", "[email#01]"),
+            ("[email#123456]", "[email#123456]"),
+            ("[email#]", "[email#]"),
+            ("[email#1", "[email#1"),
+            ("email#1]", "email#1]"),
+            ("[email #1]", "[email #1]"),
+            ("[email#4111x]", "[email#4111x]"),
+            ("[[email#1]]", "[*********]"),
+            ("#", "#"),
+        ] {
+            assert_eq!(masked(text), expected);
+            let one = expected.bytes().all(|byte| byte == b'*') && text.matches('#').count() == 1;
+            assert_eq!(is_alias(text), one, "{text}");
+            for encoding in ENCODINGS {
+                for phase in 0..4 {
+                    let mut bytes = [vec![1; phase], encode(text, encoding), vec![1; 3]].concat();
+                    let before = bytes.clone();
+                    let masked = Masked::mask(&mut bytes);
+                    assert_eq!(
+                        bytes[phase..bytes.len() - 3],
+                        encode(expected, encoding),
+                        "{text} {encoding:?}"
+                    );
+                    masked.each().flatten().for_each(|(at, byte)| bytes[at] = byte);
+                    assert_eq!(bytes, before);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masks_are_bounded() {
+        let mut bytes = "[#1]".repeat(MOST + 10).into_bytes();
+        assert_eq!(Masked::mask(&mut bytes).numbers().count(), MOST);
+        assert!(bytes.ends_with(b"*[#1][#1][#1][#1][#1][#1][#1][#1][#1][#1]"));
+    }
+}
