@@ -35,8 +35,23 @@
  * Rules of the border. Everything is little: integers of fixed width, structures that begin with their size, texts
  * with explicit length. Nothing is handed over: what the host lends is valid until the callback returns unless
  * something shorter is said, and what the module lends is copied before the host's function returns. No exception may
- * cross. Host functions may be called only from within a callback and on its thread. Every pointer may be NULL: the
- * answer is then CENOTAPH_PMODULE_NULL, and nothing happens; where a result is optional NULL means that it is not wanted.
+ * cross. Host functions may be called only from within a callback and on its thread. Every pointer but `host`, which is not
+ * looked at, may be NULL: the answer is then CENOTAPH_PMODULE_NULL, and nothing happens; where a result is optional NULL means
+ * that it is not wanted. What is asked for is checked at once: a thread, memory or a register that is not there is refused,
+ * is not in the list and spoils nothing, so a callback may go on. One that returns the status instead fails with it, and with error()'s words.
+ *
+ * Globals. symbol() finds what a binary exports in its dynamic symbol table. A shared library exports its globals unless it
+ * is told not to; a program none unless it is told to. So link the program with
+ *     cc ... -Wl,--export-dynamic-symbol=my_state
+ * for each global that a pmodule looks for; `nm -D --defined-only PROGRAM` then lists it. -rdynamic exports everything: it
+ * works too, and makes symbolize() slow.
+ *
+ * A new version of the object. What was loaded at the start of the monitor stays: a file that is renamed or deleted goes on
+ * being used until the application starts again. One that is written over in place is another object by then: it is not
+ * believed, and the report holds no memory.
+ *
+ * Trying it out. `cenotaph pmodule run example.so CORE` replays it over a core file, and shows what it prints; with --debug
+ * under gdb. A module that crashes is named with its event and as example.so+0x1139, for `addr2line -f -e example.so 0x1139`.
  *
  * Versions. CENOTAPH_PMODULE_ABI changes only when an old module could misread a new host or the other way round; such
  * a pair is refused. Within one ABI, tables and structures only grow at their end, which their size tells: a module sets
@@ -233,7 +248,7 @@ typedef struct cenotaph_pmodule_frame {
     uint64_t offset;
     /* The module's file name; empty if it lies in none. */
     cenotaph_pmodule_text module;
-    /* The symbol that the module exports there; empty if it does not, and in `verdict`. */
+    /* The symbol that a filter of this pmodule names and that the frame lies in; else empty: symbolize() has it. */
     cenotaph_pmodule_text symbol;
 } cenotaph_pmodule_frame;
 
@@ -360,7 +375,7 @@ struct cenotaph_pmodule_host {
     /* CENOTAPH_PMODULE_ABI of the host. */
     uint32_t abi;
 
-    /* Says in words why the callback fails, 16384 bytes at most, and returns CENOTAPH_PMODULE_FAILED for it to return. Any event. */
+    /* Says in words why the callback fails, of which 16384 bytes are read, and returns CENOTAPH_PMODULE_FAILED for it to return. Any event. */
     int32_t (*fail)(const cenotaph_pmodule_host *host, cenotaph_pmodule_text why);
     /* Why the last host function in this callback did not return CENOTAPH_PMODULE_OK; valid until the next one. Any event. */
     cenotaph_pmodule_text (*error)(const cenotaph_pmodule_host *host);
@@ -382,11 +397,12 @@ struct cenotaph_pmodule_host {
     /* The mapping with that number while looking. */
     int32_t (*map)(const cenotaph_pmodule_host *host, size_t index, cenotaph_pmodule_map *map);
 
-    /* Address and size of an exported symbol while looking. `module` is the start of a module's file name, or empty: the
-       first module that exports it. Both results are optional. Size 0 is unknown. */
+    /* Address and size of an exported symbol while looking; see "Globals" above. `module` is the start of a module's file name,
+       or empty: the first module that exports it. Both results are optional. Size 0 is unknown. */
     int32_t (*symbol)(const cenotaph_pmodule_host *host, cenotaph_pmodule_text module, cenotaph_pmodule_text name, uint64_t *address, uint64_t *size);
     /* The exported symbol that holds an address while looking: its name, terminated, and the distance from its start.
-       `length` is the name's, without terminator, also if it did not fit. Both are optional. */
+       `length` is the name's, without terminator, also if it did not fit. Both are optional. The first question about a
+       module reads its whole symbol table. */
     int32_t (*symbolize)(const cenotaph_pmodule_host *host, uint64_t address, char *buffer, size_t size, size_t *length, uint64_t *offset);
     /* The signal, while looking. CENOTAPH_PMODULE_NOT_FOUND: the process did not crash. */
     int32_t (*crash)(const cenotaph_pmodule_host *host, cenotaph_pmodule_crash *crash);
@@ -423,18 +439,20 @@ struct cenotaph_pmodule_host {
     int32_t (*fingerprint)(const cenotaph_pmodule_host *host, cenotaph_pmodule_text component);
     /* Adds memory to the dump; it is scrubbed. 4 MiB in all. */
     int32_t (*add_memory)(const cenotaph_pmodule_host *host, uint64_t address, uint64_t length);
-    /* Treats an argument of the program, by its number, as a secret wherever a copy of it is. */
+    /* Treats an argument of the program, by its number, as a secret wherever a copy of it is. There may be fewer: no mistake. */
     int32_t (*blank_argument)(const cenotaph_pmodule_host *host, size_t index);
-    /* Treats an environment variable's value as a secret wherever a copy of it is. */
+    /* Treats an environment variable's value as a secret wherever a copy of it is. There may be none: no mistake. */
     int32_t (*blank_environment)(const cenotaph_pmodule_host *host, cenotaph_pmodule_text name);
-    /* Keeps a thread's stack whole where others are cut because the dump is getting too long. */
+    /* Keeps a thread's stack where others are cut because the dump gets longer than 32 MiB. Of a stack over 128 KiB only the
+       first and the last 64 KiB are read, of this one too. */
     int32_t (*keep_stack)(const cenotaph_pmodule_host *host, int32_t thread);
     /* Lowers the report's level of detail: enum cenotaph_pmodule_detail. */
     int32_t (*lower_detail)(const cenotaph_pmodule_host *host, uint32_t detail);
 
     /* Blanks memory in the dump, by address; also in `scrub`. Before that, what text it held is sought elsewhere too. */
     int32_t (*blank_memory)(const cenotaph_pmodule_host *host, uint64_t address, uint64_t length);
-    /* Blanks a register of a thread in the dump, but not those that an unwinder needs; also in `scrub`. */
+    /* Blanks a register of a thread in the dump: "rax" to "r15" but "rsp" and "rbp", which an unwinder needs, and "xmm0" to
+       "xmm15"; also in `scrub`. */
     int32_t (*blank_register)(const cenotaph_pmodule_host *host, int32_t thread, cenotaph_pmodule_text name);
     /* Leaves a thread's stack out of the dump; in `scrub` blanks it. */
     int32_t (*drop_stack)(const cenotaph_pmodule_host *host, int32_t thread);

@@ -438,6 +438,10 @@ impl Config {
         let absolute =
             |path: &PathBuf| std::path::absolute(path).map_err(|e| Error::file(path, "resolve", e));
         settings.plugins = settings.plugins.iter().map(absolute).collect::<Result<_>>()?;
+        if let Some(twice) = twice(&settings.plugins) {
+            let reason = format!("{} was added twice; once is enough", twice.display());
+            return Err(Error::InvalidConfig { field: "plugin", reason });
+        }
         settings.helper = settings.helper.as_ref().map(absolute).transpose()?;
         settings.spool = match spool {
             Some(path) => std::path::absolute(&path).map_err(|e| Error::file(&path, "resolve", e))?,
@@ -455,6 +459,10 @@ impl Config {
         }
         Ok(settings)
     }
+}
+
+fn twice(paths: &[PathBuf]) -> Option<&PathBuf> {
+    paths.iter().enumerate().find(|(i, path)| paths[..*i].contains(path)).map(|(_, path)| path)
 }
 
 fn check_pmodules(settings: &ValidConfig) -> Result<()> {

@@ -42,10 +42,10 @@ Commands:
       and place. Draws them with benches/pii/generate.py; --small takes a committed draw and needs no Python.
   spool list DIR [--json FILE]
       The reports that wait in a spool.
-  pmodule run MODULE.so CORE [--json FILE] [--dump FILE]
+  pmodule run MODULE.so CORE [--json FILE] [--dump FILE] [--debug]
       Has a pmodule see a core file as it would see a crash, through the same stages: prints what it asked for, what
       came of it, and what it cost. For its developer: what the module itself writes is shown as it is, unscrubbed.
-      --dump keeps the scrubbed minidump.
+      --dump keeps the scrubbed minidump; --debug is for gdb: 'cenotaph pmodule --help'.
 
 FILE may be '-' for standard output where JSON or a receipt is written.
 

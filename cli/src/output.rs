@@ -25,6 +25,15 @@ pub(crate) fn note(text: impl Display) {
     eprintln!("{text}");
 }
 
+/// Says on standard error what is being done, in one line that the next one replaces; nothing if that is no terminal.
+pub(crate) fn progress(text: impl Display) {
+    let mut stderr = io::stderr().lock();
+    if stderr.is_terminal() {
+        // To the first column, and erase to the line's end (ECMA-48, CR and EL).
+        let _ = write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush());
+    }
+}
+
 /// Whether standard output is a terminal that wants colour (<https://no-color.org>).
 pub(crate) fn colour() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());

@@ -247,6 +247,7 @@ fn failures_name_the_file_and_the_cause() {
     let hang = "__attribute__((constructor)) static void early(void) { for (;;) pause(); }";
     let writable = source("writable", "", good, "return 0;");
     fs::set_permissions(&writable, Permissions::from_mode(0o666)).unwrap();
+    let grows = "char *volatile big = malloc((size_t)1 << 30); memset(big, 1, 64); return big[1];";
     let words = "return host->fail(host, cenotaph_pmodule_string(\"no luck today\"));";
     let cases = [
         (
@@ -257,10 +258,59 @@ fn failures_name_the_file_and_the_cause() {
         (source("hangs_early", hang, good, "return 0;"), "did not finish loading within 2 s"),
         (
             source("hangs", "", good, "volatile int on = 1; while (on) { } return 0;"),
-            "did not end within 250 ms",
+            "did not end within 250 ms; it was in attach",
         ),
-        (source("crashes", "", good, "*(volatile int *)user = 1; return 0;"), "SIGSEGV"),
-        (source("opens", "", good, "return execl(\"/bin/true\", \"true\", (char *)0);"), "it failed on"),
+        (
+            source("crashes", "", good, "*(volatile int *)user = 1; return 0;"),
+            "killed by SIGSEGV in attach, at crashes.so+0x",
+        ),
+        (
+            source("starts", "", good, "return execl(\"/bin/true\", \"true\", (char *)0);"),
+            "used the system call execve, which pmodules may not: killed by SIGSYS in attach, at libc",
+        ),
+        (
+            source("grows", "", good, grows),
+            "killed by SIGSEGV, after memory beyond its 64 MiB was refused, in attach, at ",
+        ),
+        (
+            source(
+                "long_fail",
+                "",
+                good,
+                "static char x[20000]; memset(x, 'x', sizeof x); \
+                return host->fail(host, (cenotaph_pmodule_text){ x, sizeof x });",
+            ),
+            "xxxxxxxxxxxxxxxx",
+        ),
+        (
+            source(
+                "long_text",
+                "",
+                good,
+                "static char x[20000]; memset(x, 'x', sizeof x); \
+                return host->annotate(host, 0, (cenotaph_pmodule_text){ x, sizeof x });",
+            ),
+            "attach returned 2 (CENOTAPH_PMODULE_INVALID: the annotation has 20000 bytes, 16384 at most)",
+        ),
+        (
+            source(
+                "symbol",
+                "",
+                good,
+                "return host->symbol(host, cenotaph_pmodule_string(\"\"), \
+                cenotaph_pmodule_string(\"shop\"), NULL, NULL);",
+            ),
+            "no binary exports shop; link the program that has it with -Wl,--export-dynamic-symbol=shop",
+        ),
+        (
+            source(
+                "register",
+                "",
+                good,
+                "return host->blank_register(host, 1, cenotaph_pmodule_string(\"rip\"));",
+            ),
+            "(CENOTAPH_PMODULE_NOT_FOUND: there is no thread 1)",
+        ),
         (source("words", "", good, words), "no luck today"),
         (source("code", "", good, "return 3;"), "returned 3"),
         (folder.path().join("none.so"), "No such file"),
@@ -283,6 +333,71 @@ fn failures_name_the_file_and_the_cause() {
         assert!(error.contains(core.to_str().unwrap()) && error.contains(expected), "{error}");
     }
     assert!(run(&good, core(), &[]).status.success());
+}
+
+#[test]
+fn what_a_module_prints_is_shown_and_a_debugger_sees_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prints.c");
+    let text = "#include <stdio.h>\n#include <unistd.h>\n#include \"cenotaph_pmodule.h\"\n\
+        static int32_t attach(const cenotaph_pmodule_host *host, void *user) {\n\
+        (void)user; printf(\"out \"); fprintf(stderr, \"err\"); (void)host->keep_stack(host, 1);\n\
+        return host->annotate(host, CENOTAPH_PMODULE_COMMENT, host->error(host));\n}\n\
+        static const cenotaph_pmodule table = { sizeof(cenotaph_pmodule), CENOTAPH_PMODULE_ABI, \
+        CENOTAPH_PMODULE_LITERAL(\"prints\"), 0, CENOTAPH_PMODULE_ON_ATTACH, 0, 0, NULL, NULL, attach, NULL, NULL, NULL, \
+        NULL, NULL, NULL, NULL };\n\
+        CENOTAPH_PMODULE_EXPORT const cenotaph_pmodule *cenotaph_pmodule_entry(uint32_t abi) { (void)abi; return &table; }\n";
+    fs::write(&path, text).unwrap();
+    let object = path.with_extension("so");
+    compile(&["-shared", "-fPIC"], &path, &object);
+    for more in [&["--json", "-"][..], &["--json", "-", "--debug"]] {
+        let output = run(&object, core(), more);
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "out err", "{more:?}");
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        // What was refused is not in the list, and spoils nothing.
+        assert_eq!(json["edits"].as_array().unwrap().len(), 1);
+        assert_eq!(json["edits"][0]["annotate"]["text"], "there is no thread 1");
+    }
+    let output = run(core(), &object, &[]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && error.contains("is a core file"), "{error}");
+    let output = Command::new(env!("CARGO_BIN_EXE_cenotaph")).args(["pmodule", "--help"]).output().unwrap();
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("follow-fork-mode"));
+}
+
+#[test]
+fn frames_without_a_filter_read_no_symbol_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("frames.c");
+    let text = "#include \"cenotaph_pmodule.h\"\n\
+        static int32_t frame(const cenotaph_pmodule_host *host, void *user, const cenotaph_pmodule_frame *frame) {\n\
+        (void)user; return host->annotate(host, CENOTAPH_PMODULE_COMMENT, frame->symbol);\n}\n\
+        FILTERS\n\
+        static const cenotaph_pmodule table = { sizeof(cenotaph_pmodule), CENOTAPH_PMODULE_ABI, \
+        CENOTAPH_PMODULE_LITERAL(\"frames\"), 0, CENOTAPH_PMODULE_ON_FRAME, 0, USED, NULL, NULL, NULL, \
+        frame, NULL, NULL, NULL, NULL, NULL };\n\
+        CENOTAPH_PMODULE_EXPORT const cenotaph_pmodule *cenotaph_pmodule_entry(uint32_t abi) { (void)abi; return &table; }\n";
+    let filter = "static const cenotaph_pmodule_frame_filter filters[] = \
+        { { { NULL, 0 }, CENOTAPH_PMODULE_LITERAL(\"__libc_start_main\"), 0, 0 } };";
+    let all = text.replace("FILTERS", "").replace("USED", "0, NULL");
+    let one = text.replace("FILTERS", filter).replace("USED", "1, filters");
+    let [all, one] = [all, one].map(|text| {
+        fs::write(&path, text).unwrap();
+        let object = path.with_extension("so");
+        compile(&["-shared", "-fPIC"], &path, &object);
+        let output = run(&object, core(), &["--json", "-"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    });
+    let words = |json: &Value| {
+        json["edits"].as_array().unwrap().iter().map(|e| e["annotate"]["text"].clone()).collect::<Vec<_>>()
+    };
+    assert!(words(&all).len() > 4 && words(&all).iter().all(|symbol| symbol == ""), "{all}");
+    assert_eq!(all["cost"]["reads"], 0);
+    // By its name in the hash table: some entries, not the table.
+    assert_eq!(words(&one), ["__libc_start_main"]);
+    assert!((1..1 << 16).contains(&one["cost"]["read_bytes"].as_u64().unwrap()), "{}", one["cost"]);
 }
 
 #[test]
@@ -311,6 +426,66 @@ fn a_veto_is_a_result() {
         output.status.code() == Some(1) && error.contains("not written: the report has no dump"),
         "{error}"
     );
+}
+
+/// What was there before is replaced whole, and nobody else's file is written to.
+#[test]
+fn outputs_are_for_this_user_and_inputs_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let module = module("game_state", folder.path());
+    let (json, dump, other) = (place("json"), place("dump"), place("other"));
+    fs::write(&dump, "of an earlier run").unwrap();
+    fs::set_permissions(&dump, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&other, "somebody's").unwrap();
+    std::os::unix::fs::symlink(&other, &json).unwrap();
+    let to = |json: &Path, dump: &Path| {
+        let more = ["--json", json.to_str().unwrap(), "--dump", dump.to_str().unwrap()].map(str::to_owned);
+        move |core: &Path, module: &Path| {
+            let more: Vec<&str> = more.iter().map(String::as_str).collect();
+            run(module, core, &more)
+        }
+    };
+    let output = to(&json, &dump)(core(), &module);
+    assert!(output.status.success(), "{output:?}");
+    for path in [&json, &dump] {
+        let found = fs::symlink_metadata(path).unwrap();
+        assert!(found.is_file() && found.permissions().mode() & 0o777 == 0o600, "{path:?} {found:?}");
+    }
+    assert_eq!(fs::read(&other).unwrap(), b"somebody's");
+    assert!(fs::read(&dump).unwrap().starts_with(b"MDMP"));
+
+    let copy = place("core");
+    fs::copy(core(), &copy).unwrap();
+    let bytes = |path: &Path| fs::metadata(path).unwrap().len();
+    let before = (bytes(&copy), bytes(&module));
+    for (json, dump) in [(&json, &copy), (&module, &dump)] {
+        let output = to(json, dump)(&copy, &module);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("would be lost"), "{output:?}");
+        assert_eq!((bytes(&copy), bytes(&module)), before);
+    }
+
+    // A pipe that nobody writes to: it would wait for ever.
+    let pipe = place("pipe");
+    let path = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+    // SAFETY: a path that ends with a zero byte.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cenotaph"));
+    let mut child = command.args(["pmodule", "run"]).arg(&module).arg(&pipe).spawn().unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if std::time::Instant::now() > end {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(1));
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!names.into_iter().any(|name| name.to_string_lossy().contains(".part")));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 /* What the game keeps in its globals: the layout that game.c and the pmodules beside it share. The globals are exported
- * (link the program with -rdynamic), so that a pmodule finds them by name. */
+ * (link the program with -Wl,--export-dynamic-symbol=NAME), so that a pmodule finds them by name. */
 #ifndef GAME_H
 #define GAME_H
 

@@ -9,7 +9,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cenotaph::pmodule::{Description, Event, plugin};
+use cenotaph::pmodule::runner::{Scene, Session};
+use cenotaph::pmodule::{Description, Event, Limits, plugin};
+use cenotaph::report::Reason;
+use cenotaph::target::{Request, Target};
 use support::{build, build_source, directory};
 
 type Case = (&'static str, fn(&Path));
@@ -21,6 +24,7 @@ fn main() {
         ("refused by what it is", refused_by_what_it_is),
         ("constructors that misbehave", constructors_that_misbehave),
         ("what was checked is what is loaded", what_was_checked_is_loaded),
+        ("one that changed in place fails closed", one_that_changed_in_place_fails_closed),
     ];
     let wanted = std::env::args().nth(1).filter(|argument| !argument.starts_with('-'));
     for (name, case) in cases.iter().filter(|(name, _)| wanted.as_ref().is_none_or(|w| name.contains(w))) {
@@ -125,14 +129,16 @@ fn constructors_that_misbehave(folder: &Path) {
         |body: &str| format!("__attribute__((constructor)) static void early(void) {{ {body} }}");
     let begun = Instant::now();
     let cases = [
-        ("crash", "*(volatile int *)8 = 1;", "ended by signal 11"),
-        ("abort", "abort();", "ended by signal 6"),
+        ("crash", "*(volatile int *)8 = 1;", "was killed by SIGSEGV"),
+        ("abort", "abort();", "was killed by SIGABRT"),
         ("exit", "_exit(0);", "exited with code 0"),
         ("exit3", "exit(3);", "exited with code 3"),
         ("hang", "for (;;) pause();", "did not finish loading within 2 s"),
         ("spin", "for (volatile int i = 0;; ++i) {}", "did not finish loading within 2 s"),
         // Its child holds the other end of the socket.
-        ("fork", "if (fork() == 0) { sleep(20); _exit(0); } _exit(7);", "did not finish loading within 2 s"),
+        ("fork", "if (fork() == 0) { for (;;) pause(); } _exit(7);", "did not finish loading within 2 s"),
+        // It goes on without the socket.
+        ("close", "for (int fd = 3; fd < 64; ++fd) close(fd); for (;;) pause();", "was killed by SIGKILL"),
         ("lie", "for (int fd = 3; fd < 64; ++fd) (void)!write(fd, \"nonsense\", 8);", "sent something else"),
     ];
     for (name, body, expected) in cases {
@@ -142,9 +148,27 @@ fn constructors_that_misbehave(folder: &Path) {
     }
     // Only that it came to an end: each is given 2 s.
     assert!(begun.elapsed() < Duration::from_secs(120));
-    // Nobody is left but the one that a constructor forked.
+    // Nobody is left, not even the one that a constructor forked and that has another parent by now.
+    scene_is_empty();
     let status = fs::read_to_string("/proc/self/task/self/children").unwrap_or_default();
     assert!(status.trim().is_empty(), "{status}");
+}
+
+/// Waits until no process but this one has this program's image: whoever is killed may take a moment to go.
+fn scene_is_empty() {
+    let ours = fs::read_link("/proc/self/exe").unwrap();
+    let others = || {
+        let ids =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let ids = ids.filter(|id| id.parse::<u32>().is_ok_and(|id| id != std::process::id()));
+        let same = |id: &String| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == ours);
+        ids.filter(same).collect::<Vec<_>>()
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while !others().is_empty() {
+        assert!(Instant::now() < end, "{:?}", others());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn what_was_checked_is_loaded(folder: &Path) {
@@ -160,4 +184,27 @@ fn what_was_checked_is_loaded(folder: &Path) {
     fs::remove_file(&object).unwrap();
     assert_eq!(registered.make().unwrap().describe().name, "good");
     assert!(refusal(&object).contains("No such file"));
+}
+
+/// Neither description says that it redacts: nobody knows what a third one says.
+fn one_that_changed_in_place_fails_closed(folder: &Path) {
+    let object = build_source(&source("", GOOD), &folder.join("good.so"));
+    let other = build_source(&source("", &GOOD.replace("good", "other")), &folder.join("other.so"));
+    let registered = [plugin::register(&object).unwrap()];
+    fs::write(&object, fs::read(&other).unwrap()).unwrap();
+    let mut sleeper = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+    let pid = sleeper.id().cast_signed();
+    let mut target = Target::stop(Request::new(pid, pid, None)).unwrap();
+    let patient = Duration::from_secs(60);
+    let limits = Limits { inspect: patient, all: patient, ..Limits::default() };
+    let reason = Reason::Requested { reason: String::new() };
+    let mut scene =
+        Scene { regions: Vec::new(), trace: None, reason: &reason, attributes: Vec::new(), breadcrumbs: &[] };
+    let ran =
+        Session::new(&registered, limits, &[]).inspect(&mut target, &mut scene, Instant::now() + patient);
+    drop(target);
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    let why = ran[0].result.as_ref().unwrap_err();
+    assert!(ran[0].fails_closed && why.text.contains("otherwise than when it was probed"), "{ran:?}");
 }

@@ -21,6 +21,7 @@ const REFUSED_MEMORY_WORD: usize = 6;
 const END_WORD: usize = 7;
 const GENERATION_WORD: usize = 8;
 const SUPERSEDED_WORD: usize = 9;
+const IMAGE_WORD: usize = 10;
 const FIRST_COUNTER: usize = 16;
 
 /// Each entry: a sequence word, a word of lengths and flags, a word for a number, then two texts.
@@ -171,6 +172,10 @@ impl<'a> Header<'a> {
     pub(super) fn places(&self) -> (Option<i64>, Option<u64>) {
         let word = |index: usize| Some(self.0[index].load(Ordering::Acquire)).filter(|&word| word != 0);
         (word(EXCEPTION_GLOBALS_WORD).map(u64::cast_signed), word(REFUSED_MEMORY_WORD))
+    }
+
+    pub(super) fn image(&self) -> &'a AtomicU64 {
+        &self.0[IMAGE_WORD]
     }
 
     pub(super) fn counter(&self, counter: Counter) -> &AtomicU64 {

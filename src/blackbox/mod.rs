@@ -197,6 +197,17 @@ impl Blackbox {
         self.header().places()
     }
 
+    /// For the monitor: where this program has its random bytes (AT_RANDOM, getauxval(3)), which tells it from another one
+    /// that the same process executes.
+    pub(crate) fn set_image(&self, address: u64) {
+        self.header().image().store(address, Ordering::Release);
+    }
+
+    /// What the application said with [`set_image`](Self::set_image).
+    pub(crate) fn image(&self) -> Option<u64> {
+        Some(self.header().image().load(Ordering::Acquire)).filter(|&address| address != 0)
+    }
+
     /// The word that says which monitor is the application's (`generation`).
     pub(crate) fn generation(&self) -> &AtomicU64 {
         self.header().generation()

@@ -1,7 +1,7 @@
 //! What the blackbox promises as a whole.
 #![allow(unsafe_code, reason = "the proof forks and enters seccomp")]
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, FromRawFd};
 
 use super::*;
 
@@ -27,7 +27,14 @@ fn foreign_memory_is_refused() {
     assert!(Blackbox::from_fd(other.as_fd().try_clone_to_owned().unwrap()).is_err());
     let short = crate::sys::memory::SharedMemory::create(c"short", 8).unwrap();
     assert!(Blackbox::from_fd(short.as_fd().try_clone_to_owned().unwrap()).is_err());
-    let unsealed = crate::sys::memory::memfd_with(c"unsealed", &[&vec![0; layout::WORDS * 8]]).unwrap();
+    let sealed = crate::sys::memory::memfd_with(c"sealed", &[&vec![0; layout::WORDS * 8]]).unwrap();
+    assert!(Blackbox::from_fd(sealed).is_err(), "nobody can write to it");
+    // SAFETY: a name and a flag; the descriptor is new, and nobody else's.
+    let unsealed = unsafe {
+        let fd = libc::memfd_create(c"unsealed".as_ptr(), libc::MFD_CLOEXEC);
+        assert_eq!(libc::ftruncate(fd, (layout::WORDS * 8) as libc::off_t), 0);
+        std::os::fd::OwnedFd::from_raw_fd(fd)
+    };
     assert!(Blackbox::from_fd(unsealed).is_err());
 }
 

@@ -368,7 +368,18 @@ fn with_generation<T>(act: impl FnOnce(&AtomicU64) -> T) -> Option<T> {
     unsafe { word.as_ref() }.map(act)
 }
 
-/// A minimal record of a panic for which no report could be made. Returns whether there is one.
-pub(crate) fn record_panic(context: &CrashContext, location: &[u8; TEXT], why: Why) -> bool {
-    last_words::write(context, monotonic_ns(), Some(location), why)
+/// A minimal record of a panic for which no report could be made, and which happened at `monotonic_ns`. Returns whether
+/// there is one.
+pub(crate) fn record_panic(
+    context: &CrashContext,
+    monotonic_ns: u64,
+    location: &[u8; TEXT],
+    why: Why,
+) -> bool {
+    last_words::write(context, monotonic_ns, Some(location), why)
+}
+
+/// Takes back the record of a panic that happened at `monotonic_ns`, if there is one.
+pub(crate) fn withdraw_record(monotonic_ns: u64) {
+    last_words::withdraw(signal_safe::getpid(), monotonic_ns);
 }

@@ -11,14 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use crash_context::CrashContext;
 
-use super::{context, module_table, secret_ranges, signal_safe};
+use super::{context, module_table, own_stack, signal_safe};
 use crate::minimal_record::{
     Checksum, Event, HEAD, Head, MODULES, Module, TEXT, UNFINISHED, WHOLE, WORDS, Why, could_be_text,
 };
 
 const PAGE: u64 = 4096;
-/// Unreadable pages above the stack pointer that are passed over: an overflowing stack points into its guard.
-const MOST_GUARD_PAGES: u64 = 64;
 /// Records of one process, at most: it may live on after a panic.
 const MOST_RECORDS: u32 = 8;
 /// Bytes of the names of folders that are still to be made, at most.
@@ -129,6 +127,16 @@ pub(super) fn write(
     written
 }
 
+/// Removes the record of process `pid` about what happened at `monotonic_ns`, if it is there.
+pub(super) fn withdraw(pid: libc::pid_t, monotonic_ns: u64) {
+    if WRITTEN.load(Ordering::Acquire) > 0
+        && let Some(folder) = folder()
+    {
+        signal_safe::unlink(folder, &name(monotonic_ns, pid, WHOLE));
+        signal_safe::close(folder);
+    }
+}
+
 fn write_into(
     directory: RawFd,
     number: u32,
@@ -181,7 +189,12 @@ fn write_to(file: RawFd, crash: &CrashContext, location: Option<&[u8; TEXT]>, wh
     let registers = &crash.context.uc_mcontext.gregs;
     let register = |which: i32| registers.get(which as usize).map_or(0, |value| *value as u64);
     let (pc, sp, fp) = (register(libc::REG_RIP), register(libc::REG_RSP), register(libc::REG_RBP));
-    let (start, words) = stack(sp);
+    // A panicking thread stands on that very stack; one that crashed may have pointed anywhere.
+    // SAFETY: who writes a record holds `WRITING`, and looks once.
+    let look = unsafe {
+        if location.is_some() { own_stack::look_here(sp) } else { own_stack::look_from_a_child(sp) }
+    };
+    let (start, words) = (look.start, look.words);
     let end = start + words * 8;
     let on_stack = |address: u64| (start..end).contains(&address);
     let known = |address: u64| {
@@ -224,34 +237,11 @@ fn write_to(file: RawFd, crash: &CrashContext, location: Option<&[u8; TEXT]>, wh
         out.put(&modules.get(index).unwrap_or(&Module::NONE).encode());
     }
     for index in 0..WORDS as u64 {
-        // Read once: another thread may be writing there.
-        let address = start + index * 8;
-        let is_shown = index < words && !secret_ranges::holds(address);
-        let word = if is_shown { signal_safe::peek(address) } else { 0 };
+        let word = look.copy.get(index as usize).filter(|_| index < words).copied().unwrap_or(0);
         let kept = on_stack(word) || module_table::is_code(modules, word);
         out.put(&(if kept { word } else { 0 }).to_le_bytes());
     }
     out.finish()
-}
-
-/// Address and number of the words of the stack from `sp` upwards that can be read.
-fn stack(sp: u64) -> (u64, u64) {
-    let page_of = |address: u64| address & !(PAGE - 1);
-    let mut start = sp & !7;
-    for _ in 0..MOST_GUARD_PAGES {
-        if start >> 47 != 0 {
-            break;
-        }
-        if signal_safe::is_readable(start) {
-            let mut end = page_of(start) + PAGE;
-            while end - start < WORDS as u64 * 8 && end >> 47 == 0 && signal_safe::is_readable(end) {
-                end += PAGE;
-            }
-            return (start, ((end - start) / 8).min(WORDS as u64));
-        }
-        start = page_of(start) + PAGE;
-    }
-    (0, 0)
 }
 
 /// A file's name: when it happened and to whom, so that the monitor can tell that it has made a report after all.
@@ -380,6 +370,13 @@ mod tests {
 
         let panicked = write(&crash, 0xac, Some(&[b'p'; TEXT]), Why::Gone);
         assert!(panicked && files(folder.path()).len() == 2);
+        for (pid, time) in [(crash.pid, 0xad), (crash.pid + 1, 0xac)] {
+            withdraw(pid, time);
+            assert_eq!(files(folder.path()).len(), 2, "another's");
+        }
+        withdraw(crash.pid, 0xac);
+        assert_eq!(files(folder.path()), found, "taken back");
+        assert!(write(&crash, 0xac, Some(&[b'p'; TEXT]), Why::Gone));
         assert!(write_elsewhere(&crash, 0xad, Why::Fault) && files(folder.path()).len() == 3);
         (0..9).for_each(|i| {
             let _ = write(&crash, i, None, Why::Gone);
@@ -398,31 +395,5 @@ mod tests {
         forbid_records();
         // SAFETY: asks only, then closes the copy made above.
         unsafe { assert!(libc::fcntl(number, libc::F_GETFD) >= 0 && libc::close(number) == 0) };
-    }
-
-    #[test]
-    fn stacks_end_where_memory_does() {
-        let page = PAGE as usize;
-        // SAFETY: a fresh mapping of four pages, of which the second and third become readable.
-        let start = unsafe {
-            let start = libc::mmap(
-                std::ptr::null_mut(),
-                4 * page,
-                libc::PROT_NONE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            );
-            assert_eq!(libc::mprotect(start.byte_add(page), 2 * page, libc::PROT_READ), 0);
-            start as u64
-        };
-        assert_eq!(stack(start + 16), (start + PAGE, 1024), "a stack pointer in the guard");
-        assert_eq!(stack(start + PAGE + 9), (start + PAGE + 8, 1023));
-        assert_eq!(stack(start + 3 * PAGE - 8), (start + 3 * PAGE - 8, 1));
-        for odd in [0, 7, u64::MAX, 1 << 47, u64::MAX - 4096] {
-            assert_eq!(stack(odd), (0, 0), "{odd:#x}");
-        }
-        // SAFETY: the mapping made above.
-        unsafe { libc::munmap(start as *mut libc::c_void, 4 * page) };
     }
 }

@@ -4,7 +4,7 @@
 //! (PR_SET_PTRACER, PR_GET_DUMPABLE, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction,
 //! rt_sigprocmask, rt_tgsigqueueinfo, tgkill; for a minimal record also mkdirat, openat, write, renameat, unlinkat, close; for a new monitor socketpair, setsockopt,
 //! sendmsg, clone, wait4 and, in the children, fcntl, open, dup2, dup3, close_range, alarm, execve, execveat, exit_group;
-//! for a copy that tells its memory also read. None of the C functions
+//! for a copy that tells its memory also read; alarm also where no child could be made to look at the stack. None of the C functions
 //! used allocates or locks; each is a thin wrapper in every libc that Rust supports. They may change `errno`,
 //! which [`Errno`] puts back.
 
@@ -169,7 +169,8 @@ pub(super) fn unix_ms() -> u64 {
     (now.tv_sec as u64).wrapping_mul(1000).wrapping_add(now.tv_nsec as u64 / 1_000_000)
 }
 
-/// Whether the 8 bytes at `address` (a multiple of 8) can be read. rt_sigprocmask(2) reads its new mask before it finds
+/// Whether the 8 bytes at `address` (a multiple of 8) can be read; sleeps where a page is somebody else's to bring
+/// (userfaultfd(2), a file system of another process), so let it be under [`end_in`]. rt_sigprocmask(2) reads its new mask before it finds
 /// that there is no such way to change the old one; it is a call that no filter forbids, and it leaves nothing open.
 pub(super) fn is_readable(address: u64) -> bool {
     const NO_SUCH_CHANGE: libc::c_int = !0;
@@ -395,17 +396,52 @@ pub(super) fn read(file: RawFd, buffer: &mut [u8]) -> usize {
 }
 
 /// Calls `function` in a child that shares this process's memory, on a stack of its own that ends at `stack`, and waits for
-/// its end. The child tells nobody when it ends. Call it with all signals blocked.
+/// its end. The child tells nobody when it ends. Call it with all signals blocked. `false` if none could be made.
 pub(super) fn call_in_child(
     function: extern "C" fn(*mut libc::c_void) -> libc::c_int,
     stack: *mut libc::c_void,
     argument: *mut libc::c_void,
-) {
+) -> bool {
     // SAFETY: this thread stands still until the child has ended (CLONE_VFORK), so nothing else touches what it uses.
     unsafe {
         let child = libc::clone(function, stack, libc::CLONE_VM | libc::CLONE_VFORK, argument);
         if child > 0 {
             wait_for(child);
         }
+        child > 0
+    }
+}
+
+/// What a thread's alarm signal did before [`end_in`].
+pub(super) struct Alarm {
+    action: [u64; 4],
+    left: libc::c_uint,
+    mask: u64,
+}
+
+/// Has SIGALRM end this process in so many seconds, even while this thread sleeps in the kernel for memory that nobody
+/// brings: a wait that only death ends. Undone by [`end_no_more`].
+pub(super) fn end_in(seconds: libc::c_uint) -> Alarm {
+    // The kernel's own structure, of four words: SIG_DFL, no flags, no mask.
+    let (default, mut action, mut mask) = ([0_u64; 4], [0_u64; 4], 0_u64);
+    let only: u64 = 1 << (libc::SIGALRM - 1);
+    // SAFETY: structures and sets of the size that the kernel asks for.
+    unsafe {
+        let (new, old) = (default.as_ptr(), action.as_mut_ptr());
+        libc::syscall(libc::SYS_rt_sigaction, libc::SIGALRM, new, old, size_of::<u64>());
+        let (set, old) = (&raw const only, &raw mut mask);
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_UNBLOCK, set, old, size_of::<u64>());
+        Alarm { action, mask, left: libc::alarm(seconds) }
+    }
+}
+
+/// Puts back what was before.
+pub(super) fn end_no_more(before: &Alarm) {
+    // SAFETY: as in `end_in`.
+    unsafe {
+        libc::alarm(before.left);
+        set_mask(before.mask);
+        let (old, none) = (before.action.as_ptr(), std::ptr::null_mut::<u64>());
+        libc::syscall(libc::SYS_rt_sigaction, libc::SIGALRM, old, none, size_of::<u64>());
     }
 }

@@ -146,6 +146,7 @@ impl Config {
         config.release_at = surroundings::release_at(asked);
         let (blackbox, link) = process::without_file_size_signal(|| {
             let blackbox = Blackbox::create()?;
+            blackbox.set_image(process::image());
             blackbox.set_places(cxx::exception_globals(), allocator::refused_memory());
             let own = || monitor::launch(&config, &blackbox, entered.is_entered());
             let link = match &seat {

@@ -12,7 +12,9 @@ use super::control::{Control, monitor_gone};
 use super::{Client, client};
 use crate::blackbox::End;
 use crate::capture::panic_hook::Deeds;
-use crate::capture::{self as handlers, allow_monitor, context, record_panic, tell_memory, while_readable};
+use crate::capture::{
+    self as handlers, allow_monitor, context, record_panic, tell_memory, while_readable, withdraw_record,
+};
 use crate::config::ReleaseAt;
 use crate::error::{Error, Result};
 use crate::generation;
@@ -55,7 +57,7 @@ pub fn capture(reason: &str) -> Result<ReportId> {
     let client = client()?;
     // In this frame, which is still there while the dump is taken.
     let context = context::here();
-    let answer = request(&client, context, &Cause::Requested(reason.to_owned()));
+    let answer = request(&client, context, monotonic_ns(), &Cause::Requested(reason.to_owned()));
     report_of(&std::hint::black_box(answer)?)
 }
 
@@ -63,10 +65,13 @@ pub fn capture(reason: &str) -> Result<ReportId> {
 #[inline(never)]
 fn report_panic(cause: Cause) -> bool {
     let Ok(client) = client() else { return false };
+    // Of the request and of a record alike: by it whoever makes a report after all finds the record.
+    let happened_ns = monotonic_ns();
+    LAST_PANIC_NS.set(happened_ns);
     let context = context::here();
-    let answer = std::hint::black_box(request(&client, context.clone(), &cause));
+    let answer = std::hint::black_box(request(&client, context.clone(), happened_ns, &cause));
     match unreported(&answer) {
-        Some(why) => record_panic(&context, &place(&cause), why),
+        Some(why) => record_panic(&context, happened_ns, &place(&cause), why),
         None => answer.is_ok_and(|answer| report_of(&answer).is_ok()),
     }
 }
@@ -100,7 +105,7 @@ fn report_of(answer: &Answer) -> Result<ReportId> {
 pub(super) const PANICS: Deeds = Deeds { report: report_panic, expect_abort, expect_no_abort, supersede };
 
 thread_local! {
-    /// When this thread's last panic happened, by the request about it.
+    /// When this thread's last panic happened, by the request about it and by its record.
     static LAST_PANIC_NS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -129,9 +134,11 @@ fn expect_no_abort() {
 }
 
 fn supersede() {
+    let happened_ns = LAST_PANIC_NS.get();
     if let Ok(client) = client() {
-        client.blackbox.set_superseded(LAST_PANIC_NS.get());
+        client.blackbox.set_superseded(happened_ns);
     }
+    withdraw_record(happened_ns);
 }
 
 /// `file:line:column` of a panic without its folders, which are those of who built it.
@@ -140,15 +147,17 @@ fn place(cause: &Cause) -> [u8; TEXT] {
     fixed(location.rsplit(['/', '\\']).next().unwrap_or_default().as_bytes())
 }
 
-fn request(client: &Client, context: CrashContext, cause: &Cause) -> Result<Answer> {
-    while_readable(|| request_readable(client, context, cause))
+fn request(client: &Client, context: CrashContext, happened_ns: u64, cause: &Cause) -> Result<Answer> {
+    while_readable(|| request_readable(client, context, happened_ns, cause))
 }
 
-fn request_readable(client: &Client, context: CrashContext, cause: &Cause) -> Result<Answer> {
-    let (began, happened_ns) = (Instant::now(), monotonic_ns());
-    if matches!(cause, Cause::Panic { .. }) {
-        LAST_PANIC_NS.set(happened_ns);
-    }
+fn request_readable(
+    client: &Client,
+    context: CrashContext,
+    happened_ns: u64,
+    cause: &Cause,
+) -> Result<Answer> {
+    let began = Instant::now();
     let deadline_ns = client.config.deadline_ms.saturating_mul(1_000_000);
     let asking = Asking {
         client,

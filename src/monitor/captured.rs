@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crash_context::CrashContext;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -38,6 +37,8 @@ use crate::target::{self, Target, UnwindTables};
 pub(super) enum Writer {
     /// Our own, over a [`Target`]; `minidump-writer` should it fail.
     Ours,
+    /// The same, but for how memory is read: the way that waits for nobody.
+    Patient,
     /// `minidump-writer` at once.
     Fallback,
     /// Our own, over what a copy of the process tells at the other end of this socket.
@@ -138,13 +139,21 @@ pub(super) fn capture(
     // Before the process is looked at only if somebody wants to see it then.
     let early = session.inspects().then(|| blackbox.snapshot());
     let share = monitors_share(Duration::from_millis(config.deadline_ms));
-    let until = runner::latest(request.monotonic_ns, time_to_read(0, share).unwrap_or_default());
+    let waited = Duration::from_nanos(process::monotonic_ns().saturating_sub(request.monotonic_ns));
+    let deaths = u32::from(matches!(writer, Writer::Patient));
+    let time = time_to_read(deaths, share.saturating_sub(waited)).unwrap_or_default();
+    let until = runner::latest(process::monotonic_ns(), time);
     let aborted = matches!(reason, Reason::Signal { number: libc::SIGABRT, .. });
     let context = (!matches!(request.cause, Cause::Hang { .. })).then_some(context);
     let mut found = origin::Found::default();
     let secret = blackbox.secret_ranges();
     let is_again = matches!(request.cause, Cause::Panic { again: true, .. });
-    let taken = take(pid, thread, context, writer, config, &secret, |mut target, limits| {
+    let asked = target::Request {
+        image: blackbox.image(),
+        never_wait: matches!(writer, Writer::Patient),
+        ..target::Request::new(pid, thread, context)
+    };
+    let taken = take(asked, writer, config, &secret, |mut target, limits| {
         if aborted {
             found = origin(&target, blackbox);
         }
@@ -213,20 +222,18 @@ pub(super) fn capture(
 /// The dump by our own writer (`ours`, once the process stands still), with the strings that it leaves out; by
 /// `minidump-writer`, which leaves them in and which no pmodule sees, should that fail.
 fn take(
-    pid: libc::pid_t,
-    tid: libc::pid_t,
-    context: Option<CrashContext>,
+    request: target::Request,
     writer: Writer,
     config: &ValidConfig,
     secret: &[Range<u64>],
     ours: impl FnOnce(Target, Limits) -> Result<Inspected>,
 ) -> Result<Inspected> {
+    let (pid, tid, context, image) = (request.pid, request.tid, request.context.clone(), request.image);
     // Only a dump with memory in it has use for what stacks point to.
     let indirect = if config.detail == Detail::Minidump { config.indirect_budget } else { 0 };
     let limits = Limits { indirect, ..Limits::default() };
     let stack =
         context.as_ref().map(|context| context.context.uc_mcontext.gregs[libc::REG_RSP as usize] as u64);
-    let request = target::Request::new(pid, tid, context.clone());
     let ours = |mut target: Target, limits| {
         let texts = veil::draw(&mut target, secret);
         let mut inspected = ours(target, limits)?;
@@ -234,7 +241,7 @@ fn take(
         Ok(inspected)
     };
     let ours = match writer {
-        Writer::Ours => match Target::stop(request) {
+        Writer::Ours | Writer::Patient => match Target::stop(request) {
             // What may not be read cannot be read by another writer either, which would try for long.
             Ok(target) if stack.is_some_and(|stack| is_out_of_reach(&target, stack)) => {
                 return Err(out_of_reach());
@@ -248,6 +255,9 @@ fn take(
     };
     match ours {
         Ok(inspected) => Ok(inspected),
+        Err(_) if !target::is_still(pid, image) => {
+            Err(Error::malformed("target", "the process has gone on to another program"))
+        }
         Err(error) => {
             let notes = vec![format!("the dump is one of minidump-writer: {error}")];
             let dump = dump::writer::write(dump::writer::Request::new(pid, tid, context))?;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
+#[cfg(feature = "upload")]
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

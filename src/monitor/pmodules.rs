@@ -20,10 +20,13 @@ pub(super) struct Pmodules {
 impl Pmodules {
     /// `registered` are those in Rust. Loads the plug-ins of the settings.
     pub(super) fn gather(mut registered: Vec<Registered>, config: &ValidConfig) -> Self {
-        let mut absent = Vec::new();
+        let (mut absent, mut files) = (Vec::new(), Vec::new());
         for path in &config.plugins {
             match load(path) {
-                Ok(plugin) => registered.push(plugin),
+                Ok(plugin) => {
+                    files.push((plugin.description.name.clone(), path));
+                    registered.push(plugin);
+                }
                 Err(why) => absent.push(not_loaded(path, why)),
             }
         }
@@ -33,7 +36,9 @@ impl Pmodules {
             let name = &registered.description.name;
             let new = names.insert(name.clone());
             if !new {
-                let why = Why::ours("another pmodule has its name");
+                let of = files.iter().rev().find(|(of, _)| of == name).map(|(_, path)| file_name(path));
+                let of = of.map(|file| format!(" (file {file})")).unwrap_or_default();
+                let why = Why { text: format!("another pmodule has its name{of}"), own_words: true };
                 absent.push(Ran::missing(name, true, why));
             }
             new
@@ -46,9 +51,12 @@ impl Pmodules {
 
 /// One that could not be loaded may be one that redacts.
 fn not_loaded(path: &Path, why: String) -> Ran {
-    let name = path.file_name().map_or_else(Default::default, |name| name.to_string_lossy());
     // A path may name the person.
-    Ran::missing(&name, true, Why { text: why, own_words: true })
+    Ran::missing(&file_name(path), true, Why { text: why, own_words: true })
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 #[cfg(feature = "pmodule-plugins")]

@@ -57,8 +57,9 @@ pub enum Replayed {
     },
 }
 
-/// Has `pmodule` see all of its events on the process that `core` was, in a confined child as on a crash. Attributes,
-/// breadcrumbs, arguments and environment are not known of a core file.
+/// Has `pmodule` see all of its events on the process that `core` was, in a confined child as on a crash. Attributes and
+/// breadcrumbs are not known of a core file; arguments and environment are, if it has that part of the stack. What the pmodule writes to
+/// its standard output and standard error goes to the standard error of this process.
 ///
 /// Call it while the process has a single thread, since it forks.
 ///
@@ -69,7 +70,7 @@ pub fn replay(mut core: Target, pmodule: &Registered, limits: Limits) -> Result<
     let meter = Meter::new()?;
     meter.watch(&mut core);
     let registered = [meter.around(pmodule)];
-    let mut session = Session::new(&registered, limits, &[]);
+    let mut session = Session::new(&registered, limits, &[]).aloud();
     let reason = reason(&core);
     let (snapshot, thread) = (Snapshot::default(), core.tid);
     let instruction =

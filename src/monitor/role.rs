@@ -29,11 +29,22 @@ static ENTERED: OnceLock<Vec<String>> = OnceLock::new();
 /// `Config::install` does the same, later; with this line nothing of the application runs twice. A program with
 /// [pmodules](crate::pmodule) calls [`monitor_entry_with`].
 pub fn monitor_entry() {
-    monitor_entry_with(Vec::new());
+    monitor_entry_with([]);
 }
 
 /// As [`monitor_entry`], for a program whose configuration names [pmodules](crate::Config::pmodule): the same ones.
-pub fn monitor_entry_with(pmodules: Vec<Registered>) {
+///
+/// ```no_run
+/// # use cenotaph::pmodule::{Description, Event, Pmodule, Registered};
+/// # #[derive(Clone)]
+/// # struct GameState;
+/// # impl Pmodule for GameState {
+/// #     fn describe(&self) -> Description { Description::new("game-state").on(Event::Attach) }
+/// # }
+/// cenotaph::monitor_entry_with([Registered::of(GameState)]);
+/// ```
+pub fn monitor_entry_with(pmodules: impl IntoIterator<Item = Registered>) {
+    let pmodules: Vec<_> = pmodules.into_iter().collect();
     let names = pmodules.iter().map(|pmodule| pmodule.description.name.clone()).collect();
     let _ = ENTERED.set(names);
     become_role(pmodules);

@@ -170,9 +170,9 @@ fn unwound_and_scrubbed(
     // A process that is no more has no memory.
     let gone = matches!(captured.meta.reason, Reason::UncleanExit { .. });
     let most = if gone { Detail::StackTrace } else { config.detail };
-    let detail = plan.detail.map_or(most, |allowed| allowed.min(most));
+    let (detail, who) = plan.detail.as_ref().map_or((most, ""), |(allowed, who)| ((*allowed).min(most), who));
     if detail < most {
-        captured.meta.notes.push(format!("a pmodule lowered the detail to {detail}"));
+        captured.meta.notes.push(format!("pmodule {who} lowered the detail to {detail}"));
     }
     let mut policy = policy(&captured.meta, detail, config);
     let meta = &mut captured.meta;

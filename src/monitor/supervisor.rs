@@ -352,7 +352,7 @@ impl Supervisor {
         // application waits.
         let now = Instant::now();
         let next_look = case.bundle.is_none().then(|| now + LOOK);
-        self.busy.push(Busy { worker, case, deadline: now + time, next_look });
+        self.busy.push(Busy { worker, case, deadline: now + time, next_look, since: now, stood_at: None });
     }
 
     fn handle_worker(&mut self, index: usize) {
@@ -376,13 +376,10 @@ impl Supervisor {
                 if matches!(outcome, Outcome::Spooled { .. }) {
                     self.delivery.start(&self.blackbox);
                 }
+                self.look_for_record_of(case.pid);
             }
             Progress::Died => self.replace(index, false),
         }
-    }
-
-    fn look_for_leftovers(&mut self) {
-        self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
     }
 
     fn handle_leftover(&mut self) {
@@ -436,7 +433,9 @@ impl Supervisor {
     fn give_up(&mut self, case: Case, why: &str) {
         case.blackbox.count(Count::Failed, 1);
         self.log.event("supervisor", "failed", why);
+        let pid = case.pid;
         self.answer(case, AnswerKind::Failed);
+        self.look_for_record_of(pid);
     }
 
     /// The end of a case that no worker answers.
@@ -468,8 +467,10 @@ impl Supervisor {
                 self.log.event("supervisor", "worker-overdue", "ended at its deadline");
                 self.replace(index, true);
             } else if busy.next_look.is_some_and(|look| look <= now) {
-                busy.next_look = Some(now + LOOK);
-                if busy.worker.is_stopped() {
+                // The longer it has worked, the rarer: what a crash costs does not grow with the machine's load.
+                busy.next_look = Some(now + LOOK.max((now - busy.since) / 2));
+                let before = std::mem::replace(&mut busy.stood_at, busy.worker.stood_at());
+                if before.is_some() && busy.stood_at == before {
                     self.log.event("supervisor", "worker-stopped", "ended, since somebody has stopped it");
                     self.replace(index, true);
                 }

@@ -13,7 +13,7 @@ use super::outcome::{Effort, Outcome};
 use super::pmodules::Pmodules;
 use super::rehearsal::rehearse;
 use super::stages;
-use crate::blackbox::Blackbox;
+use crate::blackbox::{Blackbox, End};
 use crate::config::ValidConfig;
 use crate::dump;
 use crate::error::Result;
@@ -71,6 +71,11 @@ impl Handle {
         procfs::is_stopped(self.pid)
     }
 
+    /// Where it stands still, if it does: the same as at an earlier look if it has done nothing since.
+    pub(super) fn stood_at(&self) -> Option<u64> {
+        procfs::stood_at(self.pid)
+    }
+
     /// Ends it, unless it has ended, and says how that came. While attached it freezes its target.
     pub(super) fn end(mut self) -> Ended {
         process::kill_pidfd(self.pidfd.as_fd());
@@ -96,6 +101,7 @@ fn run(
 ) -> i32 {
     // What pmodules do must not reach the application.
     blackbox.keep_from_children();
+    target::known_modules::keep_from_children();
     process::keep_heap(KEPT_HEAP);
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
@@ -148,11 +154,12 @@ fn perform(
                 return (failed(&"the job's descriptors are unusable"), None);
             };
             blackbox.keep_from_children();
-            // What our own writer died over it would die over again.
+            // A worker that hung may have waited for memory; what it died over otherwise it would die over again.
             let memory = memory.and_then(|fd| Socket::from_fd(fd).ok());
             let writer = match (memory, faults) {
                 (Some(memory), _) => Writer::Told(memory),
                 (None, 0) => Writer::Ours,
+                (None, 1) => Writer::Patient,
                 (None, _) => Writer::Fallback,
             };
             let outcome = capture(
@@ -265,8 +272,8 @@ fn complete(
         };
         answer(client, kind, sequence, id);
     }
-    if matches!(outcome, Outcome::Spooled { .. }) {
-        // It may have given up waiting.
+    if !matches!(outcome, Outcome::Nothing | Outcome::OutOfReach { .. } | Outcome::Failed { .. }) {
+        // It may have given up waiting, and told of a crash itself that has been dealt with.
         records::remove(&config.spool, happened_ns);
     }
     outcome
@@ -275,12 +282,19 @@ fn complete(
 /// Whether the second panic of a thread turns out to be one while the first one unwound. Then the application aborts, and
 /// says so before; one that lives on is not waited for.
 fn is_superseded(happened_ns: u64, client: Option<&Socket>, blackbox: &Blackbox) -> bool {
-    /// The runtime's own words come behind those of the application's hooks, which may print all frames.
+    /// The runtime's own words come behind those of the application's hooks, at once.
     const SETTLED: Duration = Duration::from_secs(2);
+    /// The hooks themselves may print all frames with their names, which of a large program takes seconds.
+    const LONGEST: Duration = Duration::from_secs(60);
     const PAUSE: Duration = Duration::from_millis(5);
-    let until = Instant::now() + SETTLED;
+    let began = Instant::now();
+    let mut hooks_until = began;
     loop {
-        let over = client.is_none_or(Socket::is_at_end) || Instant::now() >= until;
+        if blackbox.end() == End::Reported {
+            hooks_until = Instant::now();
+        }
+        let settled = hooks_until.elapsed() >= SETTLED || began.elapsed() >= LONGEST;
+        let over = client.is_none_or(Socket::is_at_end) || settled;
         if blackbox.superseded() == Some(happened_ns) {
             return true;
         }

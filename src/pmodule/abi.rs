@@ -22,6 +22,22 @@ pub(super) enum Status {
     Failed = -1,
 }
 
+impl Status {
+    /// Its name in the header.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "CENOTAPH_PMODULE_OK",
+            Self::Null => "CENOTAPH_PMODULE_NULL",
+            Self::Invalid => "CENOTAPH_PMODULE_INVALID",
+            Self::NotFound => "CENOTAPH_PMODULE_NOT_FOUND",
+            Self::Short => "CENOTAPH_PMODULE_SHORT",
+            Self::NotNow => "CENOTAPH_PMODULE_NOT_NOW",
+            Self::Fault => "CENOTAPH_PMODULE_FAULT",
+            Self::Failed => "CENOTAPH_PMODULE_FAILED",
+        }
+    }
+}
+
 /// `enum cenotaph_pmodule_kind`.
 pub(super) mod kind {
     pub(in crate::pmodule) const BOOL: u32 = 0;

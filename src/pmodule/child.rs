@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::check::Facts;
 use super::message::{self, Answer, Answered, LONGEST_ANSWER, PIECE, Phase};
 use super::runner::Scene;
 use super::{
@@ -15,6 +16,7 @@ use super::{
 use crate::dump::Layout;
 use crate::report::Report;
 use crate::sys::confine::{self, Means};
+use crate::sys::fault;
 use crate::sys::process::exit_now;
 use crate::sys::socket::{Received, Socket};
 use crate::target::{Memory, Target};
@@ -38,18 +40,22 @@ pub(super) fn play(
     // For the panic hook too. Nothing of this process is ever dropped.
     let tracer: &'static Socket = Box::leak(Box::new(tracer));
     note_panics(tracer);
+    fault::tell(tracer.as_raw(), message::FAULT);
     let mut instance = match guarded(|| registered.make()) {
         Ok(instance) => instance,
         Err(failed) => {
+            let failed = if let Answered::Failed(why) = failed { Answered::NotMade(why) } else { failed };
             answer(tracer, false, failed);
             exit_now(0)
         }
     };
+    // After it was loaded and before files are out of reach.
+    fault::note_own_code();
     let unconfined = confine::bar().is_err();
     let description = &registered.description;
     if let Some(Sight { target, memory, scene }) = sight {
         target.with_memory(memory.unwrap_or_else(|| Box::new(Asked { tracer })));
-        let edits = guarded(|| inspect(&mut *instance, description, target, scene));
+        let edits = guarded(|| inspect(&mut *instance, description, target, scene, tracer));
         let failed = edits.is_err();
         answer(tracer, unconfined, edits.map_or_else(|failed| failed, Answered::Edits));
         if failed {
@@ -57,6 +63,7 @@ pub(super) fn play(
         }
     }
     while let Some((phase, subject)) = next(tracer) {
+        begin(tracer, if phase == Phase::Scrub { Event::Scrub } else { Event::Verdict });
         let result = guarded(|| match phase {
             Phase::Scrub => scrub(&mut *instance, &subject?).map(Answered::Blanks),
             Phase::Verdict => verdict(&mut *instance, &subject?).map(Answered::Verdict),
@@ -66,37 +73,51 @@ pub(super) fn play(
     exit_now(0)
 }
 
+/// Tells which event is next, for whoever reads how it died.
+fn begin(tracer: &Socket, event: Event) {
+    // Nobody to hear it: then nobody misses it.
+    let _ = tracer.send_waiting(&message::event(event));
+}
+
 /// The events while the process stands still.
 fn inspect(
     instance: &mut dyn Pmodule,
     description: &Description,
     target: &Target,
     scene: &Scene<'_>,
+    tracer: &Socket,
 ) -> Result<Edits, Failure> {
-    let mut edits = Edits::default();
-    if description.wants(Event::Attach) {
+    let mut edits = Edits::about(Facts::of(target));
+    let wants = |event| {
+        let wants = description.wants(event);
+        if wants {
+            begin(tracer, event);
+        }
+        wants
+    };
+    if wants(Event::Attach) {
         instance.attach(target, &mut edits)?;
     }
-    if description.wants(Event::Thread) {
+    if wants(Event::Thread) {
         let (first, others): (Vec<_>, Vec<_>) =
             target.threads.iter().partition(|thread| thread.id == target.tid);
         for thread in first.into_iter().chain(others) {
             instance.thread(target, thread, &mut edits)?;
         }
     }
-    if description.wants(Event::Frame) {
+    if wants(Event::Frame) {
         frames(instance, description, target, scene, &mut edits)?;
     }
-    if description.wants(Event::Region) {
+    if wants(Event::Region) {
         for region in &scene.regions {
             instance.region(target, region, &mut edits)?;
         }
     }
-    if description.wants(Event::Attributes) {
+    if wants(Event::Attributes) {
         let Scene { reason, attributes, breadcrumbs, .. } = scene;
         instance.attributes(&Noted { reason, attributes, breadcrumbs }, &mut edits)?;
     }
-    if description.wants(Event::Detach) {
+    if wants(Event::Detach) {
         instance.detach(target, &mut edits)?;
     }
     Ok(edits)
@@ -114,18 +135,15 @@ fn frames(
         for (number, frame) in thread.frames.iter().enumerate() {
             let module = frame.module.and_then(|module| trace.modules.get(module));
             let module = module.map(|module| module.name.as_str());
-            let may_take = |filter: &FrameFilter| {
-                let filter = FrameFilter { symbol: None, ..filter.clone() };
-                filter.takes(module, None, thread.crashed)
+            // By its name and not by the frame's address, which would take the module's whole symbol table.
+            let lies_in = |wanted: &str| lies_in(target, frame.instruction, wanted);
+            let takes = |filter: &&FrameFilter| {
+                FrameFilter { symbol: None, ..(*filter).clone() }.takes(module, None, thread.crashed)
+                    && filter.symbol.as_deref().is_none_or(lies_in)
             };
-            if !description.frames.is_empty() && !description.frames.iter().any(may_take) {
-                continue;
-            }
-            // Only now: the first question about a module reads its whole symbol table.
-            let symbol = target.symbolize(frame.instruction).map(|(symbol, _)| symbol.name);
-            let symbol = symbol.as_deref();
-            let takes = |filter: &FrameFilter| filter.takes(module, symbol, thread.crashed);
-            if description.frames.is_empty() || description.frames.iter().any(takes) {
+            let taken = description.frames.iter().find(takes);
+            if description.frames.is_empty() || taken.is_some() {
+                let symbol = taken.and_then(|filter| filter.symbol.as_deref());
                 let event = FrameEvent {
                     thread: thread.id.cast_signed(),
                     crashed: thread.crashed,
@@ -141,9 +159,21 @@ fn frames(
     Ok(())
 }
 
+/// Whether `address` lies in the symbol `name` of its module.
+fn lies_in(target: &Target, address: u64, name: &str) -> bool {
+    let below = target.modules.iter().enumerate().filter(|(_, module)| module.range.start <= address);
+    let module = below.max_by_key(|(_, module)| module.range.start).map(|(module, _)| module);
+    let Some(symbol) = module.and_then(|module| target.symbol_in(module, name)) else { return false };
+    match symbol.size {
+        // Up to the next one, wherever that is.
+        0 => target.symbolize(address).is_some_and(|(found, _)| found.address == symbol.address),
+        size => (symbol.address..symbol.address.saturating_add(size)).contains(&address),
+    }
+}
+
 fn scrub(instance: &mut dyn Pmodule, dump: &[u8]) -> Result<Blanks, Failure> {
     let layout = Layout::parse(dump).map_err(|error| Failure(error.to_string()))?;
-    let mut blanks = Blanks::default();
+    let mut blanks = Blanks::about(Facts::of_dump(&layout));
     instance.scrub(&DumpView::new(dump, &layout), &mut blanks)?;
     Ok(blanks)
 }

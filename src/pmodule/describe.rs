@@ -29,16 +29,51 @@ pub struct Description {
 /// The events of a pmodule, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "each is the method of the same name")]
 pub enum Event {
+    /// [`Pmodule::attach`](super::Pmodule::attach): the process stands still.
     Attach,
+    /// [`Pmodule::thread`](super::Pmodule::thread): each thread.
     Thread,
+    /// [`Pmodule::frame`](super::Pmodule::frame): each frame that a filter takes.
     Frame,
+    /// [`Pmodule::region`](super::Pmodule::region): each piece of memory that goes into the dump.
     Region,
+    /// [`Pmodule::attributes`](super::Pmodule::attributes): what was noted.
     Attributes,
+    /// [`Pmodule::detach`](super::Pmodule::detach): last before the process goes on.
     Detach,
+    /// [`Pmodule::scrub`](super::Pmodule::scrub): the finished dump.
     Scrub,
+    /// [`Pmodule::verdict`](super::Pmodule::verdict): the finished report.
     Verdict,
+}
+
+impl Event {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Attach,
+        Self::Thread,
+        Self::Frame,
+        Self::Region,
+        Self::Attributes,
+        Self::Detach,
+        Self::Scrub,
+        Self::Verdict,
+    ];
+
+    /// The method's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Attach => "attach",
+            Self::Thread => "thread",
+            Self::Frame => "frame",
+            Self::Region => "region",
+            Self::Attributes => "attributes",
+            Self::Detach => "detach",
+            Self::Scrub => "scrub",
+            Self::Verdict => "verdict",
+        }
+    }
 }
 
 /// Takes frames for which everything holds that is set.
@@ -110,12 +145,18 @@ impl Description {
     /// # Errors
     /// [`Error::InvalidConfig`] names what is wrong.
     pub fn check(&self) -> Result<()> {
-        let invalid = |reason: String| Err(Error::InvalidConfig { field: "pmodule", reason });
+        self.usable().map_err(|reason| Error::InvalidConfig { field: "pmodule", reason })
+    }
+
+    /// As [`check`](Self::check), in words that may stand behind others.
+    pub(super) fn usable(&self) -> std::result::Result<(), String> {
+        let invalid = Err;
         let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
         if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(letter) {
-            return invalid(
-                "a pmodule's name takes 1 to 64 lower-case letters, digits, '-', '_' or '.'".to_owned(),
-            );
+            return invalid(format!(
+                "{:?} is no name for a pmodule: it takes 1 to 64 lower-case letters, digits, '-', '_' or '.'",
+                self.name
+            ));
         }
         if self.events.is_empty() {
             return invalid(format!("{} wants no event, so it would never run", self.name));

@@ -3,9 +3,11 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::check::{self, Facts, Wrong};
 use crate::report::{AnnotationLevel, AttributeValue, Detail};
 
 /// Edits of one pmodule in one crash, at most.
@@ -46,18 +48,20 @@ pub enum Edit {
     AddMemory(Range<u64>),
     /// Blanks memory in the dump, by address. What text it held is also sought elsewhere in the report, and blanked there.
     BlankMemory(Range<u64>),
-    /// Blanks a register of a thread, by the processor's name of it. Not those that an unwinder needs.
+    /// Blanks a register of a thread, by the processor's name of it: one of [`REGISTERS`](super::REGISTERS).
     BlankRegister {
         /// The thread's id.
         thread: i32,
         /// "rax", "r15", "xmm0".
         register: String,
     },
-    /// Treats an argument of the program, by its number, as a secret wherever a copy of it is.
+    /// Treats an argument of the program, by its number, as a secret wherever a copy of it is. The program may have fewer:
+    /// then there is nothing to blank, which is no mistake.
     BlankArgument(usize),
-    /// Treats an environment variable's value as a secret wherever a copy of it is.
+    /// Treats an environment variable's value as a secret wherever a copy of it is. There may be none of that name.
     BlankEnvironment(String),
-    /// Keeps a thread's stack whole where others are cut because the dump is getting too long.
+    /// Keeps a thread's stack where others are cut because the dump gets longer than 32 MiB. Of a stack over 128 KiB only the first
+    /// and the last 64 KiB are read, of this one too.
     KeepStack(i32),
     /// Leaves a thread's stack out of the dump.
     DropStack(i32),
@@ -90,12 +94,29 @@ impl<T: Into<String>> From<T> for Failure {
     }
 }
 
-/// The edit list of one pmodule. Every method refuses what is beyond the limits of this file, and says so.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// The edit list of one pmodule. Every method refuses what is beyond the limits of this file and, in the lists that events
+/// are given, what is about a thread, memory or a register that is not there. What was refused is not in the list, and spoils nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Edits(Vec<Edit>);
+pub struct Edits {
+    list: Vec<Edit>,
+    /// What it is checked against at once.
+    #[serde(skip)]
+    facts: Option<Arc<Facts>>,
+}
+
+impl PartialEq for Edits {
+    fn eq(&self, other: &Self) -> bool {
+        self.list == other.list
+    }
+}
 
 impl Edits {
+    /// An empty list about what `facts` are of.
+    pub(super) fn about(facts: Facts) -> Self {
+        Self { list: Vec::new(), facts: Some(Arc::new(facts)) }
+    }
+
     /// Adds a remark.
     ///
     /// # Errors
@@ -131,48 +152,56 @@ impl Edits {
     /// Adds any edit.
     ///
     /// # Errors
-    /// As [`check`](Edit::check), or more than [`MOST_EDITS`].
+    /// As [`check`](Edit::check), more than [`MOST_EDITS`], or about something that is not there.
     pub fn push(&mut self, edit: Edit) -> Result<(), Failure> {
+        Ok(self.try_push(edit)?)
+    }
+
+    /// As [`push`](Self::push), and tells what is not there from what can never be.
+    pub(super) fn try_push(&mut self, edit: Edit) -> Result<(), Wrong> {
         edit.check()?;
-        if self.0.len() >= MOST_EDITS {
-            return Err(format!("more than {MOST_EDITS} edits").into());
+        if let Some(facts) = &self.facts {
+            check::edit(&edit, facts)?;
+        }
+        if self.list.len() >= MOST_EDITS {
+            return Err(Wrong::Unfit(format!("more than {MOST_EDITS} edits")));
         }
         if let Edit::AddMemory(range) = &edit {
             let length = range.end - range.start;
             if self.added().saturating_add(length) > MOST_ADDED {
-                return Err(format!("more than {MOST_ADDED} bytes of memory to add").into());
+                return Err(Wrong::Unfit(format!("more than {MOST_ADDED} bytes of memory to add")));
             }
         }
         let same = |other: &&Edit| std::mem::discriminant(*other) == std::mem::discriminant(&edit);
         let is_word = matches!(edit, Edit::Attribute { .. } | Edit::Classifier(_));
-        if is_word && self.0.iter().filter(same).count() >= MOST_WORDS {
-            return Err(format!("more than {MOST_WORDS} attributes, or classifiers").into());
+        if is_word && self.list.iter().filter(same).count() >= MOST_WORDS {
+            return Err(Wrong::Unfit(format!("more than {MOST_WORDS} attributes, or classifiers")));
         }
-        self.0.push(edit);
+        self.list.push(edit);
         Ok(())
     }
 
     /// In the order in which they were made.
     pub fn iter(&self) -> impl Iterator<Item = &Edit> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Checks a list that came from another process.
     pub(crate) fn checked(self) -> Result<Self, Failure> {
         let mut checked = Self::default();
-        self.0.into_iter().try_for_each(|edit| checked.push(edit))?;
+        self.list.into_iter().try_for_each(|edit| checked.push(edit))?;
         Ok(checked)
     }
 
     fn added(&self) -> u64 {
         let length =
             |edit: &Edit| if let Edit::AddMemory(range) = edit { range.end - range.start } else { 0 };
-        self.0.iter().map(length).sum()
+        self.list.iter().map(length).sum()
     }
 }
 
@@ -197,7 +226,7 @@ impl Edit {
         match self {
             Self::Annotate { level, text } => {
                 long("an annotation", text)?;
-                let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+                let is_json = || serde_json::from_str::<serde_json::Value>(text).is_ok();
                 if *level == AnnotationLevel::Json && !is_json() {
                     return Err("an annotation that is to be JSON is none".into());
                 }
@@ -242,41 +271,70 @@ pub enum Blank {
 }
 
 /// The list of a [`scrub`](super::Pmodule::scrub) hook: it can only blank.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Blanks(Vec<Blank>);
+pub struct Blanks {
+    list: Vec<Blank>,
+    /// What it is checked against at once.
+    #[serde(skip)]
+    facts: Option<Arc<Facts>>,
+}
+
+impl PartialEq for Blanks {
+    fn eq(&self, other: &Self) -> bool {
+        self.list == other.list
+    }
+}
 
 impl Blanks {
+    /// An empty list about what `facts` are of.
+    pub(super) fn about(facts: Facts) -> Self {
+        Self { list: Vec::new(), facts: Some(Arc::new(facts)) }
+    }
+
     /// Adds one.
     ///
     /// # Errors
-    /// An empty range, a register's name beyond [`LONGEST_NAME`], or more than [`MOST_EDITS`].
+    /// An empty range, a register's name beyond [`LONGEST_NAME`], more than [`MOST_EDITS`], or something that the dump has not.
     pub fn push(&mut self, blank: Blank) -> Result<(), Failure> {
+        Ok(self.try_push(blank)?)
+    }
+
+    /// As [`push`](Self::push), and tells what is not there from what can never be.
+    pub(super) fn try_push(&mut self, blank: Blank) -> Result<(), Wrong> {
         match &blank {
-            Blank::Memory(range) if range.is_empty() => return Err("an empty range of memory".into()),
-            Blank::Register { register, .. } if register.len() > LONGEST_NAME => {
-                return Err(format!("a register's name takes at most {LONGEST_NAME} bytes").into());
+            Blank::Memory(range) if range.is_empty() => {
+                return Err(Wrong::Unfit("an empty range of memory".to_owned()));
             }
-            _ if self.0.len() >= MOST_EDITS => return Err(format!("more than {MOST_EDITS} blanks").into()),
-            _ => self.0.push(blank),
+            Blank::Register { register, .. } if register.len() > LONGEST_NAME => {
+                return Err(Wrong::Unfit(format!("a register's name takes at most {LONGEST_NAME} bytes")));
+            }
+            _ if self.list.len() >= MOST_EDITS => {
+                return Err(Wrong::Unfit(format!("more than {MOST_EDITS} blanks")));
+            }
+            _ => {}
         }
+        if let Some(facts) = &self.facts {
+            check::blank(&blank, facts)?;
+        }
+        self.list.push(blank);
         Ok(())
     }
 
     /// In the order in which they were made.
     pub fn iter(&self) -> impl Iterator<Item = &Blank> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Checks a list that came from another process.
     pub(crate) fn checked(self) -> Result<Self, Failure> {
         let mut checked = Self::default();
-        self.0.into_iter().try_for_each(|blank| checked.push(blank))?;
+        self.list.into_iter().try_for_each(|blank| checked.push(blank))?;
         Ok(checked)
     }
 }
@@ -291,6 +349,8 @@ mod tests {
         let refused = [
             Edit::Annotate { level: AnnotationLevel::Comment, text: "x".repeat(LONGEST_TEXT + 1) },
             Edit::Annotate { level: AnnotationLevel::Json, text: "{".to_owned() },
+            // Of a form that the scrubber cannot take apart.
+            Edit::Annotate { level: AnnotationLevel::Json, text: r#"{"a":1e400}"#.to_owned() },
             Edit::Attribute { key: String::new(), value: AttributeValue::Bool(true) },
             Edit::Attribute { key: "x".to_owned(), value: f64::NAN.into() },
             Edit::Attribute { key: "x".to_owned(), value: f64::INFINITY.into() },
@@ -302,7 +362,7 @@ mod tests {
         ];
         for edit in refused {
             assert!(edits.push(edit.clone()).is_err(), "{edit:?}");
-            let listed = Edits(vec![edit.clone()]);
+            let listed = Edits { list: vec![edit.clone()], facts: None };
             assert!(listed.checked().is_err(), "{edit:?} from another process");
         }
         assert!(edits.is_empty());

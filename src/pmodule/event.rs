@@ -19,7 +19,8 @@ pub struct FrameEvent<'a> {
     pub frame: &'a Frame,
     /// The module's file name (`libssl.so.3`), if it lies in one.
     pub module: Option<&'a str>,
-    /// The symbol that the module exports there, if it does.
+    /// The symbol that a [filter](super::FrameFilter) of this pmodule names and that the frame lies in. Without such a filter
+    /// ask [`Target::symbolize`](crate::target::Target::symbolize), which reads whole symbol tables.
     pub symbol: Option<&'a str>,
 }
 

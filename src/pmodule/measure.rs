@@ -19,16 +19,7 @@ use crate::sys::memory::SharedMemory;
 use crate::sys::process;
 use crate::target::{Memory, Target, Thread};
 
-const EVENTS: [Event; 8] = [
-    Event::Attach,
-    Event::Thread,
-    Event::Frame,
-    Event::Region,
-    Event::Attributes,
-    Event::Detach,
-    Event::Scrub,
-    Event::Verdict,
-];
+const EVENTS: [Event; 8] = Event::ALL;
 /// Words: calls of each event, then nanoseconds of each.
 const TIMES: usize = EVENTS.len();
 const LOAD: usize = 2 * EVENTS.len();
@@ -79,12 +70,14 @@ impl Meter {
     /// The same pmodule, counted.
     pub fn around(&self, pmodule: &Registered) -> Registered {
         let (meter, pmodule) = (self.clone(), pmodule.clone());
-        Registered::new(pmodule.description.clone(), move || {
+        let label = pmodule.label.clone();
+        let counted = Registered::new(pmodule.description.clone(), move || {
             let (begun, memory) = (process::monotonic_ns(), process::most_memory());
             let inner = pmodule.make()?;
             meter.add(LOAD, process::monotonic_ns().saturating_sub(begun));
             Ok(Box::new(Measured { inner, meter: meter.clone(), memory }))
-        })
+        });
+        counted.labelled(label)
     }
 
     /// Counts what is read of `target` in processes forked from this one.

@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blanks, Edits, Veto};
+use super::{Blanks, Edits, Event, Veto};
+use crate::sys::fault::Fault;
 
 /// Bytes of a piece of an answer, and of memory in one message: a socket's buffer takes some of them.
 pub(super) const PIECE: usize = 32 << 10;
@@ -15,10 +16,17 @@ pub(super) const LONGEST_ANSWER: usize = 1 << 20;
 const MORE: u8 = 1;
 const LAST: u8 = 2;
 const READ: u8 = 3;
+const EVENT: u8 = 4;
+/// A message of [`Fault`]s begins with this.
+pub(super) const FAULT: u8 = 5;
 
 /// From the pmodule's process.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said<'a> {
+    /// This event is next.
+    Event(Event),
+    /// It is about to die.
+    Fault(Fault),
     /// A piece of an answer.
     Piece { bytes: &'a [u8], last: bool },
     /// It wants memory of the target.
@@ -36,9 +44,16 @@ impl<'a> Said<'a> {
                 let length = usize::try_from(length).ok().filter(|&length| length <= PIECE)?;
                 Some(Self::Read { address: u64::from_le_bytes(*address), length })
             }
+            (&EVENT, &[number]) => Event::ALL.get(usize::from(number)).copied().map(Self::Event),
+            (&FAULT, rest) => Fault::parse(rest).map(Self::Fault),
             _ => None,
         }
     }
+}
+
+/// The message that names the event that is next.
+pub(super) fn event(event: Event) -> [u8; 2] {
+    [EVENT, event as u8]
 }
 
 /// The messages of an answer.
@@ -99,6 +114,8 @@ pub(super) enum Answered {
     Verdict(Option<Veto>),
     /// In its own words.
     Failed(String),
+    /// No instance could be made: why. Nobody knows what it would have removed.
+    NotMade(String),
     /// At `file:line`.
     Panicked(String),
     /// It has more than [`LONGEST_ANSWER`] bytes.
@@ -135,5 +152,7 @@ mod tests {
             assert_eq!(Phase::parse(&phase.message(9)), Some((phase, 9)));
         }
         assert_eq!(Phase::parse(&[1, 2]), None);
+        assert_eq!(Said::parse(&event(Event::Scrub)), Some(Said::Event(Event::Scrub)));
+        assert_eq!(Said::parse(&[EVENT, 8]), None);
     }
 }

@@ -38,8 +38,8 @@ pub struct Plan {
     pub arguments: BTreeSet<usize>,
     /// Environment variables whose values are secrets.
     pub variables: BTreeSet<String>,
-    /// The most detail that everyone allows.
-    pub detail: Option<Detail>,
+    /// The most detail that everyone allows, and who allows no more.
+    pub detail: Option<(Detail, String)>,
     /// The first veto, with the pmodule's name.
     pub veto: Option<(String, Veto)>,
 }
@@ -75,7 +75,9 @@ pub fn plan(ran: &[Ran]) -> Plan {
             Edit::BlankArgument(number) => drop(plan.arguments.insert(number)),
             Edit::BlankEnvironment(name) => drop(plan.variables.insert(name)),
             Edit::LowerDetail(detail) => {
-                plan.detail = Some(plan.detail.map_or(detail, |other| other.min(detail)))
+                if plan.detail.as_ref().is_none_or(|(other, _)| detail < *other) {
+                    plan.detail = Some((detail, pmodule));
+                }
             }
             Edit::Veto(veto) => plan.veto = plan.veto.take().or(Some((pmodule, veto))),
             Edit::AddMemory(_) | Edit::KeepStack(_) | Edit::DropStack(_) => {}
@@ -185,7 +187,7 @@ mod tests {
         assert_eq!(plan.fingerprint, ["f"]);
         assert_eq!(plan.memory, [("a".to_owned(), 1..2)]);
         assert_eq!(plan.registers, [("b".to_owned(), 1, "rax".to_owned())]);
-        assert_eq!(plan.detail, Some(Detail::Pointers));
+        assert_eq!(plan.detail, Some((Detail::Pointers, "a".to_owned())));
         assert_eq!(plan.veto, Some(("b".to_owned(), veto("first"))));
         let mut attributes = vec![Attribute { key: "k".into(), value: 0.into(), truncated: true }];
         set_attributes(&mut attributes, plan.attributes);

@@ -38,6 +38,8 @@ impl Default for Limits {
 pub struct Registered {
     /// What it said about itself.
     pub description: Description,
+    /// What to call its code: a shared object's file name.
+    pub(super) label: Option<String>,
     make: Arc<Make>,
 }
 
@@ -54,7 +56,12 @@ impl Registered {
         description: Description,
         make: impl Fn() -> Result<Box<dyn Pmodule>, Failure> + Send + Sync + 'static,
     ) -> Self {
-        Self { description, make: Arc::new(make) }
+        Self { description, label: None, make: Arc::new(make) }
+    }
+
+    /// The same, with a name for its code.
+    pub(super) fn labelled(self, label: Option<String>) -> Self {
+        Self { label, ..self }
     }
 
     /// An instance for one crash.

@@ -88,6 +88,8 @@ pub struct Session<'a> {
     ended: Vec<Watched>,
     /// Those that failed: nobody asks them again in this crash.
     failed: Vec<bool>,
+    /// What they print goes to standard error.
+    aloud: bool,
 }
 
 impl<'a> Session<'a> {
@@ -96,7 +98,12 @@ impl<'a> Session<'a> {
         let failed =
             registered.iter().map(|r| failed.contains(&r.description.name.as_str())).collect::<Vec<_>>();
         let waiting = registered.iter().map(|_| None).collect();
-        Self { registered, limits, waiting, ended: Vec::new(), failed }
+        Self { registered, limits, waiting, ended: Vec::new(), failed, aloud: false }
+    }
+
+    /// The same, but what pmodules print goes to standard error, and all of them together have no less time than one.
+    pub fn aloud(self) -> Self {
+        Self { aloud: true, ..self }
     }
 
     /// Whether the frames must be known before [`inspect`](Self::inspect).
@@ -136,11 +143,12 @@ impl<'a> Session<'a> {
                 continue;
             }
             let begun = Instant::now();
-            let mut unconfined = false;
+            let (mut unconfined, mut not_made) = (false, false);
             let result = self.look(number, target, &mut memory, &files, scene, until).and_then(|answered| {
                 unconfined = answered.1;
+                not_made = matches!(answered.0, Answered::NotMade(_));
                 let edits = edits(answered.0)?;
-                check::edits(&edits, &Facts::of(target)).map_err(|failure| Why::ours(failure.0))?;
+                check::edits(&edits, &Facts::of(target)).map_err(|failure| Why::own(&failure.0))?;
                 Ok(edits)
             });
             match &result {
@@ -149,7 +157,7 @@ impl<'a> Session<'a> {
             }
             all.push(Ran {
                 pmodule: description.name.clone(),
-                fails_closed: description.fails_closed(),
+                fails_closed: description.fails_closed() || not_made,
                 result,
                 took_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
                 unconfined,
@@ -196,10 +204,12 @@ impl<'a> Session<'a> {
         if limit.is_zero() {
             return Err(Why::ours("no time was left for it"));
         }
+        let asks = memory.is_none();
         let sight = Some((target, memory, scene));
         let (mut watched, target) =
-            fork(registered, sight, files, self.limits.memory).map_err(Why::system)?;
-        let memory = target.as_ref().map(|target| target.memory());
+            fork(registered, sight, files, self.limits.memory, self.aloud).map_err(Why::system)?;
+        // One that reads by itself has nothing to ask for: reading may block where its own does not.
+        let memory = target.as_ref().filter(|_| asks).map(|target| target.memory());
         let answered = watched.answer(limit, memory);
         let stays =
             registered.description.wants(Event::Scrub) || registered.description.wants(Event::Verdict);
@@ -222,17 +232,21 @@ impl<'a> Session<'a> {
     ) -> Vec<Heard<T>> {
         let mut all = Vec::new();
         let mut file = None;
-        let until = Instant::now() + LONGEST_PHASE;
+        let longest = if self.aloud { LONGEST_PHASE.max(self.limits.scrub) } else { LONGEST_PHASE };
+        let until = Instant::now() + longest;
         for (number, registered) in self.registered.iter().enumerate() {
             if !registered.description.wants(event) || self.failed[number] {
                 continue;
             }
-            let result = self.ask(number, phase, subject, &mut file, until).and_then(&take);
+            let result = self.ask(number, phase, subject, &mut file, until);
+            let not_made = matches!(result, Ok(Answered::NotMade(_)));
+            let result = result.and_then(&take);
             if result.is_err() {
                 self.give_up(number);
             }
             let description = &registered.description;
-            let (pmodule, fails_closed) = (description.name.clone(), description.fails_closed());
+            let pmodule = description.name.clone();
+            let fails_closed = description.fails_closed() || not_made;
             all.push(Heard { pmodule, fails_closed, result });
         }
         all
@@ -254,8 +268,8 @@ impl<'a> Session<'a> {
         let watched = match &mut self.waiting[number] {
             Some(watched) => watched,
             empty => {
-                let (fresh, _) =
-                    fork(&self.registered[number], None, &[], self.limits.memory).map_err(Why::system)?;
+                let (fresh, _) = fork(&self.registered[number], None, &[], self.limits.memory, self.aloud)
+                    .map_err(Why::system)?;
                 empty.insert(fresh)
             }
         };
@@ -320,16 +334,28 @@ fn edits(answered: Answered) -> Result<Edits, Why> {
 /// An answer that is no result of the phase.
 fn unfit(answered: Answered) -> Why {
     match answered {
-        Answered::Failed(words) => Why::own(&words),
-        Answered::Panicked(place) => {
-            // An absolute path names whoever built it.
-            let place =
-                if place.starts_with('/') { place.rsplit('/').next().unwrap_or_default() } else { &place };
-            Why::ours(format!("panicked at {}", Why::own(place).text))
-        }
+        Answered::Failed(words) | Answered::NotMade(words) => Why::own(&words),
+        Answered::Panicked(place) => match source_line(&place) {
+            Some(place) => Why::ours(format!("panicked at {place}")),
+            None => Why::ours("panicked"),
+        },
         Answered::TooLong => Why::ours(format!("its answer has more than {LONGEST_ANSWER} bytes")),
         Answered::Edits(_) | Answered::Blanks(_) | Answered::Verdict(_) => Why::ours("answered nonsense"),
     }
+}
+
+/// A place in a source file of Rust, if that is what it is: whoever sends the answer can send any text as one. Of an
+/// absolute path, which names whoever built it, the last part.
+fn source_line(place: &str) -> Option<&str> {
+    const LONGEST: usize = 128;
+    let place = if place.starts_with('/') { place.rsplit('/').next()? } else { place };
+    let (file, line) = place.rsplit_once(':')?;
+    let is_line = !line.is_empty() && line.len() < 8 && line.bytes().all(|byte| byte.is_ascii_digit());
+    let is_path = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte);
+    // No number of a person or a card is in the name of one.
+    let has_number = file.as_bytes().windows(5).any(|bytes| bytes.iter().all(u8::is_ascii_digit));
+    let is_file = file.ends_with(".rs") && file.len() <= LONGEST && file.bytes().all(is_path) && !has_number;
+    (is_line && is_file).then_some(place)
 }
 
 fn attributes(edits: &Edits) -> Vec<(String, AttributeValue)> {
@@ -348,6 +374,7 @@ fn fork<'a>(
     sight: Option<SightOf<'a>>,
     files: &[RawFd],
     memory: u64,
+    aloud: bool,
 ) -> Result<(Watched, Option<&'a mut Target>)> {
     let (ours, theirs) = Socket::pair()?;
     let (complaints, writer) =
@@ -355,12 +382,13 @@ fn fork<'a>(
     let parent = std::process::id().cast_signed();
     match process::fork()? {
         Forked::Parent(pid, pidfd) => {
-            let watched = Watched { pid, pidfd, socket: ours, complaints, memory, is_reaped: false };
+            let label = registered.label.clone();
+            let watched = Watched::new(pid, pidfd, ours, complaints, memory, label, aloud);
             Ok((watched, sight.map(|(target, ..)| target)))
         }
         Forked::Child => {
             let keep: Vec<RawFd> = files.iter().copied().chain([theirs.as_raw()]).collect();
-            let means = Means { parent, keep: &keep, complaints: writer.as_raw_fd(), memory };
+            let means = Means { parent, keep: &keep, complaints: writer.as_raw_fd(), memory, aloud };
             let sight = sight.map(|(target, memory, scene)| Sight { target, memory: memory.take(), scene });
             child::play(registered, sight, theirs, &means)
         }
@@ -372,4 +400,30 @@ fn fork<'a>(
 pub fn latest(asked_ns: u64, deadline: Duration) -> Instant {
     let waited = Duration::from_nanos(process::monotonic_ns().saturating_sub(asked_ns));
     Instant::now() + (deadline * 3 / 4).saturating_sub(waited)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_one() {
+        let cases = [
+            ("src/play.rs:17", Some("src/play.rs:17")),
+            ("/home/jane/src/play.rs:17", Some("play.rs:17")),
+            ("jane.doe@example.org", None),
+            ("jane.doe@example.rs:1", None),
+            ("call jane.rs:1", None),
+            ("play.rs:", None),
+            ("play.rs", None),
+            ("4111111111111111.rs:1", None),
+            ("play.rs:4111111111111111", None),
+            ("", None),
+        ];
+        for (place, expected) in cases {
+            assert_eq!(source_line(place), expected, "{place}");
+            let why = unfit(Answered::Panicked(place.to_owned()));
+            assert!(why.text == "panicked" || Some(&why.text["panicked at ".len()..]) == expected);
+        }
+    }
 }

@@ -16,6 +16,13 @@ pub(crate) struct Means<'a> {
     pub(crate) complaints: RawFd,
     /// Bytes of address space besides those that it has.
     pub(crate) memory: u64,
+    /// Whether what it prints goes where its complaints go, as soon as it is printed.
+    pub(crate) aloud: bool,
+}
+
+unsafe extern "C" {
+    /// Of `<stdio.h>`.
+    static stdout: *mut libc::FILE;
 }
 
 /// In a child just forked: everything but the filter of [`bar`].
@@ -28,6 +35,11 @@ pub(crate) fn enter(means: &Means<'_>) {
             libc::_exit(1);
         }
         libc::dup2(means.complaints, 2);
+        if means.aloud {
+            libc::dup2(means.complaints, 1);
+            // It ends without flushing anything.
+            libc::setvbuf(stdout, std::ptr::null_mut(), libc::_IONBF, 0);
+        }
         // Handlers of the program's runtime would only hide how the child died.
         for signal in 1..=64 {
             let ignored = matches!(signal, libc::SIGPIPE | libc::SIGXFSZ);
@@ -160,29 +172,36 @@ const ALLOWED: &[libc::c_long] = &[
 ];
 
 /// Calls that say that something is badly wrong: other processes are touched, or new ones made.
-const FATAL: &[libc::c_long] = &[
-    libc::SYS_fork,
-    libc::SYS_vfork,
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_tkill,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_pidfd_send_signal,
+const FATAL: &[(libc::c_long, &str)] = &[
+    (libc::SYS_fork, "fork"),
+    (libc::SYS_vfork, "vfork"),
+    (libc::SYS_execve, "execve"),
+    (libc::SYS_execveat, "execveat"),
+    (libc::SYS_ptrace, "ptrace"),
+    (libc::SYS_process_vm_readv, "process_vm_readv"),
+    (libc::SYS_process_vm_writev, "process_vm_writev"),
+    (libc::SYS_tkill, "tkill"),
+    (libc::SYS_rt_sigqueueinfo, "rt_sigqueueinfo"),
+    (libc::SYS_rt_tgsigqueueinfo, "rt_tgsigqueueinfo"),
+    (libc::SYS_pidfd_send_signal, "pidfd_send_signal"),
 ];
+
+/// The name of a call that ends a child, whatever its arguments or with some.
+pub(crate) fn fatal_call(number: u32) -> Option<&'static str> {
+    let special = [(libc::SYS_tgkill, "tgkill"), (libc::SYS_kill, "kill"), (libc::SYS_clone, "clone")];
+    let mut all = FATAL.iter().chain(&special);
+    all.find(|(call, _)| *call == libc::c_long::from(number)).map(|(_, name)| *name)
+}
 
 fn rules(own: u32) -> Vec<Rule> {
     let allowed = ALLOWED.iter().map(|&call| Rule::of(call, Verdict::Allow));
-    let fatal = FATAL.iter().map(|&call| Rule::of(call, Verdict::Kill));
+    let fatal = FATAL.iter().map(|&(call, _)| Rule::of(call, Verdict::Trap));
     let thread = If::AnyBit(0, libc::CLONE_THREAD as u32);
     let special = [
         // abort(3) sends itself a signal.
-        Rule::when(libc::SYS_tgkill, If::Equal(0, own), Verdict::Allow, Verdict::Kill),
-        Rule::when(libc::SYS_kill, If::Equal(0, own), Verdict::Allow, Verdict::Kill),
-        Rule::when(libc::SYS_clone, thread, Verdict::Fail(libc::EPERM as u16), Verdict::Kill),
+        Rule::when(libc::SYS_tgkill, If::Equal(0, own), Verdict::Allow, Verdict::Trap),
+        Rule::when(libc::SYS_kill, If::Equal(0, own), Verdict::Allow, Verdict::Trap),
+        Rule::when(libc::SYS_clone, thread, Verdict::Fail(libc::EPERM as u16), Verdict::Trap),
         // Its flags lie in memory, where a filter cannot look; C libraries then take clone.
         Rule::of(libc::SYS_clone3, Verdict::Fail(libc::ENOSYS as u16)),
     ];
@@ -195,7 +214,7 @@ mod tests {
 
     #[test]
     fn no_call_is_in_two_lists() {
-        let mut all: Vec<_> = ALLOWED.iter().chain(FATAL).collect();
+        let mut all: Vec<_> = ALLOWED.iter().chain(FATAL.iter().map(|(call, _)| call)).collect();
         let count = all.len();
         all.sort_unstable();
         all.dedup();

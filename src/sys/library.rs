@@ -24,11 +24,16 @@ impl Library {
         static LOADED: AtomicUsize = AtomicUsize::new(0);
         let unique = "./".repeat(LOADED.fetch_add(1, Ordering::Relaxed));
         let path = format!("/proc/self/fd/{unique}{}", file.as_raw_fd());
-        let name = CString::new(path.as_str()).unwrap_or_default();
+        Self::open_at(&path)
+    }
+
+    /// As [`open`](Self::open), by an absolute path: a debugger cannot follow a descriptor of another process.
+    pub(crate) fn open_at(path: &str) -> Result<Self, String> {
+        let name = CString::new(path).map_err(|_| "its path has a zero byte".to_owned())?;
         // SAFETY: a NUL-terminated path. What the object's constructors do is its owner's affair: whoever calls this has
         // made sure of the owner, and does it in a process that may be lost.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        let words = || last_error().replace(&format!("{path}: "), "").replace(&path, "it");
+        let words = || last_error().replace(&format!("{path}: "), "").replace(path, "it");
         NonNull::new(handle).map(Self).ok_or_else(words)
     }
 

@@ -117,11 +117,12 @@ impl Drop for SharedMemory {
     }
 }
 
-/// Puts bytes into a new memfd, for handing them to another process without touching a disk.
+/// Puts bytes into a new memfd, for handing them to another process without touching a disk. Nobody can change them
+/// any more, whoever has the descriptor (F_SEAL_WRITE, fcntl(2)).
 pub(crate) fn memfd_with(name: &std::ffi::CStr, parts: &[&[u8]]) -> Result<OwnedFd> {
     use std::io::Write;
     // SAFETY: as in `create`.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
     if fd < 0 {
         return Err(Error::last_os("memfd_create"));
     }
@@ -129,6 +130,10 @@ pub(crate) fn memfd_with(name: &std::ffi::CStr, parts: &[&[u8]]) -> Result<Owned
     let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     for part in parts {
         file.write_all(part).map_err(|source| Error::System { call: "write(memfd)", source })?;
+    }
+    // SAFETY: F_ADD_SEALS takes an int (fcntl(2)).
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, SIZE_SEALS | libc::F_SEAL_WRITE) } < 0 {
+        return Err(Error::last_os("fcntl(F_ADD_SEALS)"));
     }
     Ok(file.into())
 }
@@ -156,6 +161,23 @@ mod tests {
 
     use super::*;
     use crate::sys::process::{Ended, wait_end};
+
+    #[test]
+    fn what_was_handed_over_stays_as_it_is() {
+        use std::io::Write;
+        use std::os::unix::fs::FileExt;
+        let fd = memfd_with(c"test", &[b"as it", b" was"]).unwrap();
+        let mut file = std::fs::File::from(fd.try_clone().unwrap());
+        assert!(file.write(b"more").is_err() && file.write_at(b"else", 0).is_err());
+        assert!(file.set_len(1 << 20).is_err() && file.set_len(1).is_err());
+        // SAFETY: asks for a mapping at an address of the kernel's choice, which is refused.
+        let mapped = unsafe {
+            let prot = libc::PROT_READ | libc::PROT_WRITE;
+            libc::mmap(std::ptr::null_mut(), 4096, prot, libc::MAP_SHARED, fd.as_raw_fd(), 0)
+        };
+        assert_eq!(mapped, libc::MAP_FAILED);
+        assert_eq!(read_memfd(fd.as_fd(), 100).unwrap(), b"as it was");
+    }
 
     #[test]
     fn a_child_does_not_have_what_is_kept_from_it() {

@@ -6,6 +6,7 @@ pub(crate) mod confine;
 pub(crate) mod cxx;
 pub(crate) mod detach;
 pub(crate) mod exit;
+pub(crate) mod fault;
 pub(crate) mod kept;
 pub(crate) mod landlock;
 #[cfg(feature = "pmodule-plugins")]

@@ -228,6 +228,28 @@ pub(crate) fn monotonic_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Makes this process the first of a group of its own (setpgid(2)).
+#[cfg(feature = "pmodule-plugins")]
+pub(crate) fn lead_group() {
+    // SAFETY: plain values.
+    unsafe { libc::setpgid(0, 0) };
+}
+
+/// Kills what is left of the group that child `leader` made; call it before that is collected.
+#[cfg(feature = "pmodule-plugins")]
+pub(crate) fn kill_group(leader: libc::pid_t) {
+    if leader > 1 {
+        // SAFETY: plain values. There is no such group if the child did not get to make it.
+        unsafe { libc::kill(-leader, libc::SIGKILL) };
+    }
+}
+
+/// Where this program has its random bytes (AT_RANDOM, getauxval(3)); 0 if the kernel did not say.
+pub(crate) fn image() -> u64 {
+    // SAFETY: always allowed.
+    unsafe { libc::getauxval(libc::AT_RANDOM) }
+}
+
 /// Milliseconds since the Unix epoch.
 pub(crate) fn unix_ms() -> u64 {
     std::time::SystemTime::now()
@@ -413,4 +435,15 @@ pub(crate) fn touch_heap(bytes: usize) {
 pub(crate) fn lock_memory(bytes: &[u8]) {
     // SAFETY: a live slice; locking changes nothing about its contents.
     unsafe { libc::mlock(bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// Leaves SIGCHLD to the other threads of this process.
+pub(crate) fn block_child_signals() {
+    // SAFETY: both write a local set, which is a plain value; a thread may change its own mask at any time.
+    unsafe {
+        let mut only: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut only);
+        libc::sigaddset(&raw mut only, libc::SIGCHLD);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const only, std::ptr::null_mut());
+    }
 }

@@ -96,6 +96,17 @@ pub(crate) fn is_stopped(pid: libc::pid_t) -> bool {
     matches!(state, Some('T' | 't'))
 }
 
+/// How often a process was given a processor, if it [stands still](is_stopped): one that does so twice with the same number stood
+/// still in between, too, while one that strace(1) looks at only happens to.
+pub(crate) fn stood_at(pid: libc::pid_t) -> Option<u64> {
+    if !is_stopped(pid) {
+        return None;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let counts = status.lines().filter_map(|line| line.split_once("ctxt_switches:"));
+    counts.map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+}
+
 /// The files that this process has mapped as code.
 pub(crate) fn own_binaries() -> Vec<std::path::PathBuf> {
     use std::os::unix::ffi::OsStrExt;

@@ -70,6 +70,24 @@ pub(crate) fn wait_for_end(tid: libc::pid_t) {
     }
 }
 
+/// Takes notice of a traced thread if it has ended, and else changes nothing: a stop stays to be waited for by whom it concerns.
+/// Any thread of the tracer's process may.
+pub(crate) fn take_notice_of_end(tid: libc::pid_t) {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: an all-zero siginfo is a valid place for the answer; its fields are those of SIGCHLD (waitid(2)).
+    let ended = unsafe {
+        let mut found: libc::siginfo_t = std::mem::zeroed();
+        let asked = libc::waitid(libc::P_PID, tid.unsigned_abs(), &raw mut found, options);
+        let code = found.si_code;
+        asked == 0
+            && found.si_pid() == tid
+            && [libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&code)
+    };
+    if ended {
+        wait(tid);
+    }
+}
+
 /// Fills `buffer` with a set of registers of a stopped thread; returns how many bytes the kernel has of it.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use super::seccomp::{self, If, Rule, Verdict};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Uses the network, starts threads, but no process.
+    #[cfg_attr(not(feature = "upload"), allow(dead_code, reason = "nothing is sent without that feature"))]
     Uploader,
     /// Parses what a crash left, and forks pmodules. No network.
     Parser,

@@ -11,6 +11,8 @@ pub(crate) enum Verdict {
     Fail(u16),
     /// It ends the process, as if by SIGSYS.
     Kill,
+    /// It is not made, and raises SIGSYS, whose handler knows its number.
+    Trap,
 }
 
 /// What is looked at of a call's arguments: their lower 32 bits.
@@ -121,6 +123,7 @@ fn end(verdict: Verdict) -> libc::sock_filter {
         Verdict::Allow => libc::SECCOMP_RET_ALLOW,
         Verdict::Fail(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
         Verdict::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+        Verdict::Trap => libc::SECCOMP_RET_TRAP,
     };
     instruction(libc::BPF_RET | libc::BPF_K, action, 0, 0)
 }

@@ -50,6 +50,14 @@ pub fn share() -> Result<()> {
     Ok(())
 }
 
+/// Processes that are forked from now on do not have the table: what goes wrong in a pmodule must not reach the reports of
+/// other crashes.
+pub fn keep_from_children() {
+    if let Some(table) = TABLE.get() {
+        table.keep_from_children();
+    }
+}
+
 /// Opens the files of modules that were not known, and remembers those that are what was mapped. Returns their number.
 pub fn learn() -> usize {
     let unknown = std::mem::take(&mut *UNKNOWN.lock().unwrap_or_else(PoisonError::into_inner));

@@ -127,11 +127,19 @@ pub(super) struct Live {
     pub(super) tid: libc::pid_t,
     /// `/proc/PID/mem`, once it was needed. It can also read what has no read permission.
     file: OnceCell<Option<File>>,
+    /// Only that file is read, if it can be had.
+    by_file: bool,
 }
 
 impl Live {
     pub(super) fn new(tid: libc::pid_t) -> Self {
-        Self { tid, file: OnceCell::new() }
+        Self { tid, file: OnceCell::new(), by_file: false }
+    }
+
+    /// One that never waits for a page that somebody else is to bring (userfaultfd(2)): `process_vm_readv` does, for ever
+    /// if nobody brings it; reading `/proc/PID/mem` fails at once.
+    pub(super) fn that_never_waits(tid: libc::pid_t) -> Self {
+        Self { by_file: true, ..Self::new(tid) }
     }
 
     /// `/proc/PID/mem`, opened once.
@@ -205,8 +213,10 @@ impl Memory for Live {
             .zip(ranges)
             .map(|(bytes, range)| Piece { address: range.start, bytes, done: 0 })
             .collect();
-        // Refused altogether (a filter, a policy): the file may still be open to us.
-        let _ = remote::read_pieces(self.tid, &mut pieces);
+        if !self.by_file || self.file().is_none() {
+            // Refused altogether (a filter, a policy): the file may still be open to us.
+            let _ = remote::read_pieces(self.tid, &mut pieces);
+        }
         pieces.iter_mut().filter(|piece| piece.done < piece.bytes.len()).for_each(|piece| self.finish(piece));
         let done: Vec<usize> = pieces.iter().map(|piece| piece.done).collect();
         all.iter_mut().zip(done).for_each(|(bytes, done)| bytes.truncate(done));

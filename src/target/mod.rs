@@ -62,12 +62,18 @@ pub struct Request {
     pub context: Option<CrashContext>,
     /// How long to wait for all threads to stop.
     pub stop_timeout: Duration,
+    /// Where the program that crashed has its random bytes (AT_RANDOM, getauxval(3)), if that is known. A process that has
+    /// executed another program since is not looked at.
+    pub image: Option<u64>,
+    /// Whether to read memory in the slower way that waits for nobody. It is chosen without that too where the process has
+    /// a userfaultfd(2).
+    pub never_wait: bool,
 }
 
 impl Request {
     /// With the usual patience.
     pub fn new(pid: i32, tid: i32, context: Option<CrashContext>) -> Self {
-        Self { pid, tid, context, stop_timeout: STOP_TIMEOUT }
+        Self { pid, tid, context, stop_timeout: STOP_TIMEOUT, image: None, never_wait: false }
     }
 }
 
@@ -147,7 +153,8 @@ impl Target {
         let listed = |tid| stopped.tracees.iter().any(|tracee| tracee.tid == tid);
         let any = stopped.tracees.first().map_or(request.tid, |tracee| tracee.tid);
         let via = if listed(request.tid) { request.tid } else { any };
-        let memory = Live::new(via);
+        let never_wait = request.never_wait || has_userfaultfd(via);
+        let memory = if never_wait { Live::that_never_waits(via) } else { Live::new(via) };
         let maps_text = file(via, "maps", &mut notes);
         let maps = maps::parse(&maps_text);
         if maps.is_empty() {
@@ -155,8 +162,12 @@ impl Target {
             let source = io::Error::from_raw_os_error(if refused { libc::EPERM } else { libc::ESRCH });
             return Err(Error::System { call: "ptrace(SEIZE)", source });
         }
-        let threads = threads(&stopped, &request, &mut notes);
         let auxv = file(via, "auxv", &mut notes);
+        let is_another = request.image.is_some_and(|image| self::auxv(&auxv, AT_RANDOM) != Some(image));
+        if stopped.tracees.is_empty() || (is_another && !auxv.is_empty()) {
+            return Err(gone());
+        }
+        let threads = threads(&stopped, &request, &mut notes);
         let modules =
             modules::read(&memory, &maps, self::auxv(&auxv, AT_ENTRY), self::auxv(&auxv, AT_SYSINFO_EHDR));
         if modules.is_empty() {
@@ -243,6 +254,28 @@ const AT_SYSINFO_EHDR: u64 = 33;
 fn auxv(bytes: &[u8], key: u64) -> Option<u64> {
     let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
     words.as_chunks().0.iter().find(|[found, _]| *found == key).map(|[_, value]| *value)
+}
+
+/// Whether `pid` still runs the program whose random bytes were at `image`. One that may not be asked is believed to.
+pub(crate) fn is_still(pid: i32, image: Option<u64>) -> bool {
+    let found = std::fs::read(format!("/proc/{pid}/auxv")).ok().and_then(|bytes| auxv(&bytes, AT_RANDOM));
+    found.is_none() || image.is_none() || found == image
+}
+
+/// Of a process that has executed another program, or that is no more.
+fn gone() -> Error {
+    Error::System { call: "ptrace(SEIZE)", source: io::Error::from_raw_os_error(libc::ESRCH) }
+}
+
+/// Whether somebody may have to bring this process's pages. One that has handed the descriptor on and closed its own is
+/// not found out.
+fn has_userfaultfd(pid: i32) -> bool {
+    /// Looking at each costs a microsecond, and who opens many opens this one early.
+    const MOST: usize = 256;
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let is_one = |path: std::path::PathBuf| path.as_os_str() == "anon_inode:[userfaultfd]";
+    let entries = entries.map_while(io::Result::ok).take(MOST);
+    entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(is_one)
 }
 
 /// Names and registers of all threads.

@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::marker::PhantomData;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::registers::{FLOAT_LEN, GENERAL_LEN, Registers};
+use crate::sys::process;
 use crate::sys::ptrace::{self, Waited};
 
 /// The most threads that are stopped: pid_max of 64-bit kernels is 2^22, and each takes some hundred bytes here.
@@ -47,8 +49,34 @@ impl Stopped {
     /// Stops all threads of `pid`. Looks for new ones until a look finds none: what a running thread started meanwhile.
     /// What could not be stopped until `timeout` has passed is left running; `notes` says so.
     pub(super) fn all(pid: libc::pid_t, timeout: Duration, notes: &mut Vec<String>) -> Self {
-        let end = Instant::now() + timeout;
+        let undertaker = Undertaker::default();
         let mut stopped = Self { tracees: Vec::new(), not_send: PhantomData };
+        std::thread::scope(|scope| {
+            let _over = undertaker.until_dropped();
+            let mut is_there = false;
+            stopped.seize_all(pid, timeout, notes, |tid, count| {
+                // One thread's end does not wait for another's.
+                if count > 1 && !is_there {
+                    is_there = true;
+                    let builder = std::thread::Builder::new().name("cenotaph".to_owned());
+                    // Without it things are as they are: a process that executes another program now may hang with us.
+                    let _ = builder.stack_size(UNDERTAKERS_STACK).spawn_scoped(scope, || undertaker.work());
+                }
+                undertaker.watch(tid);
+            });
+        });
+        stopped
+    }
+
+    /// `before` is told of each thread before it is seized, and how many there are.
+    fn seize_all(
+        &mut self,
+        pid: libc::pid_t,
+        timeout: Duration,
+        notes: &mut Vec<String>,
+        mut before: impl FnMut(libc::pid_t, usize),
+    ) {
+        let end = Instant::now() + timeout;
         let mut seen = BTreeSet::new();
         let mut refused = None;
         loop {
@@ -56,8 +84,9 @@ impl Stopped {
             if new.is_empty() {
                 break;
             }
-            let first = stopped.tracees.len();
+            let first = self.tracees.len();
             for tid in new {
+                before(tid, seen.len());
                 let state = match begin(pid, tid) {
                     Ok(true) => State::Running,
                     Ok(false) => continue,
@@ -66,9 +95,9 @@ impl Stopped {
                         State::Untraceable
                     }
                 };
-                stopped.tracees.push(Tracee { tid, state });
+                self.tracees.push(Tracee { tid, state });
             }
-            stopped.wait(first, end);
+            self.wait(first, end);
             if seen.len() >= MOST {
                 notes.push(format!("only the first {MOST} threads were looked at"));
                 break;
@@ -78,15 +107,19 @@ impl Stopped {
                 break;
             }
         }
+        // A thread that has executed another program goes on under the first one's id, and may be ours.
+        if !self.tracees.iter().any(|tracee| tracee.tid == pid) && ptrace::interrupt(pid).is_ok() {
+            self.tracees.push(Tracee { tid: pid, state: State::Running });
+            self.wait(self.tracees.len() - 1, end.max(Instant::now() + FAREWELL));
+        }
         if let Some(error) = refused {
-            let count = stopped.tracees.iter().filter(|t| t.state == State::Untraceable).count();
+            let count = self.tracees.iter().filter(|t| t.state == State::Untraceable).count();
             notes.push(format!("{count} threads could not be traced: {error}"));
         }
-        let running = stopped.tracees.iter().filter(|t| t.state == State::Running).count();
+        let running = self.tracees.iter().filter(|t| t.state == State::Running).count();
         if running > 0 {
             notes.push(format!("{running} threads did not stop within {timeout:?}"));
         }
-        stopped
     }
 
     /// Waits for the threads from `first` on.
@@ -181,6 +214,53 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+/// Takes notice of threads that ended while the one that traces them sleeps. A thread that executes another program waits for
+/// the others' ends, of which a tracer must take notice, and meanwhile has the lock that PTRACE_SEIZE wants: without help both
+/// would sleep for ever, and ptrace(2) is not interrupted by a signal.
+#[derive(Default)]
+struct Undertaker {
+    /// The threads, and whether it is over.
+    state: Mutex<(Vec<libc::pid_t>, bool)>,
+    changed: Condvar,
+}
+
+/// How often ends are looked for: the first time when stopping threads has long been over, unless something is in its way.
+const ROUND: Duration = Duration::from_millis(250);
+/// It needs little.
+const UNDERTAKERS_STACK: usize = 64 << 10;
+
+impl Undertaker {
+    fn watch(&self, tid: libc::pid_t) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0.push(tid);
+    }
+
+    fn work(&self) {
+        // The end or stop of each thread sends one, to whichever of our threads takes it.
+        process::block_child_signals();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while !state.1 {
+            let (next, waited) =
+                self.changed.wait_timeout(state, ROUND).unwrap_or_else(PoisonError::into_inner);
+            state = next;
+            if waited.timed_out() && !state.1 {
+                state.0.iter().for_each(|&tid| ptrace::take_notice_of_end(tid));
+            }
+        }
+    }
+
+    /// Ends [`work`](Self::work).
+    fn until_dropped(&self) -> impl Drop + '_ {
+        struct Over<'a>(&'a Undertaker);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+                self.0.changed.notify_all();
+            }
+        }
+        Over(self)
     }
 }
 

@@ -57,6 +57,11 @@ pub enum SymbolKind {
 
 impl Target {
     /// The first module's export of that name, in the order of [`Target::modules`]: the program's own before a library's.
+    ///
+    /// A library exports its globals unless it is told not to; a program none unless it is told to. In C: link it with
+    /// `-Wl,--export-dynamic-symbol=NAME`, for each one. In Rust: `#[unsafe(no_mangle)] pub static`, the same argument of the linker from
+    /// `build.rs` (`println!("cargo::rustc-link-arg-bins=-Wl,--export-dynamic-symbol=NAME")`), and code that uses it.
+    /// `-rdynamic` exports everything: that works too, and makes [`symbolize`](Self::symbolize) slow.
     pub fn symbol(&self, name: &str) -> Option<Symbol> {
         (0..self.modules.len()).find_map(|module| self.symbol_in(module, name))
     }
@@ -75,6 +80,7 @@ impl Target {
     }
 
     /// The export that `address` lies in, and how far behind its start. A symbol without a size reaches to the next one.
+    /// The first question about a module reads its whole symbol table: a program with 75 000 symbols takes some 2 MB and 20 ms.
     pub fn symbolize(&self, address: u64) -> Option<(Symbol, u64)> {
         // Zero-initialized data lies behind the file's mappings.
         let below = self.modules.iter().enumerate().filter(|(_, module)| module.range.start <= address);

@@ -8,6 +8,7 @@ mod pmodule;
 mod receipt;
 mod scrub;
 mod spool;
+mod unfinished;
 
 use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
@@ -62,13 +63,13 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes `value` as JSON into a file, or to standard output for `-`.
+/// Writes `value` as JSON into a file for this user alone, or to standard output for `-`.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Failure::file(path, "write as JSON", e))?;
     if path == Path::new("-") {
         return output::line(text);
     }
-    std::fs::write(path, text + "\n").map_err(|e| Failure::file(path, "write", e))
+    unfinished::write(path, (text + "\n").as_bytes())
 }
 
 /// A minidump's bytes, or words about what the file is instead.

@@ -1,9 +1,9 @@
 //! `cenotaph pmodule run`: a pmodule over a core file, for whoever writes one.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cenotaph::pmodule::measure::Cost;
 use cenotaph::pmodule::runner::Ran;
@@ -16,9 +16,29 @@ use cenotaph::{Replay, Replayed};
 use lexopt::prelude::*;
 use serde::Serialize;
 
-use super::{missing, write_json};
+use super::{missing, unfinished, write_json};
 use crate::failure::{Failure, Result};
 use crate::output::{self, bold, printable};
+
+const HELP: &str = "\
+Usage: cenotaph pmodule run MODULE.so CORE [--json FILE] [--dump FILE] [--debug]
+
+Has a pmodule see a core file as it would see a crash, through the same stages: prints what it asked for, what came of
+it, and what it cost. For its developer: what the module itself writes, to stdout or stderr, appears on stderr as it is, unscrubbed.
+
+  --json FILE  the same as JSON ('-': standard output)
+  --dump FILE  keeps the scrubbed minidump
+  --debug      no limits of time, and the module is loaded without a process of its own, for a debugger:
+               gdb -ex 'set follow-fork-mode child' -ex 'set breakpoint pending on' -ex 'break FUNCTION' -ex run \\
+                   --args cenotaph pmodule run --debug MODULE.so CORE
+
+A module that dies says where: at MODULE.so+0xOFFSET, for 'addr2line -f -e MODULE.so 0xOFFSET'.
+A core file comes from gdb's 'generate-core-file', from gcore, or from the kernel ('ulimit -c unlimited').
+";
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Somebody steps through it.
+const LONG: Limits = Limits { inspect: HOUR, scrub: HOUR, all: HOUR, memory: 1 << 30 };
 
 /// What `--json` writes.
 #[derive(Serialize)]
@@ -50,6 +70,7 @@ struct Outcome {
 pub(crate) fn pmodule(mut arguments: lexopt::Parser) -> Result<()> {
     match arguments.next()? {
         Some(Value(word)) if word == "run" => run(arguments),
+        Some(Long("help") | Short('h')) => output::line(HELP.trim_end()),
         Some(Value(word)) => {
             Err(Failure::Usage(format!("pmodule: unknown word {}; there is 'pmodule run'", word.display())))
         }
@@ -59,10 +80,12 @@ pub(crate) fn pmodule(mut arguments: lexopt::Parser) -> Result<()> {
 }
 
 fn run(mut arguments: lexopt::Parser) -> Result<()> {
-    let (mut files, mut json, mut dump) = (Vec::new(), None, None);
+    let (mut files, mut json, mut dump, mut debug) = (Vec::new(), None, None, false);
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("json") => json = Some(PathBuf::from(arguments.value()?)),
+            Long("help") | Short('h') => return output::line(HELP.trim_end()),
+            Long("debug") => debug = true,
             Long("dump") => dump = Some(PathBuf::from(arguments.value()?)),
             Value(value) => files.push(PathBuf::from(value)),
             other => return Err(other.unexpected().into()),
@@ -74,11 +97,28 @@ fn run(mut arguments: lexopt::Parser) -> Result<()> {
     if let Some(more) = files.next() {
         return Err(Failure::Usage(format!("one argument too many: {}", more.display())));
     }
+    for output in json.iter().chain(&dump) {
+        if let Some(input) = [&module, &core].into_iter().find(|input| unfinished::is_same(output, input)) {
+            return Err(Failure::Usage(format!(
+                "pmodule run: {} is {}, which would be lost; name another file",
+                output.display(),
+                input.display()
+            )));
+        }
+    }
     let absolute = std::path::absolute(&module).map_err(|e| Failure::file(&module, "find", e))?;
-    let registered = plugin::register(&absolute)?;
+    if is_core(&module) {
+        return Err(Failure::Usage(format!(
+            "{} is a core file: it comes behind MODULE.so",
+            module.display()
+        )));
+    }
+    let registered = if debug { plugin::register_here(&absolute)? } else { plugin::register(&absolute)? };
     let description = registered.description.clone();
+    // In words about a file that is read: those of the library are about files that are written.
+    open(&core).map_err(|e| Failure::file(&core, "read", e))?;
     let target = Target::from_core(&core).map_err(|e| Failure::Failed(format!("{}: {e}", core.display())))?;
-    let limits = Limits::default();
+    let limits = if debug { LONG } else { Limits::default() };
     let Replay { inspected, cost, outcome, .. } = cenotaph::replay(target, &registered, limits)
         .map_err(|e| Failure::Failed(format!("{}: no dump can be made of it: {e}", core.display())))?;
 
@@ -117,6 +157,18 @@ fn run(mut arguments: lexopt::Parser) -> Result<()> {
     }
 }
 
+/// Opens a file to read it; a pipe that nobody writes to is not waited for.
+fn open(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// Whether a file is an ELF core file (`e_type` 4).
+fn is_core(path: &Path) -> bool {
+    let mut head = [0; 18];
+    let read = open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head.starts_with(b"\x7fELF") && head[16..] == [4, 0]
+}
+
 /// A failure while it looked is in its result; one of `scrub` or `verdict` is in the report's notes.
 fn failure(description: &Description, inspected: Option<&Ran>, report: Option<&Report>) -> Option<String> {
     if let Some(Err(why)) = inspected.map(|ran| &ran.result) {
@@ -147,8 +199,7 @@ fn keep(path: &Path, dump: Option<&[u8]>) -> Result<()> {
             path.display()
         )));
     };
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(dump)).map_err(|e| Failure::file(path, "write", e))
+    unfinished::write(path, dump)
 }
 
 fn print(run: &Run, limits: &Limits) -> Result<()> {
@@ -174,7 +225,7 @@ fn print(run: &Run, limits: &Limits) -> Result<()> {
     output::table(&["event", "calls", "time"], &events.collect::<Vec<_>>())?;
     if !run.edits.is_empty() {
         output::line("")?;
-        output::table(&["asked for", ""], &run.edits.iter().map(edit).collect::<Vec<_>>())?;
+        output::table(&["asked for", "value"], &run.edits.iter().map(edit).collect::<Vec<_>>())?;
     }
     output::line("")?;
     match (&run.veto, &run.report) {

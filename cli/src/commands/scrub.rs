@@ -1,15 +1,15 @@
 //! `cenotaph scrub`: removes personal data from a minidump that somebody else wrote, or from an ELF core file.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use cenotaph::dump::Layout;
 use cenotaph::scrub::{self, Place, Policy, Receipt, Rule};
 use lexopt::prelude::*;
 
+use super::unfinished::Unfinished;
 use super::{missing, read_minidump, take, write_json};
 use crate::failure::{Failure, Result};
 use crate::output;
@@ -95,38 +95,4 @@ fn is_elf(path: &Path) -> Result<bool> {
     let mut magic = Vec::new();
     file.take(4).read_to_end(&mut magic).map_err(failed)?;
     Ok(magic == b"\x7fELF")
-}
-
-/// A file only for this user that gets its name when it is whole, and is gone if that does not happen: half a dump should not
-/// look like one.
-struct Unfinished {
-    file: File,
-    temporary: PathBuf,
-    path: PathBuf,
-    is_finished: bool,
-}
-
-impl Unfinished {
-    fn create(path: &Path) -> Result<Self> {
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.part", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary);
-        let file = file.map_err(|e| Failure::file(path, "write", e))?;
-        Ok(Self { file, temporary, path: path.to_path_buf(), is_finished: false })
-    }
-
-    fn finish(mut self) -> Result<()> {
-        std::fs::rename(&self.temporary, &self.path).map_err(|e| Failure::file(&self.path, "write", e))?;
-        self.is_finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
 }

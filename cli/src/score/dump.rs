@@ -324,7 +324,7 @@ pub(crate) fn capacity(place: Place) -> usize {
     }
 }
 
-fn descriptor(start: u64, length: usize, at: usize) -> Vec<u8> {
+pub(super) fn descriptor(start: u64, length: usize, at: usize) -> Vec<u8> {
     [start.to_le_bytes().as_slice(), &(length as u32).to_le_bytes(), &(at as u32).to_le_bytes()].concat()
 }
 
@@ -337,52 +337,53 @@ fn module(number: usize, name: u32, record: (usize, usize)) -> Vec<u8> {
 }
 
 /// Header, room for a directory, then whatever is appended.
-struct Dump {
+pub(super) struct Dump {
     bytes: Vec<u8>,
     directory: Vec<u8>,
     version: u32,
+    pub(super) processor: u16,
 }
 
 /// Streams that there is room for.
 const STREAMS: usize = 16;
 
 /// Id; start, length and offset of the stack; length and offset of the context.
-type Thread = (u32, (u64, usize, usize), (usize, usize));
+pub(super) type Thread = (u32, (u64, usize, usize), (usize, usize));
 
 impl Dump {
-    fn new() -> Self {
-        Self { bytes: vec![0; 32 + STREAMS * 12], directory: Vec::new(), version: 0 }
+    pub(super) fn new() -> Self {
+        Self { bytes: vec![0; 32 + STREAMS * 12], directory: Vec::new(), version: 0, processor: 9 }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> usize {
         let at = self.bytes.len();
         self.bytes.extend(bytes);
         at
     }
 
     /// Length and offset.
-    fn append_located(&mut self, bytes: &[u8]) -> (usize, usize) {
+    pub(super) fn append_located(&mut self, bytes: &[u8]) -> (usize, usize) {
         (bytes.len(), self.append(bytes))
     }
 
     /// Offsets of the string and of its text.
-    fn string(&mut self, text: &[u8]) -> (usize, usize) {
+    pub(super) fn string(&mut self, text: &[u8]) -> (usize, usize) {
         let at = self.append(&(text.len() as u32).to_le_bytes());
         self.append(text);
         self.append(&[0, 0]);
         (at, at + 4)
     }
 
-    fn stream(&mut self, kind: u32, (length, at): (usize, usize)) {
+    pub(super) fn stream(&mut self, kind: u32, (length, at): (usize, usize)) {
         self.directory.extend([kind, length as u32, at as u32].map(u32::to_le_bytes).concat());
     }
 
-    fn list(&mut self, kind: u32, bytes: &[u8]) {
+    pub(super) fn list(&mut self, kind: u32, bytes: &[u8]) {
         let located = self.append_located(bytes);
         self.stream(kind, located);
     }
 
-    fn threads(&mut self, threads: &[Thread]) -> (usize, usize) {
+    pub(super) fn threads(&mut self, threads: &[Thread]) -> (usize, usize) {
         let mut list = (threads.len() as u32).to_le_bytes().to_vec();
         for (id, (start, length, at), (context_length, context)) in threads {
             list.extend([*id, 0, 0, 0, 0, 0].map(u32::to_le_bytes).concat());
@@ -392,8 +393,8 @@ impl Dump {
         self.append_located(&list)
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        let mut system = 9u16.to_le_bytes().to_vec();
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        let mut system = self.processor.to_le_bytes().to_vec();
         system.extend([0; 18]);
         system.extend([0x8201, self.version].map(u32::to_le_bytes).concat());
         system.resize(56, 0);

@@ -54,6 +54,8 @@ pub(crate) struct Score {
     pub(crate) engine: u32,
     pub(crate) measures: Vec<Measure>,
     pub(crate) matrix: Vec<Cell>,
+    /// Whose heaps were looked at, with their versions.
+    pub(crate) programs: Vec<String>,
 }
 
 const LAYERS: [&str; 4] = ["base64", "percent", "hex", "json"];
@@ -178,8 +180,13 @@ pub(crate) fn of_negatives(negatives: &Negatives) -> Measure {
     Measure::most("false redactions per MiB of real heaps", rate, 0.1, 0.01, note)
 }
 
-/// Redactions in the heaps of programs, by rule.
+/// The programs whose heaps were looked at, and the redactions there by rule.
 pub(crate) fn print_negatives(negatives: &Negatives) -> Result<()> {
+    output::line(output::bold("heaps without personal data"))?;
+    for version in &negatives.versions {
+        output::line(output::printable(version))?;
+    }
+    output::line("")?;
     output::line(output::bold("redactions in heaps without personal data (wrong of all)"))?;
     for (rule, (all, wrong)) in &negatives.by_rule {
         output::line(format!("{rule:24} {wrong:>6} of {all}"))?;

@@ -8,6 +8,7 @@ mod dump;
 mod encode;
 mod measures;
 mod negatives;
+mod pointers;
 mod random;
 mod real;
 mod recall;
@@ -24,7 +25,7 @@ use crate::commands::write_json;
 use crate::failure::{Failure, Result};
 use crate::output;
 use corpus::Corpus;
-use measures::{Measure, Score};
+use measures::Score;
 
 /// What the command line asked for.
 struct Options {
@@ -44,6 +45,12 @@ struct Options {
 }
 
 pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
+    let done = run(arguments);
+    output::progress("");
+    done
+}
+
+fn run(arguments: lexopt::Parser) -> Result<()> {
     let options = Options::parse(arguments)?;
     output::line(format_args!("seed {}", options.seed))?;
     if options.only_speed {
@@ -53,25 +60,24 @@ pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
     let mut corpus = match &options.data {
         Some(path) => Corpus::file(path)?,
         None if options.small => Corpus::sample()?,
-        None => Corpus::generate(&options.python, &options.generator, options.seed, options.plants)?,
+        None => {
+            output::progress("drawing values");
+            Corpus::generate(&options.python, &options.generator, options.seed, options.plants)?
+        }
     };
     let known = corpus.with_known(options.plants);
-    let matrix = recall::measure(&corpus, &known, options.plants, options.seed)?;
+    let mut matrix = recall::measure(&corpus, &known, options.plants, options.seed)?;
+    let pointers = pointers::measure(&corpus, options.plants, options.seed, &mut matrix)?;
     let mut measures = measures::of_matrix(&matrix);
-    let pointers = recall::pointers(&corpus, options.plants, options.seed)?;
-    let left = 1.0 - pointers.rate();
-    measures.push(Measure::most(
-        "Pointers, 64 bit: share of runs of 4 that survive",
-        left,
-        0.0,
-        0.0,
-        format!("{} plants", pointers.planted),
-    ));
+    measures.extend(pointers);
+    output::progress("crashes of real processes");
     let real = real::measure(&corpus, &known, if options.small { 2 } else { 20 }, options.seed)?;
     measures.extend(measures::of_real(&real));
     let negatives = negatives::measure(options.negatives, 32 << 20, options.heaps.as_deref())?;
     measures.push(measures::of_negatives(&negatives));
+    output::progress("speed");
     measures.extend(speed::measure(&negatives.heap, options.seed, options.small)?);
+    output::progress("");
     measures::print_matrix(&matrix)?;
     measures::print_negatives(&negatives)?;
     if options.examples {
@@ -82,7 +88,13 @@ pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
     measures::print(&measures)?;
     let missed = measures.iter().filter(|measure| measure.judged && !measure.must_held).count();
     if let Some(path) = &options.json {
-        let score = Score { seed: options.seed, engine: ENGINE, measures, matrix: measures::cells(&matrix) };
+        let score = Score {
+            seed: options.seed,
+            engine: ENGINE,
+            measures,
+            matrix: measures::cells(&matrix),
+            programs: negatives.versions,
+        };
         write_json(path, &score)?;
     }
     match missed {

@@ -15,6 +15,7 @@ use cenotaph::scrub::{self, Policy, Receipt};
 
 use super::dump::{self, Place};
 use crate::failure::{Failure, Result};
+use crate::output;
 
 /// Bytes of a program's memory that are looked at together.
 const PIECE: usize = 16 << 20;
@@ -137,6 +138,8 @@ const PROGRAMS: &[(&str, &[&str])] = &[
 pub(crate) struct Negatives {
     pub(crate) mebibytes: f64,
     pub(crate) programs: Vec<String>,
+    /// Each program once, and what it says of its version.
+    pub(crate) versions: Vec<String>,
     /// Redactions by rule: all, and those of text that is not what the rule says.
     pub(crate) by_rule: BTreeMap<String, (u64, u64)>,
     pub(crate) examples: Vec<String>,
@@ -184,6 +187,12 @@ pub(crate) fn measure(mebibytes: usize, keep: usize, folder: Option<&Path>) -> R
             found.programs.push(format!("{program} n/a"));
             continue;
         };
+        output::progress(format_args!("heap of {program}"));
+        let version =
+            format!("{program}: {}", version(program).unwrap_or_else(|| "version unknown".to_owned()));
+        if !found.versions.contains(&version) {
+            found.versions.push(version);
+        }
         let before = found.mebibytes;
         running.each_piece((left * 1048576.0) as usize, |piece| more(&mut found, piece))?;
         found.programs.push(format!("{program} {:.0} MiB", found.mebibytes - before));
@@ -260,6 +269,27 @@ fn is_literally(rule: &str, text: &str) -> bool {
     }
 }
 
+/// A program with no more of our environment than it needs.
+fn command(program: &str) -> Option<Command> {
+    // Where Debian has games, too.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::split_paths(&path).chain(["/usr/games".into()]);
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::join_paths(path).ok()?).env("LC_ALL", "C");
+    // Rust's compiler is found by the launcher of its installer through the home directory.
+    if program == "rustc" {
+        command.env("HOME", std::env::var_os("HOME").unwrap_or_default());
+    }
+    Some(command)
+}
+
+/// The first line that a program says of its version.
+fn version(program: &str) -> Option<String> {
+    let said = command(program)?.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+}
+
 struct Running(Child);
 
 /// How long a program may take until it waits.
@@ -267,20 +297,14 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 impl Running {
     fn start(program: &str, arguments: &[String]) -> Option<Self> {
-        // Where Debian has games, too.
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = std::env::split_paths(&path).chain(["/usr/games".into()]);
-        let path = std::env::join_paths(path).ok()?;
-        let home = std::env::var_os("HOME").unwrap_or_default();
         let said = arguments.iter().any(|argument| argument.contains("ready"));
-        let mut command = Command::new(program);
-        command.args(arguments).env_clear().env("PATH", path).env("LC_ALL", "C");
-        // Rust's compiler is found by the launcher of its installer through the home directory.
-        if program == "rustc" {
-            command.env("HOME", home);
-        }
-        let child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let child = command(program)?
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
         let mut running = Self(child);
         if program == "rustc" {
             let stdin = running.0.stdin.as_mut()?;

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use cenotaph::dump::Layout;
 use cenotaph::report::{Attribute, AttributeValue, Breadcrumb, Reason, Report};
-use cenotaph::scrub::{self, Level, Policy, Receipt};
+use cenotaph::scrub::{self, Policy, Receipt};
 
 use super::corpus::{Corpus, Group, Sample};
 use super::dump::{self, Place, Planted};
 use super::encode::{Encoded, Form, encode};
 use super::random::Random;
 use crate::failure::{Failure, Result};
+use crate::output;
 
 /// Characters in a row that count as a leak.
 const LEAK: usize = 4;
@@ -73,7 +74,7 @@ pub(crate) struct Matrix {
 }
 
 /// What is planted, and where the value in it is.
-struct Plant<'a> {
+pub(super) struct Plant<'a> {
     sample: &'a Sample,
     encoded: Encoded,
     /// Characters of the value.
@@ -91,6 +92,7 @@ pub(crate) fn measure(corpus: &Corpus, known: &[String], plants: usize, seed: u6
     }
     let policy = Policy { known: known.to_vec(), ..Policy::default() };
     for place in Place::ALL {
+        output::progress(format_args!("recall: {}", place.name()));
         for form in Form::PLAIN.into_iter().chain(Form::LAYERS) {
             if !holds(place, form) {
                 continue;
@@ -149,6 +151,15 @@ fn plant<'a>(sample: &'a Sample, place: Place, form: Form, random: &mut Random) 
     Some(Plant { sample, encoded, value, whole: text.chars().count() })
 }
 
+pub(super) fn plants<'a>(
+    batch: &[&'a Sample],
+    place: Place,
+    form: Form,
+    random: &mut Random,
+) -> Vec<Plant<'a>> {
+    batch.iter().filter_map(|sample| plant(sample, place, form, random)).collect()
+}
+
 fn dump_of(
     batch: &[&Sample],
     place: Place,
@@ -157,8 +168,7 @@ fn dump_of(
     random: &mut Random,
     matrix: &mut Matrix,
 ) -> Result<()> {
-    let plants: Vec<Plant<'_>> =
-        batch.iter().filter_map(|sample| plant(sample, place, form, random)).collect();
+    let plants = plants(batch, place, form, random);
     if plants.is_empty() {
         return Ok(());
     }
@@ -177,7 +187,11 @@ fn dump_of(
 }
 
 /// Plants between bytes that are no text, at any phase.
-fn region(plants: &[Plant<'_>], form: Form, random: &mut Random) -> (Vec<u8>, Vec<(usize, usize)>) {
+pub(super) fn region(
+    plants: &[Plant<'_>],
+    form: Form,
+    random: &mut Random,
+) -> (Vec<u8>, Vec<(usize, usize)>) {
     let (mut region, mut starts) = (vec![0x01; 64], Vec::new());
     for plant in plants {
         let zeros = random.below(2) == 0;
@@ -200,7 +214,7 @@ fn region(plants: &[Plant<'_>], form: Form, random: &mut Random) -> (Vec<u8>, Ve
     (region, starts)
 }
 
-fn scrubbed(before: &[u8], policy: &Policy, what: &str, matrix: &mut Matrix) -> Result<Vec<u8>> {
+pub(super) fn scrubbed(before: &[u8], policy: &Policy, what: &str, matrix: &mut Matrix) -> Result<Vec<u8>> {
     let failed = |e: cenotaph::Error| Failure::Failed(format!("synthetic dump for {what}: {e}"));
     let layout = Layout::parse(before).map_err(failed)?;
     let (mut after, mut receipt) = (before.to_vec(), Receipt::default());
@@ -209,7 +223,7 @@ fn scrubbed(before: &[u8], policy: &Policy, what: &str, matrix: &mut Matrix) -> 
     Ok(after)
 }
 
-fn judge(
+pub(super) fn judge(
     plant: &Plant<'_>,
     positions: &[usize],
     planted: &Planted,
@@ -393,20 +407,4 @@ fn decoys(
         }
     }
     Ok(())
-}
-
-/// What `Pointers` leaves of planted text: characters in runs of four, of all that were planted on the stack.
-pub(crate) fn pointers(corpus: &Corpus, plants: usize, seed: u64) -> Result<Count> {
-    let policy = Policy { level: Level::Pointers, ..Policy::default() };
-    let mut matrix = Matrix::default();
-    let mut total = Count::default();
-    for form in Form::PLAIN {
-        let mut random = Random::new(seed ^ 99 ^ (form as u64) << 40);
-        for batch in corpus.samples.chunks(500).take(plants.div_ceil(20)) {
-            let batch: Vec<&Sample> = batch.iter().collect();
-            dump_of(&batch, Place::Stack, form, &policy, &mut random, &mut matrix)?;
-        }
-    }
-    matrix.cells.values().for_each(|count| total.add(*count));
-    Ok(total)
 }

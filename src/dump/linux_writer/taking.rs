@@ -88,6 +88,7 @@ impl Taking {
             }
         }
         self.memory.others.extend(new.iter().map(|range| range.start).zip(added));
+        join(&mut self.memory.others);
     }
 
     /// Leaves out the stacks of `threads`, and all other memory of their mappings.
@@ -176,4 +177,47 @@ fn stacks(target: &Target) -> Vec<Stack> {
 
 fn span(address: u64, bytes: &[u8]) -> Range<u64> {
     address..address.saturating_add(bytes.len() as u64)
+}
+
+/// Makes one piece of pieces that adjoin: where two meet nothing was cut off, and a scrubber must see what lies across.
+fn join(pieces: &mut Vec<(u64, Vec<u8>)>) {
+    pieces.sort_by_key(|(address, _)| *address);
+    let mut joined: Vec<(u64, Vec<u8>)> = Vec::with_capacity(pieces.len());
+    for (address, mut bytes) in std::mem::take(pieces) {
+        match joined.last_mut() {
+            Some((start, before))
+                if !bytes.is_empty() && start.checked_add(before.len() as u64) == Some(address) =>
+            {
+                // Growing it may leave a copy behind.
+                let mut whole = Vec::with_capacity(before.len() + bytes.len());
+                whole.extend_from_slice(before);
+                whole.extend_from_slice(&bytes);
+                before.zeroize();
+                bytes.zeroize();
+                *before = whole;
+            }
+            _ => joined.push((address, bytes)),
+        }
+    }
+    *pieces = joined;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_that_adjoin_are_one() {
+        let piece = |address: u64, text: &str| (address, text.as_bytes().to_vec());
+        let mut pieces = vec![
+            piece(20, "x"),
+            piece(4, "efg"),
+            piece(0, "abcd"),
+            piece(7, "h"),
+            piece(9, ""),
+            piece(9, "y"),
+        ];
+        join(&mut pieces);
+        assert_eq!(pieces, [piece(0, "abcdefgh"), piece(9, "y"), piece(20, "x")]);
+    }
 }

@@ -1,6 +1,8 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
+use crash_context::CrashContext;
+
 use super::*;
 use crate::config::Config;
 use crate::dump::Layout;
@@ -26,12 +28,13 @@ fn both_writers() {
     (context.siginfo.ssi_signo, context.siginfo.ssi_addr) = (11, 0x1230);
     (context.pid, context.tid) = (pid, pid);
 
-    for writer in [Writer::Ours, Writer::Fallback] {
+    for writer in [Writer::Ours, Writer::Patient, Writer::Fallback] {
         let fallback = matches!(writer, Writer::Fallback);
         let ours = |target, limits| {
             Ok(Inspected { taken: linux_writer::write(target, limits)?, ..Inspected::default() })
         };
-        let taken = take(pid, pid, Some(context.clone()), writer, &config, &[], ours).unwrap().taken;
+        let request = target::Request::new(pid, pid, Some(context.clone()));
+        let taken = take(request, writer, &config, &[], ours).unwrap().taken;
         let Taken { dump, start_up: strings, tables, notes } = taken;
         assert_eq!(notes.iter().any(|note| note.contains("minidump-writer")), fallback, "{notes:?}");
         // The fallback leaves the strings of the start in the dump, for the scrubber to find there.

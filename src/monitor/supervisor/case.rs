@@ -40,6 +40,10 @@ pub(super) struct Busy {
     pub(super) deadline: Instant,
     /// When to see whether somebody has stopped it; `None` once the application does not wait for it.
     pub(super) next_look: Option<Instant>,
+    /// When it was given the case.
+    pub(super) since: Instant,
+    /// Where it stood still at the last look.
+    pub(super) stood_at: Option<u64>,
 }
 
 impl Case {

@@ -55,6 +55,21 @@ impl Supervisor {
         }
     }
 
+    /// Not while a worker has a crash in its hands: the record that a process wrote because that takes long is about the
+    /// same crash, and goes when the worker's report is there.
+    pub(super) fn look_for_leftovers(&mut self) {
+        if self.busy.iter().all(|busy| busy.case.monitor.is_none()) {
+            self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
+        }
+    }
+
+    /// A record that a process wrote while its crash was in hand, after which it may have ended.
+    pub(super) fn look_for_record_of(&mut self, pid: libc::pid_t) {
+        if records::is_one_of(&self.config.spool, pid) {
+            self.look_for_leftovers();
+        }
+    }
+
     fn may_store(&self) -> bool {
         stages::ask(Stage::Spool, &self.config, &self.blackbox) == Verdict::Proceed
     }

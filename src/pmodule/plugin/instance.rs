@@ -32,7 +32,10 @@ impl Plugin {
         match (code, call.failure.take()) {
             (0, _) => Ok(()),
             (_, Some(words)) if !words.is_empty() => Err(Failure(words)),
-            (code, _) => Err(Failure(format!("its callback for {event} returned {code}"))),
+            (code, _) => {
+                let words = call.handed_on(code).map(|words| format!(" ({words})")).unwrap_or_default();
+                Err(Failure(format!("its callback for {event} returned {code}{words}")))
+            }
         }
     }
 

@@ -2,14 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::pmodule::Description;
+use crate::report::signal_name;
 use crate::sys::process::{self, Ended, Forked};
-use crate::sys::socket::{Received, Socket};
+use crate::sys::socket::{self, Received, Socket};
 
 /// Long for a constructor that does nothing, short for an application's start.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -34,16 +35,23 @@ pub(super) fn within_time(
         Forked::Parent(pid, ended) => (pid, ended),
         Forked::Child => {
             process::no_core();
+            // So that what its constructors start ends with it.
+            process::lead_group();
             let answer = look().map_or_else(Answer::Refused, Answer::Description);
             let sent = serde_json::to_vec(&answer).is_ok_and(|answer| theirs.send(&answer, &[]).is_ok());
             process::exit_now(i32::from(!sent))
         }
     };
     drop(theirs);
+    let until = Instant::now() + DEADLINE;
     let received = ours.receive(LONGEST_ANSWER, DEADLINE);
-    if !matches!(received, Ok(Received::Closed)) {
-        process::kill_pidfd(ended.as_fd());
+    if matches!(received, Ok(Received::Closed)) {
+        // It ends, or has closed what it had and goes on.
+        let _ = socket::poll_readable(ended.as_fd(), until.saturating_duration_since(Instant::now()));
     }
+    // Before it is collected: until then the number is its group's.
+    process::kill_pidfd(ended.as_fd());
+    process::kill_group(pid);
     let ended = process::wait_end(pid);
     Ok(match received? {
         Received::Message(message) => understood(&message.bytes),
@@ -60,7 +68,7 @@ pub(super) fn within_time(
 fn understood(bytes: &[u8]) -> Result<Description, String> {
     match serde_json::from_slice(bytes) {
         Ok(Answer::Description(description)) => {
-            description.check().map_err(|error| error.to_string())?;
+            description.usable()?;
             Ok(description)
         }
         Ok(Answer::Refused(why)) => Err(why),
@@ -70,7 +78,8 @@ fn understood(bytes: &[u8]) -> Result<Description, String> {
 
 fn death(ended: Ended) -> String {
     let how = match ended {
-        Ended::Signal(signal) => format!("ended by signal {signal}"),
+        Ended::Signal(signal) if signal_name(signal) == "signal" => format!("was killed by signal {signal}"),
+        Ended::Signal(signal) => format!("was killed by {}", signal_name(signal)),
         Ended::Exit(code) => format!("exited with code {code}"),
         Ended::Unknown => "ended".to_owned(),
     };

@@ -66,7 +66,7 @@ impl Table {
         let callbacks = unsafe { table.read_unaligned() };
         // SAFETY: this function's own contract.
         let description = unsafe { describe(&callbacks) }?;
-        description.check().map_err(|error| error.to_string())?;
+        description.usable()?;
         Ok(Self { description, callbacks })
     }
 }
@@ -126,7 +126,9 @@ fn events(table: &abi::Pmodule) -> Result<Vec<Event>, String> {
         }
         left &= !bit(event);
         if !has_callback {
-            return Err(format!("wants the event {event:?} and has no callback for it"));
+            let name = event.name();
+            let bit = name.to_uppercase();
+            return Err(format!("wants CENOTAPH_PMODULE_ON_{bit}, but its callback `{name}` is NULL"));
         }
         events.push(event);
     }

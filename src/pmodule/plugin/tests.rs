@@ -272,7 +272,10 @@ fn tables_that_are_refused() {
         (abi::Pmodule { name: odd, ..good }, "not UTF-8"),
         (abi::Pmodule { name: Text::lend("No Name"), ..good }, "lower-case"),
         (abi::Pmodule { events: 0, ..good }, "wants no event"),
-        (abi::Pmodule { events: 2, ..good }, "wants the event Thread and has no callback"),
+        (
+            abi::Pmodule { events: 2, ..good },
+            "wants CENOTAPH_PMODULE_ON_THREAD, but its callback `thread` is NULL",
+        ),
         (abi::Pmodule { events: 257, ..good }, "this version does not know (bits 0x100)"),
         (abi::Pmodule { frame_filter_count: 1, ..good }, "1 frame filters at NULL"),
         (abi::Pmodule { frame_filter_count: 65, frame_filters: filters.as_ptr(), ..good }, "64 at most"),

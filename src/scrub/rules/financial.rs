@@ -1,4 +1,4 @@
-//! Payment cards and bank accounts.
+//! Payment cards.
 #![forbid(unsafe_code)]
 
 use super::{Hit, before, digit_at, end_of};
@@ -140,151 +140,6 @@ fn followed_by_hexadecimal(line: &[u8], end: usize) -> bool {
         && line.get(end + 1).is_some_and(u8::is_ascii_alphanumeric)
 }
 
-/// Countries of the IBAN registry (ISO 13616, SWIFT's registry, release 99) and the length of their numbers.
-const COUNTRIES: &[(&[u8; 2], usize)] = &[
-    (b"AD", 24),
-    (b"AE", 23),
-    (b"AL", 28),
-    (b"AT", 20),
-    (b"AZ", 28),
-    (b"BA", 20),
-    (b"BE", 16),
-    (b"BG", 22),
-    (b"BH", 22),
-    (b"BI", 27),
-    (b"BR", 29),
-    (b"BY", 28),
-    (b"CH", 21),
-    (b"CR", 22),
-    (b"CY", 28),
-    (b"CZ", 24),
-    (b"DE", 22),
-    (b"DJ", 27),
-    (b"DK", 18),
-    (b"DO", 28),
-    (b"EE", 20),
-    (b"EG", 29),
-    (b"ES", 24),
-    (b"FI", 18),
-    (b"FK", 18),
-    (b"FO", 18),
-    (b"FR", 27),
-    (b"GB", 22),
-    (b"GE", 22),
-    (b"GI", 23),
-    (b"GL", 18),
-    (b"GR", 27),
-    (b"GT", 28),
-    (b"HN", 28),
-    (b"HR", 21),
-    (b"HU", 28),
-    (b"IE", 22),
-    (b"IL", 23),
-    (b"IQ", 23),
-    (b"IS", 26),
-    (b"IT", 27),
-    (b"JO", 30),
-    (b"KW", 30),
-    (b"KZ", 20),
-    (b"LB", 28),
-    (b"LC", 32),
-    (b"LI", 21),
-    (b"LT", 20),
-    (b"LU", 20),
-    (b"LV", 21),
-    (b"LY", 25),
-    (b"MC", 27),
-    (b"MD", 24),
-    (b"ME", 22),
-    (b"MK", 19),
-    (b"MN", 20),
-    (b"MR", 27),
-    (b"MT", 31),
-    (b"MU", 30),
-    (b"NI", 28),
-    (b"NL", 18),
-    (b"NO", 15),
-    (b"OM", 23),
-    (b"PK", 24),
-    (b"PL", 28),
-    (b"PS", 29),
-    (b"PT", 25),
-    (b"QA", 29),
-    (b"RO", 24),
-    (b"RS", 22),
-    (b"RU", 33),
-    (b"SA", 24),
-    (b"SC", 31),
-    (b"SD", 18),
-    (b"SE", 24),
-    (b"SI", 19),
-    (b"SK", 24),
-    (b"SM", 27),
-    (b"SO", 23),
-    (b"ST", 25),
-    (b"SV", 28),
-    (b"TL", 23),
-    (b"TN", 24),
-    (b"TR", 26),
-    (b"UA", 29),
-    (b"VA", 22),
-    (b"VG", 24),
-    (b"XK", 20),
-    (b"YE", 30),
-];
-
-/// International bank account numbers: country, length and check digits (ISO 7064 MOD 97-10), in one piece or in
-/// groups of four.
-pub(super) fn iban(line: &[u8], hits: &mut Vec<Hit>) {
-    let mut floor = 0;
-    // Two letters, two digits: the digits are rarer.
-    for (at, four) in line.array_windows::<4>().enumerate() {
-        let shape = four[2].is_ascii_digit() && four[3].is_ascii_digit() && four[1].is_ascii_alphabetic();
-        let starts = || before(line, at).is_none_or(|byte| !byte.is_ascii_alphanumeric());
-        if !shape || at < floor || !four[0].is_ascii_alphabetic() || !starts() {
-            continue;
-        }
-        if let Some(end) = iban_end(line, at) {
-            hits.push(Hit { range: at..end, rule: "iban" });
-            floor = end;
-        }
-    }
-}
-
-/// ISO 13616 allows as many characters.
-const LONGEST_IBAN: usize = 34;
-
-fn iban_end(line: &[u8], start: usize) -> Option<usize> {
-    let head = line.get(start..start + 4)?;
-    let country = [head[0].to_ascii_uppercase(), head[1].to_ascii_uppercase()];
-    let at = COUNTRIES.binary_search_by_key(&country, |(code, _)| **code).ok()?;
-    let (_, length) = &COUNTRIES[at];
-    if !head[3].is_ascii_digit() {
-        return None;
-    }
-    let separator = line.get(start + 4).copied().filter(|&byte| byte == b' ' || byte == b'-');
-    let (mut text, mut at) = ([0; LONGEST_IBAN], start);
-    let text = text.get_mut(..*length)?;
-    for (count, character) in text.iter_mut().enumerate() {
-        if count > 0 && count % 4 == 0 && separator.is_some() && line.get(at).copied() == separator {
-            at += 1;
-        }
-        *character = *line.get(at).filter(|byte| byte.is_ascii_alphanumeric())?;
-        at += 1;
-    }
-    // A number in capitals ends where its country says so, even if an older text's rest follows.
-    let exact = !text.iter().any(u8::is_ascii_lowercase);
-    if !exact && line.get(at).is_some_and(u8::is_ascii_alphanumeric) {
-        return None;
-    }
-    text.rotate_left(4);
-    let remainder = text.iter().fold(0, |rest, &byte| match byte {
-        b'0'..=b'9' => (rest * 10 + u32::from(byte - b'0')) % 97,
-        _ => (rest * 100 + u32::from(byte.to_ascii_uppercase() - b'A') + 10) % 97,
-    });
-    (remainder == 1).then_some(at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::check;
@@ -345,43 +200,6 @@ mod tests {
     }
 
     #[test]
-    fn ibans() {
-        check(
-            iban,
-            &[
-                "«DE89370400440532013000»",
-                "«GB82 WEST 1234 5698 7654 32»",
-                "iban:«FR1420041010050500013M02606»,",
-                "«de89370400440532013000»",
-                "«NO9386011117947»",
-                "«MT84MALT011000012345MTLCAST001S»",
-                "«CH93-0076-2011-6238-5295-7»",
-                "«DE89370400440532013000»XYZ",
-                "(«NL91ABNA0417164300»)",
-                "«DE89 3704 0044 0532 0130 00»",
-            ],
-        );
-    }
-
-    #[test]
-    fn no_ibans() {
-        check(
-            iban,
-            &[
-                "DE89370400440532013001",
-                "XX89370400440532013000",
-                "aDE89370400440532013000",
-                "DE8937040044053201300",
-                "DE89 3704 00440532 0130 0",
-                "de89370400440532013000x",
-                "DE89",
-                "de12b2de12b2",
-                "AD99",
-            ],
-        );
-    }
-
-    #[test]
     fn every_issuer_range_can_be_met() {
         for (first, last, digits, lengths) in ISSUERS {
             assert!(first <= last && last.ilog10() + 1 == *digits, "{first}");
@@ -393,12 +211,5 @@ mod tests {
                 assert!(found, "{first} with {length}");
             }
         }
-        assert!(COUNTRIES.iter().all(|(_, length)| (15..=34).contains(length)));
-    }
-
-    #[test]
-    fn countries_are_sorted_and_no_number_is_longer_than_the_longest() {
-        assert!(super::COUNTRIES.is_sorted_by_key(|(code, _)| **code));
-        assert!(super::COUNTRIES.iter().all(|(_, length)| *length <= super::LONGEST_IBAN));
     }
 }

@@ -12,6 +12,7 @@ mod context;
 mod credentials;
 mod documents;
 mod financial;
+mod iban;
 mod identity;
 mod keys;
 mod line;
@@ -49,7 +50,7 @@ const RULES: &[Rule] = &[
     Rule { needs: &[(At, 1), (Dot, 1)], find: contact::email },
     Rule { needs: &[(Digit, 12)], find: financial::payment_card },
     // Besides the check digits there may be letters alone.
-    Rule { needs: &[(Digit, 2)], find: financial::iban },
+    Rule { needs: &[(Digit, 2)], find: iban::iban },
     Rule { needs: &[(Digit, 9), (Dash, 2)], find: identity::us_itin },
     Rule { needs: &[(Digit, 9)], find: identity::us_ssn },
     Rule { needs: &[(Colon, 5)], find: network::mac },

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crash_context::CrashContext;
@@ -46,7 +47,9 @@ impl Target {
     pub fn from_core(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |source| Error::file(path, "read the core file", source);
-        let file = File::open(path).map_err(failed)?;
+        // A pipe that nobody writes to would not open.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+        let file = file.map_err(failed)?;
         if !file.metadata().map_err(failed)?.is_file() {
             return Err(malformed("it is no regular file"));
         }

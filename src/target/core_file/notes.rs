@@ -3,7 +3,7 @@
 //! Shapes: `<linux/elfcore.h>` and `fs/binfmt_elf.c` (NT_PRSTATUS, NT_PRPSINFO, NT_FILE), `<linux/elf.h>` (the numbers).
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::segments::{narrow, word};
@@ -93,17 +93,23 @@ pub(super) struct Notes {
 pub(super) fn read(file: &Source, ranges: &[Range<u64>], remarks: &mut Vec<String>) -> Notes {
     let mut notes = Notes::default();
     let (mut seen, mut ids, mut odd) = (0, BTreeSet::new(), 0);
-    for range in ranges {
+    // Each byte is read once, however many segments claim it, and what a process has one of is taken in once.
+    let (mut read, mut overlapping, mut cut, mut had) = (BTreeMap::new(), 0, 0, BTreeSet::new());
+    'segments: for range in ranges {
         let end = range.end.min(file.len());
-        if end < range.end {
-            remarks.push(format!("the core file's notes at {:#x} are cut short", range.start));
+        cut += usize::from(end < range.end);
+        let before = read.range(..range.end).next_back().is_some_and(|(_, &end)| end > range.start);
+        if before {
+            overlapping += 1;
+            continue;
         }
+        read.insert(range.start, range.end);
         let mut at = range.start;
         while let Some(header) = at.checked_add(HEADER).filter(|&next| next <= end) {
             seen += 1;
             if seen > MOST {
                 remarks.push(format!("only the first {MOST} notes of the core file were looked at"));
-                return notes;
+                break 'segments;
             }
             let bytes = file.upto(at, HEADER);
             let (name, length, kind) = (narrow(&bytes, 0), narrow(&bytes, 4), narrow(&bytes, 8));
@@ -115,10 +121,17 @@ pub(super) fn read(file: &Source, ranges: &[Range<u64>], remarks: &mut Vec<Strin
                 break;
             }
             if name == 5 && file.upto(header, 5) == b"CORE\0" {
-                odd += usize::from(!notes.add(file, kind, contents, length.into(), &mut ids));
+                let again = matches!(kind, NT_FILE | NT_AUXV) && !had.insert(kind);
+                odd += usize::from(again || !notes.add(file, kind, contents, length.into(), &mut ids));
             }
             at = next;
         }
+    }
+    if cut > 0 {
+        remarks.push(format!("{cut} note segments of the core file are cut short"));
+    }
+    if overlapping > 0 {
+        remarks.push(format!("{overlapping} note segments of the core file overlap earlier ones"));
     }
     if odd > 0 {
         remarks.push(format!("{odd} notes of the core file have a wrong size or repeat a thread"));
@@ -257,4 +270,54 @@ pub(super) fn mappings(loads: &[super::segments::Load], files: &[MappedFile]) ->
         push(range, flags, None);
     }
     maps
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn note(kind: u32, contents: &[u8]) -> Vec<u8> {
+        let mut bytes = [5_u32, contents.len() as u32, kind].map(u32::to_le_bytes).as_flattened().to_vec();
+        bytes.extend_from_slice(b"CORE\0\0\0\0");
+        bytes.extend_from_slice(contents);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn mapped(name: &str) -> Vec<u8> {
+        let numbers = [1_u64, 4096, 0x1000, 0x2000, 0].map(u64::to_le_bytes);
+        [numbers.as_flattened(), name.as_bytes(), b"\0"].concat()
+    }
+
+    fn read_notes(bytes: &[u8], ranges: &[Range<u64>]) -> (Notes, Vec<String>) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let mut remarks = Vec::new();
+        let notes = read(&Source::new(file).unwrap(), ranges, &mut remarks);
+        (notes, remarks)
+    }
+
+    #[test]
+    fn bytes_that_many_segments_claim_are_read_once() {
+        let (first, second) = (note(NT_FILE, &mapped("/a")), note(NT_AUXV, &[7; 16]));
+        let bytes = [&first[..], &second].concat();
+        let (middle, end) = (first.len() as u64, bytes.len() as u64);
+        let (notes, remarks) = read_notes(&bytes, &[0..middle, middle..end]);
+        assert_eq!((notes.files[0].name.as_str(), notes.auxv.len(), remarks.len()), ("/a", 16, 0));
+        // All at one place, and one over two.
+        let ranges: Vec<_> =
+            std::iter::repeat_n(0..middle, 60_000).chain([4..end, middle..end, 0..4]).collect();
+        let (notes, remarks) = read_notes(&bytes, &ranges);
+        assert_eq!((notes.files.len(), notes.auxv.len()), (1, 16));
+        assert_eq!(remarks, ["60001 note segments of the core file overlap earlier ones"]);
+    }
+
+    #[test]
+    fn what_there_is_one_of_is_taken_in_once() {
+        let bytes = [note(NT_FILE, &mapped("/a")), note(NT_FILE, &mapped("/b"))].concat();
+        let (notes, remarks) = read_notes(&bytes, &[0..bytes.len() as u64]);
+        assert_eq!((notes.files.len(), notes.files[0].name.as_str(), remarks.len()), (1, "/a", 1));
+    }
 }

@@ -33,7 +33,11 @@ const GOOD: &[&str] = &[
     "memory",
     "symbol",
     "scrub-again",
+    "reach",
+    "slow",
 ];
+/// Longer than an application waits that is told to wait for a second.
+const SLOW: std::time::Duration = std::time::Duration::from_secs(4);
 /// When it misbehaves.
 const PHASES: &[&str] = &["inspect", "redact", "scrub", "verdict"];
 /// How.
@@ -50,6 +54,20 @@ pub(crate) struct Kind {
     state: u64,
     /// Whether it saw the process.
     attached: bool,
+    reach: Reach,
+}
+
+/// What it could write to in its own process and others would read.
+#[derive(Debug, PartialEq, Eq, Default)]
+struct Reach(Vec<String>);
+
+/// It is a copy that meets a crash, made in its own process when files may still be opened.
+impl Clone for Reach {
+    fn clone(&self) -> Self {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let shared = maps.lines().filter(|line| line.split(' ').nth(1) == Some("rw-s"));
+        Self(shared.map(|line| line.rsplit(' ').next().unwrap_or_default().to_owned()).collect())
+    }
 }
 
 impl FromStr for Kind {
@@ -64,7 +82,8 @@ impl FromStr for Kind {
                 "expected one of {good}, or inspect-, redact-, scrub-, verdict- and one of {bad}"
             ));
         }
-        Ok(Self { name: name.to_owned(), state: offset_of_state(), attached: false })
+        let reach = Reach::default();
+        Ok(Self { name: name.to_owned(), state: offset_of_state(), attached: false, reach })
     }
 }
 
@@ -124,6 +143,7 @@ impl Pmodule for Kind {
             ("register" | "drop", _) => new.on(Event::Thread),
             ("scrub", _) => new.on(Event::Scrub),
             ("scrub-again", _) => new.on(Event::Attach).on(Event::Scrub),
+            ("slow", _) => new.on(Event::Verdict),
             ("veto-late", _) => new.on(Event::Verdict).on(Event::Attach),
             _ => new.on(Event::Attach),
         }
@@ -171,6 +191,7 @@ impl Pmodule for Kind {
                 edits.push(Edit::BlankEnvironment("CRASHER_TOKEN".into()))?;
                 edits.attribute("token", env_of(target, "CRASHER_TOKEN=").as_str().into())
             }
+            "reach" => edits.comment(format!("shared and writable: {}", self.reach.0.join(" "))),
             "says-why" => Err("no level for eve@example.org".into()),
             _ => Ok(()),
         }
@@ -242,6 +263,10 @@ impl Pmodule for Kind {
             misbehave(how, &mut Edits::default())?;
         }
         match self.name.as_str() {
+            "slow" => {
+                std::thread::sleep(SLOW);
+                Ok(None)
+            }
             "veto-late" => Ok(Some(Veto { reason: format!("{} is enough", report.detail) })),
             _ => Ok(None),
         }

@@ -110,7 +110,8 @@ fn a_dead_monitor_is_replaced() {
 
 #[test]
 fn without_a_monitor_every_way_leaves_a_record() {
-    for (way, expected) in ending::PLAIN {
+    let twice = ("panic-in-panic", Ending::Signal(libc::SIGABRT));
+    for (way, expected) in ending::PLAIN.into_iter().chain([twice]) {
         let scene = Scene::new();
         let collector = scene.collector("collected");
         let options = options(&collector);
@@ -124,7 +125,7 @@ fn without_a_monitor_every_way_leaves_a_record() {
             report["notes"][0].as_str().unwrap().contains("minimal record: the monitor had ended"),
             "{way}"
         );
-        let kind = if way == "panic" { "panic" } else { "signal" };
+        let kind = if way.starts_with("panic") { "panic" } else { "signal" };
         assert_eq!(report["reason"]["kind"], kind, "{way}");
         assert!(own_frames(&report) >= 3, "{way}: {report:#}");
         assert_eq!(records(&scene), [] as [PathBuf; 0], "{way}");

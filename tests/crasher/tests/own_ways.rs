@@ -14,6 +14,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, mem, ptr};
 
@@ -26,12 +27,14 @@ use cenotaph::{Config, Guard, ReleaseAt};
 type Application = fn(&Path);
 
 /// Name, what it does, and how it ends: a signal, or an exit code below 0.
-const APPLICATIONS: [(&str, Application, i32); 7] = [
+const APPLICATIONS: [(&str, Application, i32); 9] = [
     ("secret-heap-and-stack", secret_heap_and_stack, libc::SIGSEGV),
     ("secret-in-a-record", secret_in_a_record, libc::SIGSEGV),
     ("secret-taken-back", secret_taken_back, libc::SIGSEGV),
     ("panics-again", panics_again, 0),
     ("panics-again-and-aborts", panics_again_and_aborts, libc::SIGABRT),
+    ("panics-twice-unseen", panics_twice_unseen, libc::SIGABRT),
+    ("panics-twice-slowly", panics_twice_slowly, libc::SIGABRT),
     ("hook-aborts", hook_aborts, libc::SIGABRT),
     ("hook-panics", hook_panics, libc::SIGABRT),
 ];
@@ -96,6 +99,13 @@ fn check(name: &str, folder: &Path) {
             assert_eq!(messages, ["first", "second", "third"], "each of them was caught");
         }
         "panics-again-and-aborts" => assert_eq!(messages(folder), ["first", "second", "third of three"]),
+        "panics-twice-slowly" => assert_eq!(messages(folder), ["first of two"]),
+        "panics-twice-unseen" => {
+            let found = records(folder);
+            assert_eq!(found.len(), 1, "{found:?}");
+            let place = fs::read(folder.join("place")).unwrap();
+            assert!(holds(&fs::read(&found[0]).unwrap(), &place), "the first one's");
+        }
         "hook-aborts" | "hook-panics" => assert_eq!(messages(folder), ["the only one"]),
         _ => unreachable!(),
     }
@@ -232,6 +242,34 @@ fn panics_again_and_aborts(folder: &Path) {
         let _dropped = PanicsWhenDropped("fourth");
         panic!("third of three");
     }));
+}
+
+/// Neither can be reported: what is left is one record.
+fn panics_twice_unseen(folder: &Path) {
+    let place = folder.join("place");
+    let is_first = AtomicBool::new(true);
+    panic::set_hook(Box::new(move |information| {
+        if is_first.swap(false, Ordering::Relaxed) {
+            fs::write(&place, format!("own_ways.rs:{}:", information.location().unwrap().line())).unwrap();
+        }
+    }));
+    let guard = install(folder);
+    cenotaph_gone(&guard);
+    mem::forget(guard);
+    let _dropped = PanicsWhenDropped("second of two");
+    panic!("first of two");
+}
+
+/// The hook is at the second one for longer than a monitor waits for what comes behind hooks.
+fn panics_twice_slowly(folder: &Path) {
+    panic::set_hook(Box::new(|information| {
+        if information.payload_as_str() == Some("second of two") {
+            std::thread::sleep(Duration::from_secs(3));
+        }
+    }));
+    mem::forget(install(folder));
+    let _dropped = PanicsWhenDropped("second of two");
+    panic!("first of two");
 }
 
 fn hook_aborts(folder: &Path) {

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::super::super::abi::{HostPointer, Sized32, Status, Text};
+use super::super::super::check::Wrong;
 use super::super::super::{Failure, LONGEST_TEXT};
 use super::{Call, current};
 
@@ -33,15 +34,26 @@ impl From<Failure> for Refusal {
     }
 }
 
+impl From<Wrong> for Refusal {
+    fn from(wrong: Wrong) -> Self {
+        match wrong {
+            Wrong::Unfit(words) => Self::invalid(words),
+            Wrong::Absent(words) => Self(Status::NotFound, words),
+        }
+    }
+}
+
 /// Runs a host function's body.
 pub(super) fn guarded(body: impl FnOnce(&Call<'_>) -> Result<(), Refusal>) -> i32 {
     let status = current(|call| match catch_unwind(AssertUnwindSafe(|| body(call))) {
         Ok(Ok(())) => Status::Ok,
         Ok(Err(Refusal(status, words))) => {
+            call.refused.set(Some(status));
             call.error.replace(words);
             status
         }
         Err(_) => {
+            call.refused.set(Some(Status::Fault));
             call.error.replace("a defect of the host".to_owned());
             Status::Fault
         }
@@ -54,8 +66,16 @@ pub(super) fn guarded(body: impl FnOnce(&Call<'_>) -> Result<(), Refusal>) -> i3
 /// # Safety
 /// It is NULL, or as long as it says for `'t`.
 pub(super) unsafe fn text<'t>(text: Text, what: &str) -> Result<&'t str, Refusal> {
+    // SAFETY: this function's own contract.
+    let bytes = unsafe { bytes(text, what) }?;
+    std::str::from_utf8(bytes).map_err(|_| Refusal::invalid(format!("{what} is not UTF-8")))
+}
+
+/// # Safety
+/// As [`text`].
+unsafe fn bytes<'t>(text: Text, what: &str) -> Result<&'t [u8], Refusal> {
     if text.length == 0 {
-        return Ok("");
+        return Ok(&[]);
     }
     if text.data.is_null() {
         return Err(Refusal::null(what));
@@ -65,8 +85,7 @@ pub(super) unsafe fn text<'t>(text: Text, what: &str) -> Result<&'t str, Refusal
         return Err(Refusal::invalid(format!("{what} has {} bytes, {LONGEST_TEXT} at most", text.length)));
     }
     // SAFETY: not NULL; the rest is this function's own contract.
-    let bytes = unsafe { std::slice::from_raw_parts(text.data.cast::<u8>(), text.length) };
-    std::str::from_utf8(bytes).map_err(|_| Refusal::invalid(format!("{what} is not UTF-8")))
+    Ok(unsafe { std::slice::from_raw_parts(text.data.cast::<u8>(), text.length) })
 }
 
 /// Fills a structure of the module's as far as it reaches, and says in its size how far that was.
@@ -117,9 +136,12 @@ pub(super) unsafe fn offer<T: Copy>(out: *mut T, value: T) {
 
 pub(super) unsafe extern "C" fn fail(_: HostPointer, why: Text) -> i32 {
     let _ = guarded(|call| {
-        // SAFETY: the header's contract.
-        let words = unsafe { text(why, "the reason") }.unwrap_or("it failed, in words that cannot be read");
-        call.failure.replace(Some(words.to_owned()));
+        // A long one is better cut than lost.
+        let why = Text { length: why.length.min(LONGEST_TEXT), ..why };
+        // SAFETY: the header's contract: as many bytes as stated, so also fewer.
+        let words = unsafe { bytes(why, "the reason") }.map(String::from_utf8_lossy);
+        let words = words.unwrap_or("it failed, with NULL for a reason".into());
+        call.failure.replace(Some(words.into_owned()));
         Ok(())
     });
     Status::Failed as i32

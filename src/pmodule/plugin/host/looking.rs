@@ -285,7 +285,7 @@ pub(super) unsafe extern "C" fn symbol(
                 .filter(|&index| is_called(&target.modules[index], module))
                 .find_map(|index| target.symbol_in(index, name)),
         };
-        let found = found.ok_or_else(|| Refusal::not_found("no such module exports it"))?;
+        let found = found.ok_or_else(|| Refusal::not_found(&no_symbol(target, module, name)))?;
         // SAFETY: as above.
         unsafe {
             offer(address, found.address);
@@ -293,6 +293,18 @@ pub(super) unsafe extern "C" fn symbol(
         }
         Ok(())
     })
+}
+
+/// Why a symbol was not found, and the way out.
+fn no_symbol(target: &Target, module: &str, name: &str) -> String {
+    let who = match module {
+        "" => "no binary".to_owned(),
+        _ if !target.modules.iter().any(|binary| is_called(binary, module)) => {
+            return format!("no binary's name begins with {module}");
+        }
+        _ => format!("no binary whose name begins with {module}"),
+    };
+    format!("{who} exports {name}; link the program that has it with -Wl,--export-dynamic-symbol={name}")
 }
 
 /// Whether a module's file name, or the name that it gives itself, starts with `start`.

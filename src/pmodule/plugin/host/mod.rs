@@ -24,7 +24,9 @@ pub(super) struct Call<'a> {
     pub(super) wishes: Wishes<'a>,
     /// The module's words for its failure.
     pub(super) failure: RefCell<Option<String>>,
-    /// Why the last function refused.
+    /// What the last function that refused returned.
+    refused: Cell<Option<abi::Status>>,
+    /// Why it did.
     error: RefCell<String>,
     /// The report, once it was asked for.
     json: OnceCell<String>,
@@ -67,7 +69,13 @@ impl<'a> Wishes<'a> {
 impl<'a> Call<'a> {
     pub(super) fn new(sees: Sees<'a>, wishes: Wishes<'a>) -> Self {
         let (failure, error, json) = (RefCell::new(None), RefCell::default(), OnceCell::new());
-        Self { sees, wishes, failure, error, json }
+        Self { sees, wishes, failure, refused: Cell::new(None), error, json }
+    }
+
+    /// What a callback that returned `code` most likely means by it: a refusal that it handed on.
+    pub(super) fn handed_on(&self, code: i32) -> Option<String> {
+        let status = self.refused.get().filter(|status| *status as i32 == code)?;
+        Some(format!("{}: {}", status.name(), self.error.borrow()))
     }
 }
 

@@ -23,13 +23,13 @@ fn edit(call: &Call<'_>, edit: Edit) -> Result<(), Refusal> {
     let Wishes::Edits(edits) = &call.wishes else {
         return Err(Refusal::not_now("scrub may only blank, and verdict only veto"));
     };
-    Ok(edits.borrow_mut().push(edit)?)
+    Ok(edits.borrow_mut().try_push(edit)?)
 }
 
 /// Adds to the edit list, or to the list of what a scrub hook blanks.
 fn blank(call: &Call<'_>, in_scrub: Blank, before: Edit) -> Result<(), Refusal> {
     let Wishes::Blanks(blanks) = &call.wishes else { return edit(call, before) };
-    Ok(blanks.borrow_mut().push(in_scrub)?)
+    Ok(blanks.borrow_mut().try_push(in_scrub)?)
 }
 
 fn range(address: u64, length: u64) -> Result<std::ops::Range<u64>, Refusal> {

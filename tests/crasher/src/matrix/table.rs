@@ -50,7 +50,7 @@ impl Tally {
         self.slowest_ms = self.slowest_ms.max(observed.elapsed_ms.unwrap_or(0.0));
     }
 
-    /// What [`json`] has written.
+    /// What [`json()`] has written.
     ///
     /// # Errors
     /// If that was something else.
