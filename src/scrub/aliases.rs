@@ -74,6 +74,9 @@ const NO_VALUES: &[&str] = &["command-line", "cut-off", "dropped", "environment"
 const HIGHEST: u32 = 99_999;
 /// Characters of the shortest alias, `[#1]`. Shorter values are filled with `*` alone.
 pub(super) const SHORTEST: usize = 4;
+/// Bytes that a character of an alias may have. None stands in UTF-32: eight bytes of that are two characters, and two of an
+/// alias are soon two of some value, so that who searches a report for pieces of values would find them everywhere.
+const WIDTHS: [usize; 2] = [1, 2];
 /// The longest value that gets a number, in bytes. A longer one is no single value.
 const LONGEST_VALUE: usize = 32 << 10;
 /// Aliases in one dump or text that are recognized. More are text like any other.
@@ -101,7 +104,7 @@ impl Aliases {
         if self.off || bytes.len() > LONGEST_VALUE || NO_VALUES.contains(&rule) {
             return None;
         }
-        if bytes.len() / encoding.stride() < SHORTEST {
+        if !WIDTHS.contains(&encoding.stride()) || bytes.len() / encoding.stride() < SHORTEST {
             return None;
         }
         if self.key.is_none() {
@@ -128,10 +131,11 @@ impl Aliases {
         let number = match self.numbers.get(&identity) {
             Some(&number) => number,
             None => {
-                let number = (self.last + 1..=HIGHEST).find(|number| !self.taken.contains(number))?;
-                self.last = number;
-                self.numbers.insert(identity, number);
-                number
+                let free = (self.last + 1..=HIGHEST).find(|number| !self.taken.contains(number));
+                // None is looked at twice, whether it was free or not.
+                self.last = free.unwrap_or(HIGHEST);
+                self.numbers.insert(identity, free?);
+                free?
             }
         };
         let kind = if KINDS.binary_search(&rule).is_ok() { rule } else { "" };
@@ -166,7 +170,7 @@ impl Clone for Shared {
     }
 }
 
-/// The text in UTF-8, so that it is the same in every encoding.
+/// The text in UTF-8, so that it is the same in every encoding that aliases stand in.
 fn characters(bytes: &[u8], encoding: Encoding) -> Vec<u8> {
     let utf16 = |unit: fn([u8; 2]) -> u16| {
         let units = bytes.as_chunks::<2>().0.iter().map(|&bytes| unit(bytes));
@@ -174,17 +178,10 @@ fn characters(bytes: &[u8], encoding: Encoding) -> Vec<u8> {
             char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
         text.into_bytes()
     };
-    let utf32 = |unit: fn([u8; 4]) -> u32| {
-        let units = bytes.as_chunks::<4>().0.iter().map(|&bytes| unit(bytes));
-        let text: String = units.map(|c| char::from_u32(c).unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
-        text.into_bytes()
-    };
     match encoding {
-        Encoding::Utf8 => bytes.to_vec(),
         Encoding::Utf16Le => utf16(u16::from_le_bytes),
         Encoding::Utf16Be => utf16(u16::from_be_bytes),
-        Encoding::Utf32Le => utf32(u32::from_le_bytes),
-        Encoding::Utf32Be => utf32(u32::from_be_bytes),
+        Encoding::Utf8 | Encoding::Utf32Le | Encoding::Utf32Be => bytes.to_vec(),
     }
 }
 
@@ -221,7 +218,7 @@ impl Masked {
         while let Some(found) = memchr::memchr(b'#', &bytes[at..]).filter(|_| masked.spots.len() < MOST) {
             let hash = at + found;
             at = hash + 1;
-            let Some(spot) = [1, 2, 4].iter().find_map(|&stride| spot(bytes, hash, stride)) else { continue };
+            let Some(spot) = WIDTHS.iter().find_map(|&stride| spot(bytes, hash, stride)) else { continue };
             for place in spot.characters() {
                 masked.text.push(std::mem::replace(&mut bytes[place], b'*'));
             }
@@ -319,9 +316,9 @@ mod tests {
         let (mut one, mut other) = (Aliases::default(), Aliases::default());
         let mut of = |text: &str, encoding| one.identity("email", &encode(text, encoding), encoding).unwrap();
         let first = of("jürgen@example.org", Encoding::Utf8);
-        for encoding in ENCODINGS {
-            assert_eq!(of("jürgen@example.org", encoding), first, "{encoding:?}");
-            assert_ne!(of("jürgen@example.net", encoding), first, "{encoding:?}");
+        for encoding in &ENCODINGS[..3] {
+            assert_eq!(of("jürgen@example.org", *encoding), first, "{encoding:?}");
+            assert_ne!(of("jürgen@example.net", *encoding), first, "{encoding:?}");
         }
         let there = other.identity("email", "jürgen@example.org".as_bytes(), Encoding::Utf8).unwrap();
         assert_ne!(there, first);
@@ -349,6 +346,8 @@ mod tests {
             assert_eq!(aliases.name(identity, rule, room).as_deref(), expected, "{rule} in {room}");
         }
         assert_eq!(aliases.identity("dropped", b"alice", Encoding::Utf8), None);
+        let wide = encode("alice", Encoding::Utf32Be);
+        assert_eq!(aliases.identity("email", &wide, Encoding::Utf32Be), None);
         let mut off = Shared::off().clone();
         assert_eq!(off.0.get_mut().unwrap().identity("email", b"alice", Encoding::Utf8), None);
     }
@@ -359,6 +358,10 @@ mod tests {
         assert_eq!(aliases.name(Identity([1; 16]), "x", 9).as_deref(), Some("[#99999]"));
         assert_eq!(aliases.name(Identity([2; 16]), "x", 9), None);
         assert_eq!(aliases.name(Identity([1; 16]), "x", 9).as_deref(), Some("[#99999]"));
+        let mut aliases = Aliases::default();
+        (1..=HIGHEST).for_each(|number| aliases.take(number));
+        assert_eq!(aliases.name(Identity([1; 16]), "x", 9), None);
+        assert_eq!(aliases.last, HIGHEST, "they are not looked through again");
     }
 
     #[test]
@@ -384,6 +387,7 @@ mod tests {
             let one = expected.bytes().all(|byte| byte == b'*') && text.matches('#').count() == 1;
             assert_eq!(is_alias(text), one, "{text}");
             for encoding in ENCODINGS {
+                let expected = if WIDTHS.contains(&encoding.stride()) { expected } else { text };
                 for phase in 0..4 {
                     let mut bytes = [vec![1; phase], encode(text, encoding), vec![1; 3]].concat();
                     let before = bytes.clone();

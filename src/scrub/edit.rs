@@ -155,6 +155,10 @@ impl<'a> Guard<'a> {
     }
 }
 
+/// As many characters in a row that an alias has where the value had the same ones would be a piece of the value that
+/// stayed. Fewer mean nothing; leaving the name out for them would tell that they were there.
+const SURVIVES: usize = 4;
+
 /// A dump being edited.
 pub(super) struct Editor<'a> {
     bytes: &'a mut [u8],
@@ -240,7 +244,7 @@ impl<'a> Editor<'a> {
         let alike = {
             let there = self.bytes[start..end].iter().skip(encoding.lead()).step_by(stride);
             let same: Vec<bool> = format!("[{rule}#").bytes().zip(there).map(|(a, &b)| a == b).collect();
-            same.windows(2).any(|pair| pair == [true, true])
+            same.windows(SURVIVES).any(|run| run.iter().all(|same| *same))
         };
         for at in first..=last {
             self.bytes[at] = fill(at);

@@ -33,8 +33,12 @@ fn equal_values_have_equal_aliases_across_encodings() {
         .into_iter()
         .flat_map(|wide| [("wilma@example.com", wide), ("by wilhelmina", wide), ("to 203.0.113.77", wide)])
         .collect();
-    let expected = ["[email#1]********", "by [#2]******", "to [ipv4#3]****"];
-    assert_eq!(becomes(&texts), expected.repeat(WIDE.len()));
+    let aliases = ["[email#1]********", "by [#2]******", "to [ipv4#3]****"];
+    let fill = ["*****************", "by **********", "to ************"];
+    let all = becomes(&texts);
+    let (narrow, wide) = all.split_at(9);
+    assert_eq!(narrow, aliases.repeat(3));
+    assert_eq!(wide, fill);
     let others = [("vilma@example.com", Wide::Utf8), ("wilma@example.com", Wide::Utf16Be)];
     assert_eq!(becomes(&others), ["[email#1]********", "[email#2]********"]);
 }
@@ -42,6 +46,11 @@ fn equal_values_have_equal_aliases_across_encodings() {
 #[test]
 fn a_name_that_would_repeat_the_value_is_left_out() {
     assert_eq!(becomes(&[("xemail@example.com", Wide::Utf8)]), ["[#1]**************"]);
+    assert_eq!(
+        becomes(&[("xemal@example.com", Wide::Utf8)]),
+        ["[email#1]********"],
+        "three in a row mean nothing"
+    );
 }
 
 #[test]
@@ -53,8 +62,8 @@ fn an_alias_is_no_context_and_no_value() {
         "https://[url-user-info#1]*@host/",
         "/home/[#5]*****/x",
     ] {
-        for wide in WIDE {
-            assert_eq!(becomes(&[(text, wide)]), [text], "{wide:?}");
+        for wide in &WIDE[..3] {
+            assert_eq!(becomes(&[(text, *wide)]), [text], "{wide:?}");
         }
     }
 }
