@@ -1,12 +1,13 @@
-//! What stands for a value that was removed: `[email#3]`, where 3 is the number of the value within one report.
+//! What stands for a value that was removed: `[email#317]`, where 317 is the number of the value within one report.
 //!
 //! Equal values have the same number, in whatever encoding and place they stood, so that a reader sees what belongs together.
-//! Numbers are given in the order of first use and start again in each report: they do not tell which value it was, nor
-//! whether another report has it too.
+//! The number is drawn from a hash of the value under a key that each report has for itself and that nobody keeps: it tells neither
+//! which value it was, nor whether another report has it too.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -70,10 +71,14 @@ const KINDS: &[&str] = &[
 /// Rules that remove whole places or what is left of values: nothing that one could be equal to another.
 const NO_VALUES: &[&str] = &["command-line", "cut-off", "dropped", "environment"];
 
-/// The highest number: more digits could hide something.
-const HIGHEST: u32 = 99_999;
-/// Characters of the shortest alias, `[#1]`. Shorter values are filled with `*` alone.
-pub(super) const SHORTEST: usize = 4;
+/// Numbers, from the shorter ones on: the next are drawn from when no free one is found soon.
+const NUMBERS: [Range<u32>; 3] = [100..1000, 1000..10_000, 10_000..100_000];
+/// Numbers of each that are looked at for a value.
+const TRIES: u32 = 16;
+/// Digits of a number that is recognized: more could hide something.
+const DIGITS: usize = 5;
+/// Characters of the shortest alias, `[#100]`. Shorter values are filled with `*` alone.
+pub(super) const SHORTEST: usize = 6;
 /// Bytes that a character of an alias may have. None stands in UTF-32: eight bytes of that are two characters, and two of an
 /// alias are soon two of some value, so that who searches a report for pieces of values would find them everywhere.
 const WIDTHS: [usize; 2] = [1, 2];
@@ -86,6 +91,18 @@ pub(super) const MOST: usize = 1 << 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Identity([u8; 16]);
 
+impl Identity {
+    /// The numbers that it may have, in the order in which they are to be tried.
+    fn numbers(self) -> impl Iterator<Item = u32> {
+        let drawn = self.0.as_chunks::<4>().0.iter().copied().map(u32::from_le_bytes);
+        NUMBERS.into_iter().zip(drawn.collect::<Vec<_>>()).flat_map(|(range, drawn)| {
+            let count = range.end - range.start;
+            let first = drawn % count;
+            (0..TRIES).map(move |at| range.start + (first + at) % count)
+        })
+    }
+}
+
 /// The values of one report and their numbers.
 #[derive(Default)]
 pub(super) struct Aliases {
@@ -93,9 +110,8 @@ pub(super) struct Aliases {
     /// Random, made at first use, wiped afterwards; without one there are no numbers.
     key: Option<Zeroizing<[u8; 32]>>,
     numbers: HashMap<Identity, u32>,
-    /// Numbers that the text had before: they may mean something else.
+    /// Numbers that were given, and those that the text had before: they may mean something else.
     taken: HashSet<u32>,
-    last: u32,
 }
 
 impl Aliases {
@@ -131,11 +147,10 @@ impl Aliases {
         let number = match self.numbers.get(&identity) {
             Some(&number) => number,
             None => {
-                let free = (self.last + 1..=HIGHEST).find(|number| !self.taken.contains(number));
-                // None is looked at twice, whether it was free or not.
-                self.last = free.unwrap_or(HIGHEST);
-                self.numbers.insert(identity, free?);
-                free?
+                let number = identity.numbers().find(|number| !self.taken.contains(number))?;
+                self.taken.insert(number);
+                self.numbers.insert(identity, number);
+                number
             }
         };
         let kind = if KINDS.binary_search(&rule).is_ok() { rule } else { "" };
@@ -267,7 +282,7 @@ fn spot(bytes: &[u8], hash: usize, stride: usize) -> Option<Spot> {
         match character(at)? {
             b']' if digits > 0 => break,
             b'0' if digits == 0 => return None,
-            digit @ b'0'..=b'9' if digits < 5 => number = number * 10 + u32::from(digit - b'0'),
+            digit @ b'0'..=b'9' if digits < DIGITS => number = number * 10 + u32::from(digit - b'0'),
             _ => return None,
         }
         (digits, at) = (digits + 1, at.checked_add(stride)?);
@@ -286,6 +301,27 @@ fn spot(bytes: &[u8], hash: usize, stride: usize) -> Option<Spot> {
     let known = kind.is_empty() || KINDS.binary_search_by(|known| known.as_bytes().cmp(&kind)).is_ok();
     let narrow = || (at..last).all(|place| (place - at).is_multiple_of(stride) || bytes[place] == 0);
     (known && narrow()).then(|| Spot { offset: at, stride, length: (last - at) / stride + 1, number })
+}
+
+/// `text` with numbers from 1 on, in the order of their appearance, in place of those that were drawn: what can be compared with
+/// something written down. Where an alias gets shorter a `*` follows.
+#[cfg(test)]
+pub(super) fn in_order(text: &str) -> String {
+    let (mut bytes, mut seen) = (text.as_bytes().to_vec(), Vec::new());
+    while let Some(spot) = (0..bytes.len())
+        .filter(|&at| bytes[at] == b'#')
+        .find_map(|hash| spot(&bytes, hash, 1).filter(|spot| NUMBERS[0].contains(&spot.number)))
+    {
+        let at = seen.iter().position(|&number| number == spot.number).unwrap_or(seen.len());
+        if at == seen.len() {
+            seen.push(spot.number);
+        }
+        let end = spot.offset + spot.length;
+        let short = format!("{}]", at + 1);
+        let stars = "*".repeat(4 - short.len());
+        bytes.splice(end - 4..end, short.bytes().chain(stars.bytes()));
+    }
+    String::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -322,28 +358,41 @@ mod tests {
         }
         let there = other.identity("email", "jürgen@example.org".as_bytes(), Encoding::Utf8).unwrap();
         assert_ne!(there, first);
-        // The same number all the same: it says nothing but the order.
-        assert_eq!(one.name(first, "email", 20), other.name(there, "email", 20));
+        let (mut here, mut there) = (Aliases::default(), Aliases::default());
+        let same = (0..100).filter(|n| {
+            let value = format!("{n}@example.org").into_bytes();
+            let name = |aliases: &mut Aliases| {
+                let identity = aliases.identity("email", &value, Encoding::Utf8).unwrap();
+                let name = aliases.name(identity, "email", 20).unwrap();
+                assert_eq!(aliases.name(identity, "email", 20).unwrap(), name);
+                name
+            };
+            name(&mut here) == name(&mut there)
+        });
+        // One in 900 by chance.
+        assert!(same.count() < 10);
     }
 
     #[test]
     fn names_fit_and_numbers_that_were_there_are_not_given() {
         let mut aliases = Aliases::default();
-        aliases.take(1);
-        aliases.take(3);
         let mut value = |text: &str| aliases.identity("email", text.as_bytes(), Encoding::Utf8);
-        let [one, two] = [value("alice").unwrap(), value("bobby").unwrap()];
-        assert_eq!(value("abc"), None, "too short");
+        let one = value("alicia").unwrap();
+        assert_eq!(value("alice"), None, "too short");
         assert_eq!(value(&"a".repeat(LONGEST_VALUE + 1)), None, "no single value");
-        for (identity, rule, room, expected) in [
-            (one, "email", 9, Some("[email#2]")),
-            (two, "email", 40, Some("[email#4]")),
-            (one, "email", 8, Some("[#2]")),
-            (one, "email", 4, Some("[#2]")),
-            (one, "email", 3, None),
-            (one, "an-own-rule", 40, Some("[#2]")),
+        let first = one.numbers().next().unwrap();
+        assert!((100..1000).contains(&first));
+        aliases.take(first);
+        let second = one.numbers().nth(1).unwrap();
+        for (rule, room, expected) in [
+            ("email", 11, Some(format!("[email#{second}]"))),
+            ("email", 40, Some(format!("[email#{second}]"))),
+            ("email", 10, Some(format!("[#{second}]"))),
+            ("email", 6, Some(format!("[#{second}]"))),
+            ("email", 5, None),
+            ("an-own-rule", 40, Some(format!("[#{second}]"))),
         ] {
-            assert_eq!(aliases.name(identity, rule, room).as_deref(), expected, "{rule} in {room}");
+            assert_eq!(aliases.name(one, rule, room), expected, "{rule} in {room}");
         }
         assert_eq!(aliases.identity("dropped", b"alice", Encoding::Utf8), None);
         let wide = encode("alice", Encoding::Utf32Be);
@@ -353,15 +402,19 @@ mod tests {
     }
 
     #[test]
-    fn numbers_end() {
-        let mut aliases = Aliases { last: HIGHEST - 1, ..Aliases::default() };
-        assert_eq!(aliases.name(Identity([1; 16]), "x", 9).as_deref(), Some("[#99999]"));
-        assert_eq!(aliases.name(Identity([2; 16]), "x", 9), None);
-        assert_eq!(aliases.name(Identity([1; 16]), "x", 9).as_deref(), Some("[#99999]"));
+    fn numbers_end_and_no_two_values_have_one() {
         let mut aliases = Aliases::default();
-        (1..=HIGHEST).for_each(|number| aliases.take(number));
-        assert_eq!(aliases.name(Identity([1; 16]), "x", 9), None);
-        assert_eq!(aliases.last, HIGHEST, "they are not looked through again");
+        let mut identity = |n: u32| aliases.identity("email", format!("{n:06}").as_bytes(), Encoding::Utf8);
+        let identities: Vec<Identity> = (0..20_000).map(|n| identity(n).unwrap()).collect();
+        let mut names = || -> Vec<String> {
+            identities.iter().filter_map(|identity| aliases.name(*identity, "", 9)).collect()
+        };
+        let given = names();
+        assert!(given.len() > 19_900, "{}", given.len());
+        assert_eq!(names(), given);
+        assert_eq!(given.iter().collect::<HashSet<_>>().len(), given.len());
+        (0..100_000).for_each(|number| aliases.take(number));
+        assert_eq!(aliases.name(Identity([7; 16]), "email", 9), None);
     }
 
     #[test]

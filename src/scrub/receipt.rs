@@ -56,9 +56,9 @@ pub struct Entry {
     pub offset: u64,
     /// Bytes.
     pub length: u64,
-    /// What stands over the fill, from its start on: `[email#3]`, or `[#3]` where there is no more room or the rule is none of
+    /// What stands over the fill, from its start on: `[email#317]`, or `[#317]` where there is no more room or the rule is none of
     /// the built-in ones. Equal values have the same number within one report, and no two different ones; it means nothing
-    /// outside. None for what is no text, is in UTF-32, has fewer than 4 characters, or overlaps another change.
+    /// outside. None for what is no text, is in UTF-32, has fewer than 6 characters, or overlaps another change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
 }

@@ -297,23 +297,26 @@ mod tests {
         scrub(&mut scrubbed, &means, &mut receipt);
         let mut expected = report();
         expected.reason = Reason::Panic {
-            message: "no user [email#1]********, [known-value#3]".into(),
-            location: "/home/[#4]***/src/main.rs:1:2".into(),
+            message: "no user [email#101]******, [#103]*********".into(),
+            location: "/home/[#104]*/src/main.rs:1:2".into(),
             thread: "main".into(),
         };
-        expected.attributes[0].key = "[email#1]********".into();
-        expected.attributes[0].value = "ip [ipv4#2]***".into();
+        expected.attributes[0].key = "[email#101]******".into();
+        expected.attributes[0].value = "ip [ipv4#102]*".into();
         expected.attributes[1].value = "level 7 *******".into();
         expected.attributes[2].value = AttributeValue::Integer(0);
         expected.attributes[5].value = AttributeValue::Float(0.0);
         expected.breadcrumbs[0].message = "GET https://***@host/".into();
-        expected.annotations[0].text = "by [email#1]********".into();
-        expected.annotations[1].text = r#"{"[email#1]********":null,"a":["[email#1]********",0,7]}"#.into();
-        expected.annotations[2].text = "no JSON, [email#1]********".into();
-        expected.classifiers[1] = "[email#1]********".into();
+        expected.annotations[0].text = "by [email#101]******".into();
+        expected.annotations[1].text = r#"{"[email#101]******":null,"a":["[email#101]******",0,7]}"#.into();
+        expected.annotations[2].text = "no JSON, [email#101]******".into();
+        expected.classifiers[1] = "[email#101]******".into();
         expected.stack_trace.threads[0].name = Some("*".repeat(15));
         expected.stack_trace.threads[2].name = Some("*".repeat(15));
-        assert_eq!(scrubbed, expected);
+        // Which numbers were drawn does not matter, if they are the same in the same places.
+        let in_order =
+            |report: &Report| super::super::aliases::in_order(&serde_json::to_string(report).unwrap());
+        assert_eq!(in_order(&scrubbed), in_order(&expected));
         let count = |place| receipt.entries.iter().filter(|entry| entry.place == place).count();
         assert_eq!(
             [Place::Attribute, Place::Breadcrumb, Place::Reason, Place::ThreadName, Place::Annotation]

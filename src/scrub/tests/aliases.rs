@@ -24,7 +24,8 @@ fn becomes(texts: &[(&str, Wide)]) -> Vec<String> {
         let wide = &after[start..start + encode(text, wide).len()];
         String::from_utf8(wide.iter().copied().filter(|&byte| byte != 0).collect()).unwrap()
     };
-    texts.iter().zip(&starts).map(one).collect()
+    let all: Vec<String> = texts.iter().zip(&starts).map(one).collect();
+    in_order(&all.join("\n")).split('\n').map(str::to_owned).collect()
 }
 
 #[test]
@@ -72,18 +73,12 @@ fn an_alias_is_no_context_and_no_value() {
 fn what_only_looks_like_an_alias_is_text() {
     for (text, expected) in [
         ("[wilma@example.com#1]", "[[email#1]********#1]"),
-        ("[email#4111111111111111]", "[email#[payment-card#1]]"),
+        ("[email#4111111111111111]", "[email#[#1]************]"),
         ("[wilhelmina#1]", "[[#1]******#1]"),
-        ("[#1]wilma@example.com[#1]", "[#1][email#2]********[#1]"),
+        ("[#7]wilma@example.com[#7]", "[#7][email#1]********[#7]"),
     ] {
         assert_eq!(becomes(&[(text, Wide::Utf8)]), [expected]);
     }
-}
-
-#[test]
-fn numbers_that_are_there_are_not_given_again() {
-    let texts = [("[email#1]***", Wide::Utf8), ("wilma@example.com", Wide::Utf16Le), ("[#2]", Wide::Utf16Be)];
-    assert_eq!(becomes(&texts), ["[email#1]***", "[email#3]********", "[#2]"]);
 }
 
 #[test]
@@ -105,11 +100,16 @@ fn reports_have_the_numbers_of_their_dumps() {
     engine.dump(&mut dump, &layout, &mut receipt).unwrap();
     let mut log = b"of wilma@example.com and vera@example.com".to_vec();
     engine.attachment(&mut log, &mut receipt).unwrap();
-    assert_eq!(log, b"of [email#2]******** and [email#3]*******");
-    // Another report knows nothing of these.
-    let mut log = b"of wilma@example.com".to_vec();
-    engine.clone().attachment(&mut log, &mut receipt).unwrap();
-    assert_eq!(log, b"of [email#1]********");
+    assert_eq!(in_order(std::str::from_utf8(&log).unwrap()), "of [email#1]******** and [email#2]*******");
+    let alias = &log[3..20];
+    assert!(dump.windows(17).any(|window| window == alias), "the same as in the dump");
+    // Another report knows nothing of these: one in 900 is the same by chance.
+    let other = |_| {
+        let mut log = b"of wilma@example.com".to_vec();
+        engine.clone().attachment(&mut log, &mut Receipt::default()).unwrap();
+        log[3..20] != *alias
+    };
+    assert!((0..4).any(other));
     let mut words = "of wilma@example.com".to_owned();
     text(&mut words, &policy(), &mut receipt);
     assert_eq!(words, "of *****************");
@@ -132,7 +132,8 @@ fn no_alias_is_a_pointer() {
             build_id: 0..0,
         });
         let (after, _) = scrubbed(&bytes, &layout, &engine());
-        assert_eq!(after[starts[0]..starts[0] + 17], *expected.as_bytes(), "{base:x}");
+        let text = in_order(&String::from_utf8_lossy(&after[starts[0]..starts[0] + 17]));
+        assert_eq!(text, expected, "{base:x}");
     }
 }
 
@@ -140,7 +141,8 @@ fn no_alias_is_a_pointer() {
 fn receipts_prove_aliases_and_nothing_else() {
     let (bytes, starts) = memory(&[("wilma@example.com", Wide::Utf16Be)]);
     let (after, receipt) = scrubbed(&bytes, &layout(0, bytes.len()), &engine());
-    assert_eq!(receipt.entries[0].alias.as_deref(), Some("[email#1]"));
+    let alias = receipt.entries[0].alias.clone().unwrap();
+    assert_eq!(in_order(&alias), "[email#1]**");
     let mut other = after.clone();
     other[starts[0] + 3] = b'x';
     assert!(receipt.discrepancy(&bytes, &other).is_some());

@@ -263,7 +263,7 @@ fn check_text(cell: &Cell, cells: &[Cell], entries: &[Entry], attachment: &Value
     }
 }
 
-/// Characters of `[email#3]` and the like.
+/// Characters of `[email#317]` and the like.
 fn aliases(text: &str) -> usize {
     let is_alias = |inside: &&str| {
         let (kind, number) = inside.split_once('#').unwrap_or(("?", ""));
