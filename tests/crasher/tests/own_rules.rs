@@ -139,8 +139,9 @@ fn is_kept(came: &Came, planted: &Planted) -> bool {
             assert_eq!(tail, encoded(after, encoding), "{whole} as {encoding}");
             let original = encoded(value, encoding);
             let same = middle.chunks(unit).zip(original.chunks(unit)).filter(|(a, b)| a == b).count();
-            assert!(same == 0 || same == value.len(), "{same} characters of {value} as {encoding}");
-            same > 0
+            // The digits of an alias may be the same by chance.
+            assert!(same <= 3 || same == value.len(), "{same} characters of {value} as {encoding}");
+            same > 3
         });
         kept.any(|kept| kept)
     };
