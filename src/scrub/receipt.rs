@@ -357,6 +357,27 @@ mod tests {
     }
 
     #[test]
+    fn the_page_about_receipts_shows_one_and_names_every_place() {
+        let page = include_str!("../../docs/receipt.md");
+        let (_, example) = page.split_once("```json\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let receipt: Receipt = serde_json::from_str(example).unwrap();
+        // Nothing in it is unknown, and nothing has another form.
+        let shown: serde_json::Value = serde_json::from_str(example).unwrap();
+        assert_eq!(serde_json::to_value(&receipt).unwrap(), shown);
+        assert_eq!(receipt.engine, crate::scrub::ENGINE);
+        assert!(receipt.entries.iter().all(|entry| entry.alias.as_deref().is_none_or(is_alias)));
+        // Those that there are, as the message of a wrong one lists them.
+        let places = "".parse::<Place>().unwrap_err().to_string();
+        let (_, places) = places.split_once("a place is ").unwrap();
+        let places: Vec<&str> = places.split([',', ' ']).filter(|name| !matches!(*name, "" | "or")).collect();
+        assert_eq!(places.len(), 16);
+        for place in places {
+            assert!(place.parse::<Place>().is_ok() && page.contains(&format!("`{place}`")), "{place}");
+        }
+    }
+
+    #[test]
     fn a_discrepancy_is_found() {
         let before = b"abcdefgh\0\0\0\0";
         let after = b"ab***fgh\0\0\0\0";
