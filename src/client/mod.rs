@@ -259,7 +259,8 @@ impl Drop for Guard {
             // A forked child drops its copy: the handlers and the monitor are its parent's.
             return;
         }
-        say_good_bye();
+        // A panic that unwinds out of `main` takes the guard along: no clean end.
+        say(if std::thread::panicking() { End::Reported } else { End::Clean });
         handlers::disarm();
         handlers::unequip();
         handlers::forbid_records();
@@ -269,11 +270,15 @@ impl Drop for Guard {
 
 /// Whoever leaves in an orderly way says so, for the monitor to tell such an end from a sudden one.
 extern "C" fn say_good_bye() {
+    say(End::Clean);
+}
+
+fn say(end: End) {
     if handlers::is_armed()
         && let Ok(slot) = CLIENT.try_read()
         && let Some(client) = &*slot
     {
-        client.blackbox.set_end(End::Clean);
+        client.blackbox.set_end(end);
         if client.config.release_at == ReleaseAt::Spooled {
             // The monitor may be ended with us, before it has read that.
             monitor::forget_session(&client.config);
@@ -360,7 +365,7 @@ pub fn register_secret(value: &str) -> Result<()> {
 /// values; copies of anything else are not. 64 ranges at most. The memory is not touched; it may be freed and used anew.
 ///
 /// # Errors
-/// [`Error::Limit`] also for a length of 0 or one that does not fit behind `start`, [`Error::NotInstalled`].
+/// [`Error::Malformed`] for a length of 0 or one that does not fit behind `start`, [`Error::Limit`], [`Error::NotInstalled`].
 pub fn register_secret_range(start: *const u8, len: usize) -> Result<()> {
     let range = address_range(start, len)?;
     let client = client()?;
@@ -384,8 +389,8 @@ pub fn unregister_secret_range(start: *const u8, len: usize) -> Result<()> {
 fn address_range(start: *const u8, len: usize) -> Result<std::ops::Range<u64>> {
     let start = start.addr() as u64;
     let end = start.checked_add(len as u64).filter(|&end| start != 0 && end > start);
-    end.map(|end| start..end)
-        .ok_or(Error::Limit { what: "a secret range in bytes (1 or more)", limit: isize::MAX as usize })
+    let none = "a secret range must begin at memory and hold 1 byte or more";
+    end.map(|end| start..end).ok_or_else(|| Error::malformed("range", none))
 }
 
 /// A descriptor by which other processes of this application share this process's monitor

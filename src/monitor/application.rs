@@ -67,15 +67,18 @@ impl Application {
         }
     }
 
-    /// Its pidfd is readable: how it ended. Asked once.
-    pub(super) fn ended(&mut self, blackbox: &Blackbox) -> Ended {
+    /// Its pidfd is readable: how it ended. Asked once. `is_wanted`: whether the application wants to hear of such a signal.
+    pub(super) fn ended(&mut self, blackbox: &Blackbox, is_wanted: impl Fn(i32) -> bool) -> Ended {
         let Some(pidfd) = self.pidfd.take() else { return Ended::Cleanly };
         let collected = || exit::collected(pidfd.as_fd()).map(|status| (status, Evidence::Pidfd));
         let zombie = || exit::zombie(self.pid, pidfd.as_fd()).map(|status| (status, Evidence::Zombie));
         // Its parent may collect it between the two.
         let found = collected().or_else(zombie).or_else(collected);
         let oom_kills = cgroup::oom_kills().unwrap_or(0).saturating_sub(self.oom_kills.unwrap_or(u64::MAX));
-        judge(found, blackbox.end(), self.crashed, oom_kills)
+        match judge(found, blackbox.end(), self.crashed, oom_kills) {
+            Ended::Uncleanly { signal: Some(signal), .. } if !is_wanted(signal) => Ended::Cleanly,
+            ended => ended,
+        }
     }
 }
 

@@ -31,6 +31,10 @@ impl Leftovers {
         self.0 = Some((worker, Instant::now() + TIME));
     }
 
+    pub(super) fn worker(&self) -> Option<&Handle> {
+        self.0.as_ref().map(|(worker, _)| worker)
+    }
+
     /// Takes what the worker has to say, and ends it. `Nothing` left to do, or nothing to be had of this one: since a record
     /// is taken twice at most, asking again comes to an end.
     pub(super) fn finish(&mut self) -> Option<Outcome> {

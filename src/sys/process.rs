@@ -79,6 +79,30 @@ pub(crate) fn reap(pid: libc::pid_t, wait: bool) {
     let _ = super::retry(|| unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) });
 }
 
+/// Makes orphans among our descendants our children instead of our parent's (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
+pub(crate) fn adopt_orphans() {
+    // SAFETY: plain values; where it is refused, they are somebody else's, as before.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// Collects children that have ended, but none that `is_awaited`.
+pub(crate) fn collect_ended(is_awaited: impl Fn(libc::pid_t) -> bool) {
+    loop {
+        // SAFETY: all zero is a value of it.
+        let mut found: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: `found` is a place for the answer.
+        let asked = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut found, flags) };
+        // SAFETY: filled by waitid(2), or still zero, which is its word for nobody.
+        let pid = unsafe { found.si_pid() };
+        // The kernel tells of one at a time: behind one that is awaited, others wait until that one is collected.
+        if asked != 0 || pid == 0 || is_awaited(pid) {
+            return;
+        }
+        reap(pid, false);
+    }
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {

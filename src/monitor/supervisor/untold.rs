@@ -37,7 +37,7 @@ impl Supervisor {
             }
         }
         let Some(client) = self.clients.iter_mut().find(|client| client.number == number) else { return };
-        let ended = client.application.ended(&client.blackbox);
+        let ended = client.application.ended(&client.blackbox, |signal| self.config.wants(signal));
         // Forked children may hold copies of its sockets, but they are no clients.
         client.close_both();
         let (pid, blackbox) = (client.application.pid(), client.blackbox.clone());

@@ -7,6 +7,9 @@ use super::words::{Meaning, NOT_A_VALUE};
 use super::{Hit, before, digit_at, end_of};
 use super::{identity, phone};
 
+pub(in crate::scrub) const COOKIE: &str = "cookie";
+pub(in crate::scrub) const MNEMONIC: &str = "mnemonic";
+
 /// The longest value that is assigned to a word.
 const LONGEST: usize = 256;
 
@@ -30,10 +33,10 @@ pub(super) fn announced(
         Meaning::Position => position(line, &word).map(|range| (range, "lat-long")),
         Meaning::Coordinate => coordinate(line, &word).map(|range| (range, "lat-long")),
         Meaning::Network => network(line, &word).map(|range| (range, "ssid")),
-        Meaning::Mnemonic => mnemonic(line, &word).map(|range| (range, "mnemonic")),
+        Meaning::Mnemonic => mnemonic(line, &word).map(|range| (range, MNEMONIC)),
         Meaning::Device => identity::imei(line, word.end).map(|range| (range, "imei")),
         Meaning::Wallet => ethereum(line, &word).map(|range| (range, "ethereum-address")),
-        Meaning::Cookie => cookie(line, &word).map(|range| (range, "cookie")),
+        Meaning::Cookie => cookie(line, &word).map(|range| (range, COOKIE)),
     };
     // A value that was found is passed once; one that was not may be passed again for each word in it.
     let looked = if hit.is_some() { 8 } else { assigned_length(line, word.end) };

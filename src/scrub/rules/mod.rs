@@ -25,7 +25,9 @@ mod words;
 
 use std::ops::Range;
 
+pub(in crate::scrub) use context::{COOKIE, MNEMONIC};
 pub(in crate::scrub) use financial::luhn;
+pub(in crate::scrub) use keys::{HTTP_AUTH, values_of_pairs};
 pub(super) use line::Class;
 use line::Class::*;
 pub(super) use line::{Line, Starts};
