@@ -85,6 +85,7 @@ pub(super) fn hidden(layout: &Layout, rule: &str, ranges: &[Range<u64>], receipt
             encoding: "binary".to_owned(),
             offset: range.start as u64,
             length: range.len() as u64,
+            alias: None,
         });
     }
 }
