@@ -85,16 +85,20 @@ mod tests {
         let stack = Box::leak(vec![0_u128; 4096].into_boxed_slice());
         let (done, word) = (Box::leak(Box::new(0_u32)), Box::leak(Box::new(AtomicU32::new(0))));
         let end = stack.as_mut_ptr_range().end.cast();
+        // SAFETY: leaked, and nobody else's.
         let course = unsafe { run(function, end, (&raw mut *done).cast(), word, monotonic_ns() + time_ns) };
+        // SAFETY: the child is over or killed.
         (course, unsafe { std::ptr::read_volatile(done) })
     }
 
     extern "C" fn works(done: *mut c_void) -> c_int {
+        // SAFETY: the word that `run_it` gave.
         unsafe { done.cast::<u32>().write_volatile(7) };
         0
     }
 
     extern "C" fn is_stopped(done: *mut c_void) -> c_int {
+        // SAFETY: stops this child alone; the word that `run_it` gave.
         unsafe {
             libc::kill(libc::getpid(), libc::SIGSTOP);
             done.cast::<u32>().write_volatile(7);
