@@ -144,6 +144,7 @@ fn the_handler_holds_its_contract() {
     const REACHED: &[&str] = &[
         "capture/handler.rs",
         "capture/last_words.rs",
+        "capture/limits.rs",
         "capture/own_stack.rs",
         "capture/memory_server.rs",
         "capture/module_table.rs",
@@ -154,6 +155,8 @@ fn the_handler_holds_its_contract() {
         "memory_protocol.rs",
         "minimal_record/mod.rs",
         "sys/detach.rs",
+        "sys/errno.rs",
+        "sys/sharing_child.rs",
     ];
     for file in REACHED {
         let (_, text) = sources().into_iter().find(|(path, _)| path == Path::new(file)).unwrap();

@@ -324,4 +324,24 @@ fn a_byte_too_many_or_too_few_is_seen() {
         assert!(said(&entries).contains(reason), "{}", said(&entries));
     }
     assert!(byte_diff::compare(b"a", b"ab", &[]).unwrap_err().contains("1 bytes became 2"));
+
+    // Aliases, and words of a stack.
+    let (before, after) =
+        (b"-alice@example.org-01234567-", b"-[email#317]******-\xfe\xfe\xfe\xfe\xfe\xfe\xfe\xfe-");
+    let named = |length: usize, alias: &str| {
+        let email = serde_json::json!({"encoding": "utf-8", "offset": 1, "length": length, "alias": alias});
+        let entries = [byte_diff::Entry::new(&email), entry("word", 19, 8)];
+        byte_diff::compare(before, after, &entries).err().unwrap_or_default()
+    };
+    assert_eq!(named(17, "[email#317]"), "");
+    for (length, alias, reason) in [
+        (17, "[email#318]", "0xa is not blank"),
+        (17, "[#317]", "0x2 is not blank"),
+        (17, "[email#317]**", "has no alias"),
+        (17, "[e mail#317]", "has no alias"),
+        (8, "[email#317]", "has no alias"),
+        (16, "[email#317]", "0x11 changed"),
+    ] {
+        assert!(named(length, alias).contains(reason), "{alias}: {}", named(length, alias));
+    }
 }

@@ -52,6 +52,25 @@ FILE may be '-' for standard output where JSON or a receipt is written.
 Exit codes: 0 done, 1 it failed, 2 the command line cannot be understood.
 ";
 
+/// Whether `--help` stands where a command's first words do.
+fn wants_help() -> bool {
+    std::env::args_os().skip(2).take(2).any(|argument| argument == "--help" || argument == "-h")
+}
+
+/// What [`HELP`] says of `command`. One with a page of its own shows that.
+fn help_of(command: &str) -> Option<String> {
+    if command == "pmodule" {
+        return None;
+    }
+    let is_head = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    let own = |line: &&str| line.split_whitespace().next() == Some(command);
+    let lines: Vec<&str> = HELP.lines().skip_while(|line| !(is_head(line) && own(line))).collect();
+    let mut rest = lines.iter().skip(1).take_while(|line| !line.is_empty() && !is_head(line));
+    let first = lines.first()?;
+    let all: Vec<&str> = std::iter::once(*first).chain(rest.by_ref().copied()).collect();
+    Some(all.join("\n"))
+}
+
 /// Runs the command of this process's command line.
 pub fn main() -> ExitCode {
     match run() {
@@ -70,6 +89,9 @@ fn run() -> Result<()> {
         Some(Long("help") | Short('h')) => output::line(HELP.trim_end()),
         Some(Long("version") | Short('V')) => {
             output::line(format_args!("cenotaph {}", env!("CARGO_PKG_VERSION")))
+        }
+        Some(Value(command)) if wants_help() && help_of(&command.to_string_lossy()).is_some() => {
+            output::line(help_of(&command.to_string_lossy()).unwrap_or_default())
         }
         Some(Value(command)) => match command.to_str() {
             Some("demo") => demo::demo(arguments),

@@ -73,8 +73,9 @@ pub extern "C" fn cenotaph_monitor_entry() -> cenotaph_status {
     })
 }
 
-/// Starts the monitor, then installs the handlers for fatal signals. Takes a millisecond or less; nothing here uses
-/// the network or waits for the monitor, and no file is written. Call it early: it works once threads exist, if
+/// Starts the monitor, then installs the handlers for fatal signals. Takes some milliseconds; nothing here uses the network or
+/// waits for the monitor, and no file is written. Only after a crash soon after the last start
+/// (cenotaph_options_set_start_up_ms()) it waits for that report's delivery, 2 s at most. Call it early: it works once threads exist, if
 /// cenotaph_monitor_entry() came first.
 ///
 /// On failure the application is as it was before and may go on without.

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::path::Path;
 
 use crate::options::{cenotaph_options, change};
 use crate::panic::guarded;
@@ -67,6 +68,12 @@ pub unsafe extern "C" fn cenotaph_options_share_monitor(
     let seat = || {
         if descriptor < 0 {
             let text = format!("`descriptor` is {descriptor}");
+            return Err(Failure::new(cenotaph_status::InvalidArgument, text));
+        }
+        // Where there is no /proc the caller's word must do.
+        let all = Path::new("/proc/self/fd");
+        if all.exists() && all.join(descriptor.to_string()).symlink_metadata().is_err() {
+            let text = format!("`descriptor` {descriptor} is not open");
             return Err(Failure::new(cenotaph_status::InvalidArgument, text));
         }
         // SAFETY: the caller's promise: open, and ours from here on.

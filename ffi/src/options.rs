@@ -64,8 +64,8 @@ pub enum cenotaph_release_at {
 /// Makes settings for an application by name (1 to 64 letters, digits, '-', '_', '.' or spaces) and version. Everything
 /// else has the more private default.
 ///
-/// Returns NULL on failure; cenotaph_last_error() says why. A NULL may be passed on: every setter and
-/// cenotaph_install() then return CENOTAPH_STATUS_NULL_ARGUMENT.
+/// Returns NULL if a text is missing or is no UTF-8; cenotaph_last_error() says why. What the texts say is checked by
+/// cenotaph_install(). A NULL may be passed on: every setter and cenotaph_install() then return CENOTAPH_STATUS_NULL_ARGUMENT.
 ///
 /// Ownership: the caller's, until cenotaph_install() or cenotaph_options_free(). Both texts are copied.
 /// Threads: any. Signal handlers: no.

@@ -159,7 +159,7 @@ fn c_name_of_setter(field: &str) -> String {
         "destination" | "secret" => format!("cenotaph_options_add_{field}"),
         "consent" => "cenotaph_options_set_consent_policy".to_owned(),
         "deadline" | "linger" => format!("cenotaph_options_set_{field}_ms"),
-        "plugin" => "cenotaph_options_add_plugin".to_owned(),
+        "plugin" | "rules" | "rules_file" => format!("cenotaph_options_add_{field}"),
         other => format!("cenotaph_options_set_{other}"),
     }
 }

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use cenotaph::{Config, Error, Watch};
+use cenotaph::{Config, Watch};
 
 use crate::options::{cenotaph_options, change};
 use crate::panic::guarded;
-use crate::status::cenotaph_status;
+use crate::status::{Failure, cenotaph_status};
 use crate::text::not_null;
 
 thread_local! {
@@ -41,9 +41,12 @@ pub extern "C" fn cenotaph_watch_thread(limit_ms: u32) -> cenotaph_status {
 /// Ownership: nothing to own. Threads: a watched one. Signal handlers: no.
 #[unsafe(no_mangle)]
 pub extern "C" fn cenotaph_beat() -> cenotaph_status {
-    guarded(|| {
-        WATCH.with_borrow(|watch| watch.as_ref().map(Watch::beat).ok_or_else(|| Error::NotInstalled.into()))
-    })
+    guarded(|| WATCH.with_borrow(|watch| watch.as_ref().map(Watch::beat).ok_or_else(not_watched)))
+}
+
+fn not_watched() -> Failure {
+    let text = "this thread is not watched; call cenotaph_watch_thread() in it first";
+    Failure::new(cenotaph_status::NotInstalled, text.to_owned())
 }
 
 /// Ends the calling thread's watch, if there is one.

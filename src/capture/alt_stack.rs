@@ -17,6 +17,8 @@ struct AltStack(*mut libc::c_void);
 
 thread_local! {
     static OWN: Cell<Option<AltStack>> = const { Cell::new(None) };
+    /// The thread itself has asked for it.
+    static ASKED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Gives the calling thread an alternate stack unless it has one. It is freed when the thread ends.
@@ -24,6 +26,15 @@ thread_local! {
 /// # Errors
 /// If memory is refused.
 pub(crate) fn protect_thread() -> Result<()> {
+    ASKED.set(true);
+    lend()
+}
+
+/// The same until [`withdraw`].
+///
+/// # Errors
+/// If memory is refused.
+pub(super) fn lend() -> Result<()> {
     // SAFETY: asks for the current stack; all-zero is a valid stack_t to be overwritten.
     let current = unsafe {
         let mut current: libc::stack_t = std::mem::zeroed();
@@ -45,7 +56,27 @@ pub(crate) fn protect_thread() -> Result<()> {
     Ok(())
 }
 
+/// Takes back what was [lent](lend) to the calling thread, unless it has asked for it itself.
+pub(super) fn withdraw() {
+    if !ASKED.get() {
+        match OWN.take() {
+            // A handler of others runs on it at the moment.
+            Some(stack) if stack.is_in_use() => OWN.set(Some(stack)),
+            stack => drop(stack),
+        }
+    }
+}
+
 impl AltStack {
+    fn is_in_use(&self) -> bool {
+        // SAFETY: asks for the current stack; all-zero is a valid stack_t to be overwritten.
+        unsafe {
+            let mut current: libc::stack_t = std::mem::zeroed();
+            libc::sigaltstack(std::ptr::null(), &raw mut current);
+            current.ss_sp == self.start() && current.ss_flags & libc::SS_ONSTACK != 0
+        }
+    }
+
     fn map() -> Result<Self> {
         let length = STACK + 2 * PAGE;
         // SAFETY: a fresh mapping without access; only its inner part is then opened.

@@ -193,6 +193,7 @@ fn report_or_wait(signal: libc::c_int, info: *mut libc::siginfo_t, context: *con
     let deadline_ns = monotonic_ns().saturating_add(DEADLINE_NS.load(Ordering::Relaxed));
     match REPORTER.compare_exchange(NOBODY, tid as u32, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {
+            signal_safe::must_end_by(deadline_ns);
             SIGNAL.store(signal, Ordering::Relaxed);
             INFORMATION.store(info, Ordering::Relaxed);
             // SAFETY: this thread alone won `REPORTER`; `info` and `context` are the kernel's.
@@ -286,7 +287,7 @@ fn report(request: &mut SignalRequest, deadline_ns: u64) {
         with_generation(generation::replace);
     }
     if let Asked::GivenUp | Asked::Unreported(Why::Gone | Why::Closed) = asked
-        && let Some(monitor) = relaunch::start()
+        && let Some(monitor) = relaunch::start(until_ns)
     {
         MONITOR.store(monitor.pid, Ordering::Relaxed);
         request.begin(CRASH, happened_ns, number());

@@ -2,7 +2,8 @@
 //!
 //! Reached by handlers: nothing here allocates, locks or calls user code. The file is made in a directory whose descriptor
 //! was saved while the process was well and consent allowed to store; the descriptor's identity is looked at first, lest
-//! the record go into a file of the application's.
+//! the record go into a file of the application's. One that the application has closed is opened again by its name, and
+//! has to be the same directory.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use crash_context::CrashContext;
 
-use super::{context, module_table, own_stack, signal_safe};
+use super::{context, limits, module_table, own_stack, signal_safe};
 use crate::minimal_record::{
     Checksum, Event, HEAD, Head, MODULES, Module, TEXT, UNFINISHED, WHOLE, WORDS, Why, could_be_text,
 };
@@ -46,10 +47,14 @@ struct Shared<T>(UnsafeCell<T>);
 unsafe impl<T> Sync for Shared<T> {}
 static CONSTANTS: Shared<Constants> =
     Shared(UnsafeCell::new(Constants { id: [0; 16], application: [0; TEXT], version: [0; TEXT] }));
+/// The directory's own name, from the root on, with a zero byte behind.
+static PATH: Shared<[u8; MOST_NAMES]> = Shared(UnsafeCell::new([0; MOST_NAMES]));
 /// Names of folders that are still to be made.
 static MISSING: Shared<[u8; MOST_NAMES]> = Shared(UnsafeCell::new([0; MOST_NAMES]));
 /// 32 KiB, aligned as stacks are.
 type Stack = [u128; 2048];
+/// Cleared once the child on that stack is done.
+static WORKING: AtomicU32 = AtomicU32::new(0);
 static STACK: Shared<Stack> = Shared(UnsafeCell::new([0; 2048]));
 static BUFFER: Shared<[u8; PAGE as usize]> = Shared(UnsafeCell::new([0; PAGE as usize]));
 
@@ -61,19 +66,16 @@ pub(super) fn prepare(constants: Constants) {
     WRITING.store(false, Ordering::Release);
 }
 
-/// Says where records go from now on: a descriptor that stays open, or -1 for nowhere, and the names of the folders below
-/// that are still to be made, each with a zero byte behind. Returns the descriptor before, if its number still belongs to
-/// what was given then.
-pub(super) fn set_directory(fd: RawFd, missing: &[u8]) -> Option<RawFd> {
+/// Says where records go from now on: a descriptor that stays open, or -1 for nowhere; its name, if that is known; and the
+/// names of the folders below that are still to be made, each with a zero byte behind. Returns the descriptor before, if its
+/// number still belongs to what was given then.
+pub(super) fn set_directory(fd: RawFd, path: &[u8], missing: &[u8]) -> Option<RawFd> {
     let before = directory();
     DIRECTORY.store(-1, Ordering::Release);
     // SAFETY: a handler that found the number before may read a mixture of names, all of them inside.
-    let room = unsafe { &mut *MISSING.0.get() };
-    room.fill(0);
-    let fits = missing.len() < room.len();
-    if fits {
-        room[..missing.len()].copy_from_slice(missing);
-    }
+    let (own, room) = unsafe { (&mut *PATH.0.get(), &mut *MISSING.0.get()) };
+    fill(own, path);
+    let fits = fill(room, missing);
     if let (true, Some((device, inode))) = (fits, signal_safe::identity(fd)) {
         DEVICE.store(device, Ordering::Relaxed);
         INODE.store(inode, Ordering::Relaxed);
@@ -82,12 +84,41 @@ pub(super) fn set_directory(fd: RawFd, missing: &[u8]) -> Option<RawFd> {
     before
 }
 
+/// Whether there is room, and a zero byte behind.
+fn fill(room: &mut [u8; MOST_NAMES], bytes: &[u8]) -> bool {
+    room.fill(0);
+    let fits = bytes.len() < room.len();
+    if fits {
+        room[..bytes.len()].copy_from_slice(bytes);
+    }
+    fits
+}
+
+/// What was given, opened anew.
+fn given() -> Option<RawFd> {
+    if let Some(fd) = directory() {
+        return signal_safe::open_folder(fd, b".\0");
+    }
+    // SAFETY: a name that is all inside, whoever writes it.
+    let path: &[u8; MOST_NAMES] = unsafe { &*PATH.0.get() };
+    if DIRECTORY.load(Ordering::Acquire) < 0 || path[0] != b'/' {
+        return None;
+    }
+    let fd = signal_safe::open_folder(libc::AT_FDCWD, path)?;
+    let known = (DEVICE.load(Ordering::Relaxed), INODE.load(Ordering::Relaxed));
+    if signal_safe::identity(fd) == Some(known) {
+        return Some(fd);
+    }
+    signal_safe::close(fd);
+    None
+}
+
 /// The folder itself, opened anew; the missing ones are made.
 fn folder() -> Option<RawFd> {
     // SAFETY: names that are all inside, whoever writes them.
     let all: &[u8; MOST_NAMES] = unsafe { &*MISSING.0.get() };
     let mut names = &all[..];
-    let mut folder = signal_safe::open_folder(directory()?, b".\0")?;
+    let mut folder = given()?;
     while let Some(end) = names.iter().position(|&byte| byte == 0).filter(|&end| end > 0) {
         let (name, rest) = names.split_at_checked(end + 1)?;
         signal_safe::make_folder(folder, name);
@@ -111,13 +142,14 @@ pub(super) fn write(
     location: Option<&[u8; TEXT]>,
     why: Why,
 ) -> bool {
-    if directory().is_none() {
+    if DIRECTORY.load(Ordering::Acquire) < 0 {
         return false;
     }
     let number = WRITTEN.fetch_add(1, Ordering::AcqRel);
     if number >= MOST_RECORDS || WRITING.swap(true, Ordering::AcqRel) {
         return false;
     }
+    let _lifted = limits::lift_limits();
     let written = folder().is_some_and(|folder| {
         let written = write_into(folder, number, crash, monotonic_ns, location, why);
         signal_safe::close(folder);
@@ -148,7 +180,7 @@ fn write_into(
     let (unfinished, whole) =
         (name(monotonic_ns, crash.pid, UNFINISHED), name(monotonic_ns, crash.pid, WHOLE));
     let written = signal_safe::create(directory, &unfinished).is_some_and(|file| {
-        let complete = write_to(file, crash, location, why, number);
+        let complete = limits::without_file_size_signal(|| write_to(file, crash, location, why, number));
         signal_safe::begin_writing(file);
         signal_safe::close(file);
         complete && signal_safe::rename(directory, &unfinished, &whole)
@@ -173,7 +205,9 @@ pub(super) fn write_elsewhere(crash: &CrashContext, monotonic_ns: u64, why: Why)
     let mut errand = Errand { crash, monotonic_ns, why, written: false };
     let stack = STACK.0.get().cast::<u8>().wrapping_add(size_of::<Stack>());
     signal_safe::block_signals(false);
-    signal_safe::call_in_child(on_errand, stack.cast(), (&raw mut errand).cast());
+    // SAFETY: the one thread that faults inside the handler comes here, and dies next: should the child be late, it was killed and does
+    // nothing more.
+    unsafe { signal_safe::call_in_child(on_errand, stack.cast(), (&raw mut errand).cast(), &WORKING) };
     errand.written
 }
 

@@ -8,6 +8,7 @@ mod alt_stack;
 pub(crate) mod context;
 mod handler;
 mod last_words;
+mod limits;
 mod memory_server;
 mod module_scan;
 mod module_table;

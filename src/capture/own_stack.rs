@@ -5,7 +5,7 @@
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU32, Ordering, compiler_fence};
 
 use super::{secret_ranges, signal_safe};
 use crate::minimal_record::WORDS;
@@ -20,6 +20,8 @@ unsafe impl<T> Sync for Shared<T> {}
 /// The stack that is looked at, and the one of the child that looks.
 static LOOK: Shared<Look> = Shared(UnsafeCell::new(Look { sp: 0, start: 0, words: 0, copy: [0; WORDS] }));
 static LOOKERS_STACK: Shared<[u128; 1024]> = Shared(UnsafeCell::new([0; 1024]));
+/// Cleared once the child is done.
+static LOOKED: AtomicU32 = AtomicU32::new(0);
 /// How long looking at memory may take, in seconds.
 const LOOKING: u32 = 1;
 
@@ -79,7 +81,7 @@ unsafe fn look_into(look: *mut Look, stack: *mut c_void, sp: u64) -> &'static Lo
     unsafe {
         ((*look).sp, (*look).start, (*look).words) = (sp, 0, 0);
         let blocked = signal_safe::block_all_signals();
-        let looked = signal_safe::call_in_child(on_look, stack, look.cast());
+        let looked = signal_safe::call_in_child(on_look, stack, look.cast(), &LOOKED);
         signal_safe::set_signals(blocked);
         if !looked {
             let before = signal_safe::end_in(LOOKING);

@@ -7,7 +7,7 @@ use std::cell::UnsafeCell;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
-use super::signal_safe;
+use super::{limits, signal_safe};
 use crate::protocol::HELLO;
 use crate::sys::detach::{self, Plan};
 
@@ -78,12 +78,14 @@ pub(super) fn is_prepared() -> bool {
     !PLAN.load(Ordering::Acquire).is_null()
 }
 
-/// Starts a monitor. It finds the message that is sent into its socket when it is ready.
-pub(super) fn start() -> Option<Started> {
+/// Starts a monitor, by `until_ns` (monotonic) or not at all. It finds the message that is sent into its socket when it is ready.
+pub(super) fn start(until_ns: u64) -> Option<Started> {
     let plan = PLAN.swap(std::ptr::null_mut(), Ordering::AcqRel);
     if plan.is_null() {
         return None;
     }
+    // The application may have used up all the descriptors that it allows itself.
+    let _lifted = limits::lift_limits();
     let (settings, blackbox) = (SETTINGS.get()?, BLACKBOX.get()?);
     // SAFETY: prepared, never freed, and taken by this thread alone.
     let plan = unsafe { &mut *plan };
@@ -95,7 +97,7 @@ pub(super) fn start() -> Option<Started> {
     // SAFETY: written before `PLAN` was.
     let hello = unsafe { &*HELLO_BYTES.0.get() };
     let sent = signal_safe::send_with(control, hello, &[settings, their_crash, blackbox]);
-    let started = if sent { detach::start(plan, their_control).ok() } else { None };
+    let started = if sent { detach::start(plan, their_control, until_ns).ok() } else { None };
     // Its ends are its alone, or its death would not show. Ours of the control socket stays open until we are gone.
     signal_safe::close(their_control);
     signal_safe::close(their_crash);

@@ -2,31 +2,18 @@
 //!
 //! System calls reachable from a handler, all of them: gettid, getpid, clock_gettime, prctl
 //! (PR_SET_PTRACER, PR_GET_DUMPABLE, PR_SET_DUMPABLE), fstat, sendto, ppoll, recvfrom, futex, rt_sigaction,
-//! rt_sigprocmask, rt_tgsigqueueinfo, tgkill; for a minimal record also mkdirat, openat, write, renameat, unlinkat, close; for a new monitor socketpair, setsockopt,
-//! sendmsg, clone, wait4 and, in the children, fcntl, open, dup2, dup3, close_range, alarm, execve, execveat, exit_group;
+//! rt_sigprocmask, rt_tgsigqueueinfo, tgkill; for what follows prlimit64; for a minimal record also mkdirat, openat, write, sync_file_range, renameat, unlinkat, close,
+//! rt_sigtimedwait; for a new monitor socketpair, setsockopt, sendmsg, clone, wait4, kill and, in the children, fcntl, open, dup2, dup3, close_range, alarm, execve, execveat, exit_group;
 //! for a copy that tells its memory also read; alarm also where no child could be made to look at the stack. None of the C functions
 //! used allocates or locks; each is a thin wrapper in every libc that Rust supports. They may change `errno`,
 //! which [`Errno`] puts back.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Keeps `errno` for the code that the signal interrupted.
-pub(super) struct Errno(libc::c_int);
+use crate::sys::sharing_child::{self, Course};
 
-impl Errno {
-    pub(super) fn save() -> Self {
-        // SAFETY: points at this thread's errno for as long as the thread lives.
-        Self(unsafe { *libc::__errno_location() })
-    }
-}
-
-impl Drop for Errno {
-    fn drop(&mut self) {
-        // SAFETY: as in `save`.
-        unsafe { *libc::__errno_location() = self.0 };
-    }
-}
+pub(super) use crate::sys::errno::Errno;
 
 pub(super) fn gettid() -> libc::pid_t {
     // SAFETY: always allowed.
@@ -114,7 +101,6 @@ pub(super) fn receive(socket: RawFd, buffer: &mut [u8], deadline_ns: u64) -> Wai
 
 /// Sleeps while `word` is `value`, until `deadline_ns` (monotonic) at the latest (futex(2)).
 pub(super) fn futex_wait(word: &AtomicU32, value: u32, deadline_ns: u64) {
-    use std::sync::atomic::Ordering;
     while word.load(Ordering::Acquire) == value {
         let left = deadline_ns.saturating_sub(crate::sys::process::monotonic_ns());
         if left == 0 {
@@ -348,12 +334,12 @@ pub(super) fn block_signals(but_faults: bool) {
     if but_faults {
         FAULTS.iter().for_each(|signal| set &= !(1 << (signal - 1)));
     }
-    set_mask(set);
+    set_signals(set);
 }
 
 /// Lets this thread meet `signal` alone.
 pub(super) fn meet_only(signal: libc::c_int) {
-    set_mask(!(1 << (signal - 1)));
+    set_signals(!(1 << (signal - 1)));
 }
 
 /// Lets this thread meet no signal; returns the signals that it met none of before, for [`set_signals`].
@@ -367,13 +353,8 @@ pub(super) fn block_all_signals() -> u64 {
     before
 }
 
-/// The set of blocked signals that was before.
-pub(super) fn set_signals(blocked: u64) {
-    set_mask(blocked);
-}
-
 /// The kernel's set of 64 signals, the first of which is number 1.
-fn set_mask(set: u64) {
+pub(super) fn set_signals(set: u64) {
     // SAFETY: a set of the size that the kernel asks for.
     unsafe {
         let nowhere = std::ptr::null_mut::<u64>();
@@ -395,21 +376,39 @@ pub(super) fn read(file: RawFd, buffer: &mut [u8]) -> usize {
     usize::try_from(read).unwrap_or(0)
 }
 
+static UNTIL_NS: AtomicU64 = AtomicU64::new(0);
+
+/// When the present crash must be over (monotonic), for the children that help with it.
+pub(super) fn must_end_by(deadline_ns: u64) {
+    UNTIL_NS.store(deadline_ns, Ordering::Relaxed);
+}
+
+/// As long as nothing holds a child it is done in well under a millisecond: so long, and what is left, but some of it also where
+/// nothing is left.
+fn time_for_a_child() -> u64 {
+    const LEAST: u64 = 20_000_000;
+    const MOST: u64 = 2_000_000_000;
+    let now = crate::sys::process::monotonic_ns();
+    let left = UNTIL_NS.load(Ordering::Relaxed).saturating_sub(now);
+    now.saturating_add(left.clamp(LEAST, MOST))
+}
+
 /// Calls `function` in a child that shares this process's memory, on a stack of its own that ends at `stack`, and waits for
-/// its end. The child tells nobody when it ends. Call it with all signals blocked. `false` if none could be made.
-pub(super) fn call_in_child(
+/// its end, but not beyond [`must_end_by`]. The child tells nobody when it ends. Call it with all signals blocked. `false` if none could
+/// be made.
+///
+/// # Safety
+/// Stack, argument and `word` are the caller's alone, and this process does not outlive a child that is late by much.
+pub(super) unsafe fn call_in_child(
     function: extern "C" fn(*mut libc::c_void) -> libc::c_int,
     stack: *mut libc::c_void,
     argument: *mut libc::c_void,
+    word: &'static AtomicU32,
 ) -> bool {
-    // SAFETY: this thread stands still until the child has ended (CLONE_VFORK), so nothing else touches what it uses.
-    unsafe {
-        let child = libc::clone(function, stack, libc::CLONE_VM | libc::CLONE_VFORK, argument);
-        if child > 0 {
-            wait_for(child);
-        }
-        child > 0
-    }
+    let until_ns = time_for_a_child();
+    // SAFETY: the caller's promise.
+    let course = unsafe { sharing_child::run(function, stack, argument, word, until_ns) };
+    !matches!(course, Course::NotMade(_))
 }
 
 /// What a thread's alarm signal did before [`end_in`].
@@ -440,7 +439,7 @@ pub(super) fn end_no_more(before: &Alarm) {
     // SAFETY: as in `end_in`.
     unsafe {
         libc::alarm(before.left);
-        set_mask(before.mask);
+        set_signals(before.mask);
         let (old, none) = (before.action.as_ptr(), std::ptr::null_mut::<u64>());
         libc::syscall(libc::SYS_rt_sigaction, libc::SIGALRM, old, none, size_of::<u64>());
     }

@@ -42,7 +42,7 @@ pub(crate) fn arm(armament: Armament) -> Result<()> {
     let mut page = CHANGING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let word = wiped_on_fork()?;
     *page = Some(word.addr());
-    super::alt_stack::protect_thread()?;
+    super::alt_stack::lend()?;
     handler::prepare(armament, word);
     HANDLED.store(armament.signals, Ordering::Relaxed);
     for (index, signal) in handled() {
@@ -63,6 +63,7 @@ pub(crate) fn arm(armament: Armament) -> Result<()> {
                     libc::sigaction(signal, previous, std::ptr::null_mut());
                 }
                 handler::retire();
+                super::alt_stack::withdraw();
                 return Err(error);
             }
         }
@@ -78,6 +79,7 @@ pub(crate) fn disarm() {
         restore_ours();
     }
     handler::retire();
+    super::alt_stack::withdraw();
     // The page stays mapped: a handler may have loaded its address just now. One page an install, once.
     page.take();
 }

@@ -30,6 +30,7 @@ use crate::privacy::{Audience, Mirror};
 use crate::private_file;
 use crate::report::{Level, ValueRef};
 use crate::start_ups;
+use crate::sys::errno::Errno;
 use crate::sys::socket::Socket;
 use crate::sys::{cxx, process, trusted};
 
@@ -102,7 +103,8 @@ pub enum Monitor {
     Ready,
     /// It gave up because the program had started threads before it reached `install()` or `monitor_entry()`.
     RefusedThreads,
-    /// The [helper](Config::helper) is of another version than this library, and gave up. A crash now is not reported.
+    /// The [helper](Config::helper) is of another version than this library, and gave up. A crash or a panic now leaves a minimal
+    /// record, which the next start with a monitor of this version reports; [`capture`] is an error.
     OtherVersion,
     /// It ended. A crash, a panic or [`capture`] now starts another one; if that cannot be, a crash and a panic leave a minimal
     /// record for the next start to report.
@@ -122,6 +124,7 @@ impl Config {
     /// [`Error::MonitorUnavailable`], [`Error::AlreadyInstalled`], [`Error::System`]. The application is then as it was
     /// before and may go on without.
     pub fn install(self) -> Result<Guard> {
+        let _errno = Errno::save();
         let (registered, asked, seat) = (self.pmodules.clone(), self.release_at, self.seat.clone());
         let mut config = self.validate()?;
         let entered = monitor::become_role(registered);
@@ -214,6 +217,14 @@ impl Client {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         control.socket()?.send(message, &[]).map_err(|_| control::monitor_gone())
     }
+
+    /// Asks the monitor something and returns the number of that. Numbers grow in the order in which they are sent.
+    pub(crate) fn ask(&self, message: impl FnOnce(u64) -> Vec<u8>) -> Result<u64> {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let sequence = self.next_sequence();
+        control.socket()?.send(&message(sequence), &[]).map_err(|_| control::monitor_gone())?;
+        Ok(sequence)
+    }
 }
 
 impl Guard {
@@ -249,7 +260,8 @@ impl Guard {
         client().is_ok_and(|client| client.safe_mode)
     }
 
-    /// Puts the earlier signal handlers back and lets the monitor finish on its own. The same as dropping.
+    /// Puts the earlier signal handlers back and lets the monitor finish on its own. The same as dropping. An alternate signal
+    /// stack that [`install`](Config::install) gave its thread goes if this is the same thread, else when that one ends.
     pub fn shutdown(self) {}
 }
 
@@ -259,7 +271,9 @@ impl Drop for Guard {
             // A forked child drops its copy: the handlers and the monitor are its parent's.
             return;
         }
-        say_good_bye();
+        let _errno = Errno::save();
+        // A panic that unwinds out of `main` takes the guard along: no clean end.
+        say(if std::thread::panicking() { End::Reported } else { End::Clean });
         handlers::disarm();
         handlers::unequip();
         handlers::forbid_records();
@@ -269,11 +283,15 @@ impl Drop for Guard {
 
 /// Whoever leaves in an orderly way says so, for the monitor to tell such an end from a sudden one.
 extern "C" fn say_good_bye() {
+    say(End::Clean);
+}
+
+fn say(end: End) {
     if handlers::is_armed()
         && let Ok(slot) = CLIENT.try_read()
         && let Some(client) = &*slot
     {
-        client.blackbox.set_end(End::Clean);
+        client.blackbox.set_end(end);
         if client.config.release_at == ReleaseAt::Spooled {
             // The monitor may be ended with us, before it has read that.
             monitor::forget_session(&client.config);
@@ -414,6 +432,7 @@ pub fn share_monitor() -> Result<std::os::fd::OwnedFd> {
 /// # Errors
 /// [`Error::System`] if memory is refused.
 pub fn protect_thread() -> Result<()> {
+    let _errno = Errno::save();
     handlers::protect_thread()
 }
 

@@ -22,6 +22,7 @@ use crate::minimal_record::{TEXT, Why, fixed};
 use crate::monitor;
 use crate::protocol::{self, Answer, AnswerKind, Cause};
 use crate::report::ReportId;
+use crate::sys::errno::Errno;
 use crate::sys::process::monotonic_ns;
 
 /// How long a flush keeps the socket at a time: a delivery may take a minute, and a thread that panics, or a person who
@@ -54,6 +55,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// [`Error::NotInstalled`].
 #[inline(never)]
 pub fn capture(reason: &str) -> Result<ReportId> {
+    let _errno = Errno::save();
     let client = client()?;
     // In this frame, which is still there while the dump is taken.
     let context = context::here();
@@ -256,11 +258,11 @@ impl Asking<'_> {
 
 /// Waits until nothing is left to deliver now.
 pub(super) fn flush(wait: Duration) -> Result<()> {
+    let _errno = Errno::save();
     // A wait of centuries is as good as for ever, and a clock cannot hold more.
     let until = Instant::now() + wait.min(Duration::from_secs(u64::from(u32::MAX)));
     let client = client()?;
-    let sequence = client.next_sequence();
-    client.tell(&protocol::flush(sequence))?;
+    let sequence = client.ask(protocol::flush)?;
     loop {
         {
             let mut control = client.control.lock().unwrap_or_else(PoisonError::into_inner);

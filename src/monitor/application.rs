@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use crate::blackbox::{Blackbox, End};
 use crate::report::Evidence;
-use crate::sys::{cgroup, exit, process};
+use crate::sys::{cgroup, exit, process, socket};
 
 /// What the supervisor knows of the application's process.
 pub(super) struct Application {
@@ -56,26 +57,36 @@ impl Application {
     }
 
     /// Both its sockets are closed. It may have said good-bye or become another program; or it is about to end, or has
-    /// closed every descriptor that it found: then its end is waited for.
-    pub(super) fn disconnected(&mut self, blackbox: &Blackbox) {
+    /// closed every descriptor that it found: then its end is waited for. `true` if that is known: a panic, which has its report, took
+    /// Cenotaph along, and the rest of the process is no concern of ours.
+    pub(super) fn disconnected(&mut self, blackbox: &Blackbox) -> bool {
         let became_another = || {
             let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.pid)).unwrap_or_default();
             !maps.is_empty() && !maps.contains(Blackbox::MAPPED_NAME)
         };
-        if blackbox.end() == End::Clean || became_another() {
-            self.pidfd = None;
+        let has_ended =
+            |pidfd: &OwnedFd| socket::poll_readable(pidfd.as_fd(), Duration::ZERO).unwrap_or(true);
+        match blackbox.end() {
+            End::Clean => self.pidfd = None,
+            End::Running if became_another() => self.pidfd = None,
+            End::Running => {}
+            End::Reported => return self.pidfd.take_if(|pidfd| !has_ended(pidfd)).is_some(),
         }
+        false
     }
 
-    /// Its pidfd is readable: how it ended. Asked once.
-    pub(super) fn ended(&mut self, blackbox: &Blackbox) -> Ended {
+    /// Its pidfd is readable: how it ended. Asked once. `is_wanted`: whether the application wants to hear of such a signal.
+    pub(super) fn ended(&mut self, blackbox: &Blackbox, is_wanted: impl Fn(i32) -> bool) -> Ended {
         let Some(pidfd) = self.pidfd.take() else { return Ended::Cleanly };
         let collected = || exit::collected(pidfd.as_fd()).map(|status| (status, Evidence::Pidfd));
         let zombie = || exit::zombie(self.pid, pidfd.as_fd()).map(|status| (status, Evidence::Zombie));
         // Its parent may collect it between the two.
         let found = collected().or_else(zombie).or_else(collected);
         let oom_kills = cgroup::oom_kills().unwrap_or(0).saturating_sub(self.oom_kills.unwrap_or(u64::MAX));
-        judge(found, blackbox.end(), self.crashed, oom_kills)
+        match judge(found, blackbox.end(), self.crashed, oom_kills) {
+            Ended::Uncleanly { signal: Some(signal), .. } if !is_wanted(signal) => Ended::Cleanly,
+            ended => ended,
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::pmodule::{Veto, plan};
 use crate::privacy::{Stage, Verdict};
 use crate::protocol::{CaptureRequest, Cause};
 use crate::report::{Detail, Reason, ReportId, StackTrace};
+use crate::spool::records;
 use crate::sys::socket::Socket;
 use crate::sys::{memory, process, procfs, remote};
 use crate::target::{self, Target, UnwindTables};
@@ -127,7 +128,12 @@ pub(super) fn capture(
     if pid == 0 && !told {
         return Ok(Capture::OutOfReach(Error::malformed("message", "a process of another pid namespace")));
     }
-    let thread = procfs::thread_id(pid, request.context.tid).or(told.then_some(request.context.tid));
+    let crashed = matches!(request.cause, Cause::Signal | Cause::Panic { .. });
+    // Another of its threads may end the process while it waits. What it sent is all that is left of the crash then.
+    let is_gone =
+        || crashed && !told && process::ends_within(pid, PARTING) && !records::is_one_of(&config.spool, pid);
+    let thread = procfs::thread_id(pid, request.context.tid);
+    let thread = thread.or_else(|| (told || is_gone()).then_some(request.context.tid));
     let thread =
         thread.ok_or_else(|| Error::malformed("message", "a thread that its process does not have"))?;
     let mut context = request.context.clone();
@@ -172,7 +178,7 @@ pub(super) fn capture(
             Err(error @ Error::System { call: OUT_OF_REACH, .. }),
             Cause::Signal | Cause::Panic { .. } | Cause::Requested(_),
         ) => return Ok(Capture::OutOfReach(error)),
-        (Err(error), Cause::Signal | Cause::Panic { .. }) => return Err(error),
+        (Err(error), _) if crashed && !is_gone() => return Err(error),
         (taken, _) => taken,
     };
     let Inspected { taken, ran, trace, blanked, standing } = taken.unwrap_or_else(|error| {
@@ -289,6 +295,9 @@ fn is_out_of_reach(target: &Target, stack: u64) -> bool {
 fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::System { source, .. } if source.raw_os_error() == Some(libc::EPERM))
 }
+
+/// How long the end of a process takes that has begun to end.
+const PARTING: Duration = Duration::from_millis(100);
 
 /// How it is told from other failures.
 const OUT_OF_REACH: &str = "ptrace(2) and process_vm_readv";

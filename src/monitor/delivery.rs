@@ -33,10 +33,18 @@ pub(super) struct Pass {
     pub(super) learnt: serde_json::Value,
 }
 
+/// Ended, if need be, when this is dropped.
 struct Uploader {
     socket: Socket,
     pidfd: OwnedFd,
     pass: Option<Pass>,
+}
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        // It has said all that it has to say, or is late, or no longer wanted. Killing one that is at its end changes nothing.
+        process::kill_pidfd(self.pidfd.as_fd());
+    }
 }
 
 /// The supervisor's view of delivery.
@@ -52,14 +60,9 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Reports of earlier runs are due at once.
     pub(super) fn new(config: &ValidConfig, log: Log) -> Self {
-        let spool = Spool::new(&config.spool).with_limits(stages::limits(config));
-        // Reports that wait for consent, or for a destination to be named, have their age limit all the same.
-        let _ = spool.expire();
-        let waiting = spool.list().is_ok_and(|items| !items.is_empty());
         Self {
-            next: waiting.then(Instant::now),
+            next: None,
             config: config.clone(),
             log,
             uploader: None,
@@ -67,6 +70,16 @@ impl Delivery {
             deaths: 0,
             gone: None,
             learnt: serde_json::Value::Null,
+        }
+    }
+
+    /// Reports of earlier runs are due at once.
+    pub(super) fn look_back(&mut self) {
+        let spool = Spool::new(&self.config.spool).with_limits(stages::limits(&self.config));
+        // Reports that wait for consent, or for a destination to be named, have their age limit all the same.
+        let _ = spool.expire();
+        if spool.list().is_ok_and(|items| !items.is_empty()) {
+            self.next = Some(Instant::now());
         }
     }
 
@@ -110,9 +123,8 @@ impl Delivery {
     pub(super) fn start_if_due(&mut self, blackbox: &Blackbox) {
         let linger = Duration::from_millis(self.config.linger_ms);
         let stuck = self.gone.is_some_and(|gone| gone.elapsed() >= linger + STUCK);
-        if stuck && let Some(uploader) = self.uploader.take() {
+        if stuck && self.uploader.take().is_some() {
             self.log.event("supervisor", "uploader-stuck", "ended; its report goes back to pending");
-            process::kill_pidfd(uploader.pidfd.as_fd());
             self.again = false;
             self.next = None;
         }
@@ -141,9 +153,7 @@ impl Delivery {
     /// A withdrawal ends a delivery that is under way; a grant starts one.
     pub(super) fn consent_changed(&mut self, blackbox: &Blackbox) {
         if stages::ask(Stage::Upload, &self.config, blackbox) == Verdict::Drop {
-            if let Some(uploader) = self.uploader.take() {
-                process::kill_pidfd(uploader.pidfd.as_fd());
-            }
+            self.uploader = None;
             self.next = None;
             self.again = false;
         } else {

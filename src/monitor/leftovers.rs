@@ -17,24 +17,32 @@ const TIME: Duration = Duration::from_secs(120);
 
 /// The worker, while there is something to do.
 #[derive(Default)]
-pub(super) struct Leftovers(Option<(Handle, Instant)>);
+pub(super) struct Leftovers {
+    worker: Option<(Handle, Instant)>,
+    /// To be looked for when no crash is in hand any more.
+    pub(super) wanted: bool,
+}
 
 impl Leftovers {
     /// Each record gets a worker of its own: one that kills its worker costs no other.
     pub(super) fn look(&mut self, config: &ValidConfig, pmodules: &Pmodules, blackbox: &Blackbox) {
-        if self.0.is_some() || !records::is_any(&config.spool) {
+        if self.worker.is_some() || !records::is_any(&config.spool) {
             return;
         }
         let Ok(worker) = Handle::start(config, pmodules, blackbox, None) else { return };
         // One that could not be told is found dead by the next poll.
         let _ = job::send_leftover(&worker.socket, blackbox.as_fd());
-        self.0 = Some((worker, Instant::now() + TIME));
+        self.worker = Some((worker, Instant::now() + TIME));
+    }
+
+    pub(super) fn worker(&self) -> Option<&Handle> {
+        self.worker.as_ref().map(|(worker, _)| worker)
     }
 
     /// Takes what the worker has to say, and ends it. `Nothing` left to do, or nothing to be had of this one: since a record
     /// is taken twice at most, asking again comes to an end.
     pub(super) fn finish(&mut self) -> Option<Outcome> {
-        let (worker, _) = self.0.take()?;
+        let (worker, _) = self.worker.take()?;
         Some(match job::progress(&worker.socket) {
             Progress::Done(outcome) => outcome,
             Progress::Read(_) | Progress::Died => {
@@ -45,18 +53,18 @@ impl Leftovers {
 
     /// Ends a worker that is late. Returns whether one was.
     pub(super) fn kill_overdue(&mut self) -> bool {
-        self.0.take_if(|(_, deadline)| *deadline <= Instant::now()).is_some()
+        self.worker.take_if(|(_, deadline)| *deadline <= Instant::now()).is_some()
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.0.is_none()
+        self.worker.is_none()
     }
 
     pub(super) fn as_raw(&self) -> Option<RawFd> {
-        self.0.as_ref().map(|(worker, _)| worker.socket.as_raw())
+        self.worker.as_ref().map(|(worker, _)| worker.socket.as_raw())
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.0.as_ref().map(|(_, deadline)| *deadline)
+        self.worker.as_ref().map(|(_, deadline)| *deadline)
     }
 }

@@ -27,23 +27,15 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Of an application that begins, unless this is not its `first` monitor. `allowed`: consent lets us note it.
-    pub(super) fn begin(
-        config: &ValidConfig,
-        log: Log,
-        pid: libc::pid_t,
-        first: bool,
-        allowed: bool,
-    ) -> Self {
+    /// Of an application that begins, unless this is not its `first` monitor. Nothing is written before it is said what
+    /// [consent](Self::consent_changed) allows.
+    pub(super) fn new(config: &ValidConfig, log: Log, pid: libc::pid_t, first: bool) -> Self {
         let window = if first { Duration::from_millis(config.start_up_ms) } else { Duration::ZERO };
         let window_ends = Instant::now() + window;
         let crashes = start_ups::crashes_in_a_row(&config.spool);
         let well = (crashes > 0).then_some(window_ends);
         let config = config.clone();
-        let mut life =
-            Self { config, log, pid, session: None, first, well, window_ends, crashes, known: false };
-        life.consent_changed(allowed);
-        life
+        Self { config, log, pid, session: None, first, well, window_ends, crashes, known: false }
     }
 
     /// Sessions before this one that nobody ended.

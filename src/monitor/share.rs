@@ -10,11 +10,13 @@ use super::launch::{self, Link};
 use crate::blackbox::Blackbox;
 use crate::config::ValidConfig;
 use crate::error::{Error, Result};
+use crate::generation;
 use crate::protocol::{self, ANSWER, AnswerKind, PROTOCOL};
 use crate::sys::socket::{Received, Socket};
 
-/// A monitor that lives answers at once.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A monitor that lives answers at once, but it may still be starting: that may take two seconds, and the processor may have
+/// more to do. One that is dead is found out at once.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A hash of all settings but those of a single process (which start it is, which program). `None` never equals anything.
 pub(super) fn digest(config: &ValidConfig) -> Option<[u8; 32]> {
@@ -50,7 +52,11 @@ pub(crate) fn join(
                 _ => Err(refuse("it serves an application with other settings, or another user")),
             }
         }
-        _ => Err(refuse("it does not answer")),
+        _ => {
+            // Should it answer yet, it is not to take us for a client of its own that ended without a word.
+            generation::replace(blackbox.generation());
+            Err(refuse("it does not answer"))
+        }
     }
 }
 

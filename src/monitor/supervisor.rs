@@ -6,45 +6,37 @@ mod case;
 mod client;
 mod sharing;
 mod untold;
+mod workers;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::application::Ended;
 use super::delivery::Delivery;
-use super::job::{self, Progress};
 use super::leftovers::Leftovers;
 use super::life::Life;
 use super::log::Log;
-use super::outcome::{Effort, Next, Outcome, after_death, monitors_share, time_to_read};
+use super::outcome::{Effort, Outcome, monitors_share};
 use super::pmodules::Pmodules;
 use super::role::Start;
-use super::stages;
 use super::worker::Handle;
-use crate::blackbox::{Blackbox, Count, MonitorState};
+use crate::blackbox::{Blackbox, MonitorState};
 use crate::config::ValidConfig;
 use crate::error::Result;
 use crate::generation;
-use crate::privacy::{Stage, Verdict};
-use crate::protocol::{self, Answer, AnswerKind, CaptureRequest, ClientMessage, MAX_MESSAGE};
+use crate::protocol::{self, Answer, AnswerKind, CaptureRequest, ClientMessage};
 use crate::report::ReportId;
 use crate::scrub;
 use crate::sys::process;
-use crate::sys::socket::{self, Received, Socket};
+use crate::sys::socket;
 use crate::target;
 use case::{Busy, Case};
-use client::{Client, FIRST, Number};
+use client::{Client, FIRST, Heard, Number};
 use sharing::Seat;
 
-/// How long a worker may take from the memory read to the commit.
-const COMPLETE_TIME: Duration = Duration::from_secs(120);
-
-/// How often a worker for which the application waits is looked at: one that is stopped holds it and does nothing.
-const LOOK: Duration = Duration::from_millis(50);
 /// How a worker ends that made a system call which a filter forbids on pain of death.
 const BARRED: process::Ended = process::Ended::Signal(libc::SIGSYS);
-
-const KILLED: process::Ended = process::Ended::Signal(libc::SIGKILL);
 
 struct Supervisor {
     config: ValidConfig,
@@ -55,6 +47,8 @@ struct Supervisor {
     next_number: Number,
     seats: Vec<Seat>,
     life: Life,
+    /// What was left before this monitor's time is seen to.
+    looked_back: bool,
     pmodules: Pmodules,
     idle: Option<Handle>,
     busy: Vec<Busy>,
@@ -78,6 +72,7 @@ enum Source {
 
 /// Runs until the application is gone and nothing is left to do. Returns the exit code.
 pub(super) fn run(start: Start) -> i32 {
+    process::adopt_orphans();
     let log = Log::new(start.config.log.clone());
     // Compiled now, found by every worker. They were checked before they travelled.
     if let Err(error) = scrub::validate_rules(&start.config.rules) {
@@ -88,7 +83,6 @@ pub(super) fn run(start: Start) -> i32 {
         let why = absent.result.as_ref().err().map_or("", |why| &why.text);
         log.event("supervisor", "pmodule-absent", format!("{}: {why}", absent.pmodule));
     }
-    let allowed = stages::ask(Stage::Upload, &start.config, &start.blackbox) == Verdict::Proceed;
     // A monitor that the dying application starts is not the first.
     let first = start.blackbox.monitor_state() != MonitorState::Ready;
     if let Err(error) = target::known_modules::share() {
@@ -96,7 +90,8 @@ pub(super) fn run(start: Start) -> i32 {
     }
     let blackbox = Rc::new(start.blackbox);
     let mut supervisor = Supervisor {
-        life: Life::begin(&start.config, log.clone(), start.launcher, first, allowed),
+        life: Life::new(&start.config, log.clone(), start.launcher, first),
+        looked_back: false,
         delivery: Delivery::new(&start.config, log.clone()),
         log,
         idle: Handle::start(&start.config, &pmodules, &blackbox, Some(start.launcher)).ok(),
@@ -111,9 +106,6 @@ pub(super) fn run(start: Start) -> i32 {
         config: start.config,
     };
     supervisor.blackbox.set_monitor_state(MonitorState::Ready);
-    supervisor.tell_of_unfinished();
-    supervisor.look_for_leftovers();
-    supervisor.delivery.start_if_due(&supervisor.blackbox);
     match supervisor.serve() {
         Ok(()) => 0,
         Err(error) => {
@@ -127,10 +119,7 @@ impl Supervisor {
     fn serve(&mut self) -> Result<()> {
         while !self.is_finished() {
             let (mut polled, sources) = self.poll_set();
-            socket::poll(
-                &mut polled,
-                self.next_deadline().map(|at| at.saturating_duration_since(Instant::now())),
-            )?;
+            socket::poll(&mut polled, self.time_to_sleep())?;
             // Busy workers from the last to the first, so that removing one keeps the other indices true.
             for (polled, source) in polled.iter().zip(sources).rev() {
                 if polled.revents != 0 {
@@ -144,10 +133,35 @@ impl Supervisor {
             if self.client(FIRST).is_none() {
                 self.life.over();
             }
-            self.delivery.start_if_due(&self.blackbox);
+            self.look_back();
+            if self.looked_back {
+                self.delivery.start_if_due(&self.blackbox);
+            }
             self.answer_flushes();
+            // Uploaders, and what dead workers leave. Not the application's to collect, even if it takes in all orphans.
+            process::collect_ended(|pid| self.is_awaited(pid));
         }
         Ok(())
+    }
+
+    fn is_awaited(&self, pid: libc::pid_t) -> bool {
+        let busy = self.busy.iter().map(|busy| &busy.worker);
+        busy.chain(&self.idle).chain(self.leftovers.worker()).any(|worker| worker.pid() == pid)
+    }
+
+    /// Sees to what was left before this monitor's time, once nobody waits for it: that writes to the disk, which may take
+    /// as long as a dying application has.
+    fn look_back(&mut self) {
+        if self.looked_back || !self.busy.is_empty() {
+            return;
+        }
+        self.looked_back = true;
+        if self.client(FIRST).is_some() {
+            self.life.consent_changed(self.may_note());
+        }
+        self.tell_of_unfinished();
+        self.look_for_leftovers();
+        self.delivery.look_back();
     }
 
     fn is_finished(&self) -> bool {
@@ -184,12 +198,20 @@ impl Supervisor {
             .unzip()
     }
 
+    fn time_to_sleep(&self) -> Option<Duration> {
+        if !self.looked_back && self.busy.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
     /// `None`: nothing but a message can change anything, so sleep until one comes.
     fn next_deadline(&self) -> Option<Instant> {
         let workers = self.busy.iter().flat_map(|b| b.next_look.into_iter().chain([b.deadline]));
         let hangs = self.clients.iter().filter_map(|client| client.hangs.next_time());
         let looks = hangs.chain(self.life.next_time());
-        workers.chain(self.leftovers.deadline()).chain(self.delivery.next_time()).chain(looks).min()
+        let delivery = self.delivery.next_time().filter(|_| self.looked_back);
+        workers.chain(self.leftovers.deadline()).chain(delivery).chain(looks).min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -219,26 +241,27 @@ impl Supervisor {
 
     fn handle_client(&mut self, number: Number, crash: bool) {
         let Some(client) = self.clients.iter_mut().find(|client| client.number == number) else { return };
-        let Some(socket) = client.socket(crash) else { return };
-        let received = socket.receive(MAX_MESSAGE, Duration::ZERO);
-        let message = match received {
-            Ok(Received::Message(message)) => message,
-            Ok(Received::Nothing) => return,
-            Ok(Received::Closed) => {
+        let (message, said) = match client.hear(crash) {
+            Heard::Message(message, said) => (message, said),
+            Heard::Nothing => return,
+            Heard::Foreign => {
+                return self.log.event("supervisor", "foreign-message", "of a process that is no client");
+            }
+            Heard::Closed => {
                 let closed = client.close(crash);
-                if !client.is_there() {
-                    client.application.disconnected(&client.blackbox);
-                }
+                let left = !client.is_there() && client.application.disconnected(&client.blackbox);
                 if closed {
                     self.somebody_left();
                 }
+                if left && number == FIRST {
+                    self.life.ended(&Ended::Reported, self.may_note());
+                }
                 return;
             }
-            Ok(Received::Malformed(why)) => return self.end_client(number, why),
-            Err(error) => return self.end_client(number, error),
+            Heard::Bad(why) => return self.end_client(number, why),
         };
-        match protocol::parse(&message.bytes) {
-            Ok(ClientMessage::Capture(request)) => {
+        match said {
+            ClientMessage::Capture(request) => {
                 if !generation::take_on(client.blackbox.generation(), request.monitor) {
                     return self
                         .end_client(number, "the application has given this monitor up for another one");
@@ -246,26 +269,25 @@ impl Supervisor {
                 let memory = message.fds.into_iter().next();
                 self.begin(number, message.pid, message.bytes, &request, memory, crash);
             }
-            Ok(ClientMessage::Flush { sequence }) => {
+            ClientMessage::Flush { sequence } => {
                 client.flushes.push(sequence);
                 self.delivery.start(&self.blackbox);
             }
-            Ok(ClientMessage::WatchesChanged) => {
+            ClientMessage::WatchesChanged => {
                 client.hangs.look(client.blackbox.watched(), Instant::now(), || true);
             }
-            Ok(ClientMessage::ConsentChanged) => {
+            ClientMessage::ConsentChanged => {
                 self.delivery.consent_changed(&self.blackbox);
                 self.life.consent_changed(self.may_note());
             }
-            Ok(ClientMessage::Share) => {
+            ClientMessage::Share => {
                 if let Err(why) = self.open_seat(message.fds.into_iter().next()) {
                     self.end_client(number, why);
                 }
             }
-            Ok(ClientMessage::Join { .. } | ClientMessage::Hello(_)) => {
+            ClientMessage::Join { .. } | ClientMessage::Hello(_) => {
                 self.end_client(number, "a second hello");
             }
-            Err(error) => self.end_client(number, error),
         }
     }
 
@@ -316,72 +338,6 @@ impl Supervisor {
         self.give(case, Effort::Full);
     }
 
-    /// Hands a crash to the idle worker, or to a new one.
-    fn give(&mut self, case: Case, effort: Effort) {
-        let left = case.waits_until.saturating_duration_since(Instant::now());
-        let time = if case.bundle.is_some() { Some(COMPLETE_TIME) } else { time_to_read(case.deaths, left) };
-        let Some(time) = time else { return self.give_up(case, "the application does not wait any longer") };
-        let start = || Handle::start(&self.config, &self.pmodules, &self.blackbox, None);
-        let worker = match self.idle.take().map_or_else(start, Ok) {
-            Ok(worker) => worker,
-            Err(error) => return self.give_up(case, &error.to_string()),
-        };
-        let sent = match &case.bundle {
-            None => job::send_capture(
-                &worker.socket,
-                case.pid,
-                case.faults,
-                &case.request,
-                case.client.as_fd(),
-                case.blackbox.as_fd(),
-                case.memory.as_ref().map(AsFd::as_fd),
-            ),
-            Some(bundle) => job::send_resume(
-                &worker.socket,
-                effort,
-                bundle.as_fd(),
-                case.blackbox.as_fd(),
-                Some(case.client.as_fd()),
-            ),
-        };
-        // A worker that could not be told will be found dead, and replaced, by the next poll.
-        if let Err(error) = sent {
-            self.log.event("supervisor", "worker-lost", error);
-        }
-        // The next idle worker is made when this one is done: forking now would take the processor from it while the
-        // application waits.
-        let now = Instant::now();
-        let next_look = case.bundle.is_none().then(|| now + LOOK);
-        self.busy.push(Busy { worker, case, deadline: now + time, next_look, since: now, stood_at: None });
-    }
-
-    fn handle_worker(&mut self, index: usize) {
-        let Some(busy) = self.busy.get_mut(index) else { return };
-        match job::progress(&busy.worker.socket) {
-            Progress::Read(bundle) => {
-                busy.case.bundle = Some(bundle);
-                busy.deadline = Instant::now() + COMPLETE_TIME;
-                busy.next_look = None;
-            }
-            Progress::Done(outcome) => {
-                let Busy { case, .. } = self.busy.swap_remove(index);
-                self.let_go(&case);
-                if self.idle.is_none() && self.is_anybody_there() {
-                    let first = self.clients.iter().find(|client| client.is_there());
-                    let first = first.map(|client| client.application.pid());
-                    let application = first.filter(|_| !self.barred);
-                    self.idle = Handle::start(&self.config, &self.pmodules, &self.blackbox, application).ok();
-                }
-                outcome.count(&case.blackbox);
-                if matches!(outcome, Outcome::Spooled { .. }) {
-                    self.delivery.start(&self.blackbox);
-                }
-                self.look_for_record_of(case.pid);
-            }
-            Progress::Died => self.replace(index, false),
-        }
-    }
-
     fn handle_leftover(&mut self) {
         match self.leftovers.finish() {
             None | Some(Outcome::Nothing) => {}
@@ -391,89 +347,6 @@ impl Supervisor {
                     self.delivery.start(&self.blackbox);
                 }
                 self.look_for_leftovers();
-            }
-        }
-    }
-
-    fn replace(&mut self, index: usize, overdue: bool) {
-        let Busy { worker, mut case, .. } = self.busy.swap_remove(index);
-        // Ends it if it only hangs: nothing else frees a target that it is attached to.
-        let was_stopped = worker.is_stopped();
-        let ended = worker.end();
-        if case.bundle.is_none() && case.memory.is_none() && case.pid > 0 {
-            // It may have died between the dump writer's SIGSTOP and SIGCONT.
-            process::continue_stopped(case.pid);
-        }
-        case.deaths += 1;
-        // Somebody else stopped or killed it: the next one may do the same as it did.
-        let by_others = if overdue { was_stopped } else { ended == KILLED };
-        case.faults += u32::from(!by_others);
-        let deaths = case.deaths;
-        let waits = self.client(case.owner).is_some_and(Client::is_there);
-        let barred = ended == BARRED && case.memory.is_none();
-        self.barred |= barred && case.bundle.is_none();
-        match after_death(deaths, case.bundle.is_some(), barred, waits) {
-            Next::Retry(effort) => {
-                self.log.event(
-                    "supervisor",
-                    "worker-replaced",
-                    format!("death {deaths}, next effort {effort:?}"),
-                );
-                self.give(case, effort);
-            }
-            Next::AskForCopy => {
-                self.log.event("supervisor", "barred", "a filter ends whoever traces the application");
-                self.answer(case, AnswerKind::OutOfReach);
-            }
-            Next::GiveUp => self.give_up(case, &format!("{deaths} workers died over one crash")),
-        }
-    }
-
-    /// The application is told: it has a record to write.
-    fn give_up(&mut self, case: Case, why: &str) {
-        case.blackbox.count(Count::Failed, 1);
-        self.log.event("supervisor", "failed", why);
-        let pid = case.pid;
-        self.answer(case, AnswerKind::Failed);
-        self.look_for_record_of(pid);
-    }
-
-    /// The end of a case that no worker answers.
-    fn answer(&self, case: Case, kind: AnswerKind) {
-        self.let_go(&case);
-        if let (Ok(ClientMessage::Capture(request)), Ok(client)) =
-            (protocol::parse(&case.request), Socket::from_fd(case.client))
-        {
-            let answer = Answer { kind, sequence: request.sequence, report: ReportId([0; 16]) };
-            let _ = client.send(&protocol::answer(answer), &[]);
-        }
-    }
-
-    /// Nothing is in hand any more of a case that the application asked for.
-    fn let_go(&self, case: &Case) {
-        if let Some(monitor) = case.monitor {
-            generation::done(case.blackbox.generation(), monitor);
-        }
-    }
-
-    fn kill_overdue(&mut self) {
-        let now = Instant::now();
-        if self.leftovers.kill_overdue() {
-            self.log.event("supervisor", "worker-overdue", "ended at its deadline over a minimal record");
-        }
-        for index in (0..self.busy.len()).rev() {
-            let Some(busy) = self.busy.get_mut(index) else { continue };
-            if busy.deadline <= now {
-                self.log.event("supervisor", "worker-overdue", "ended at its deadline");
-                self.replace(index, true);
-            } else if busy.next_look.is_some_and(|look| look <= now) {
-                // The longer it has worked, the rarer: what a crash costs does not grow with the machine's load.
-                busy.next_look = Some(now + LOOK.max((now - busy.since) / 2));
-                let before = std::mem::replace(&mut busy.stood_at, busy.worker.stood_at());
-                if before.is_some() && busy.stood_at == before {
-                    self.log.event("supervisor", "worker-stopped", "ended, since somebody has stopped it");
-                    self.replace(index, true);
-                }
             }
         }
     }

@@ -66,6 +66,10 @@ impl Handle {
 }
 
 impl Handle {
+    pub(super) fn pid(&self) -> libc::pid_t {
+        self.pid
+    }
+
     /// Whether job control or a debugger holds it: what it does not do then is no fault of its own.
     pub(super) fn is_stopped(&self) -> bool {
         procfs::is_stopped(self.pid)

@@ -1,8 +1,10 @@
 //! Overwriting bytes of a dump and writing the receipt: the only place that changes a dump.
 #![forbid(unsafe_code)]
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
+use super::aliases::{self, Aliases, Identity, Masked};
 use super::contexts;
 use super::receipt::{Entry, Place, Receipt, WORD_FILL};
 
@@ -35,7 +37,14 @@ impl Encoding {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// By the name that receipts have.
+    fn named(name: &str) -> Option<Self> {
+        [Self::Utf8, Self::Utf16Le, Self::Utf16Be, Self::Utf32Le, Self::Utf32Be]
+            .into_iter()
+            .find(|encoding| encoding.name() == name)
+    }
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Utf8 => "utf-8",
             Self::Utf16Le => "utf-16le",
@@ -146,15 +155,47 @@ impl<'a> Guard<'a> {
     }
 }
 
+/// As many characters in a row that an alias has where the value had the same ones would be a piece of the value that
+/// stayed. Fewer mean nothing; leaving the name out for them would tell that they were there.
+const SURVIVES: usize = 4;
+
 /// A dump being edited.
 pub(super) struct Editor<'a> {
     bytes: &'a mut [u8],
     receipt: &'a mut Receipt,
+    /// If values get aliases.
+    naming: Option<Naming<'a>>,
+}
+
+/// A value that gets an alias.
+struct Value {
+    identity: Identity,
+    /// Whether the rule's name would repeat some of it.
+    alike: bool,
+}
+
+/// What [`Editor::finish`] needs.
+struct Naming<'a> {
+    aliases: &'a mut Aliases,
+    masked: Masked,
+    /// The first of the receipt's entries that is this editor's.
+    first: usize,
+    /// For some entries whose value they removed, ascending.
+    values: Vec<(usize, Value)>,
 }
 
 impl<'a> Editor<'a> {
     pub(super) fn new(bytes: &'a mut [u8], receipt: &'a mut Receipt) -> Self {
-        Self { bytes, receipt }
+        Self { bytes, receipt, naming: None }
+    }
+
+    /// One that knows aliases: those that are there count as fill until [`finish`](Self::finish), which brings them back and
+    /// writes new ones.
+    pub(super) fn naming(bytes: &'a mut [u8], receipt: &'a mut Receipt, aliases: &'a mut Aliases) -> Self {
+        let masked = Masked::mask(bytes);
+        masked.numbers().for_each(|number| aliases.take(number));
+        let naming = Naming { aliases, masked, first: receipt.entries.len(), values: Vec::new() };
+        Self { bytes, receipt, naming: Some(naming) }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -190,8 +231,20 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// Fills text with `*`. Words that `guard` protects stay.
-    pub(super) fn blank(&mut self, finding: &Finding, place: Place, guard: Option<Guard<'_>>) {
+    /// Whose value a finding is; to be asked for before anything near it is blanked.
+    pub(super) fn identity(&mut self, finding: &Finding) -> Option<Identity> {
+        let naming = self.naming.as_mut()?;
+        naming.aliases.identity(finding.rule, self.bytes.get(finding.range.clone())?, finding.encoding)
+    }
+
+    /// Fills text with `*`, over which its alias may come. Words that `guard` protects stay.
+    pub(super) fn blank(
+        &mut self,
+        finding: &Finding,
+        identity: Option<Identity>,
+        place: Place,
+        guard: Option<Guard<'_>>,
+    ) {
         let Finding { range: whole, encoding, rule } = finding;
         let range = guard.map_or_else(|| whole.clone(), |guard| guard.trim(self.bytes, whole.clone()));
         let stride = encoding.stride();
@@ -199,13 +252,108 @@ impl<'a> Editor<'a> {
         let changed = |at: &usize| self.bytes[*at] != fill(*at);
         let Some(first) = range.clone().find(changed) else { return };
         let last = range.clone().rfind(changed).unwrap_or(first);
+        // The receipt names whole characters.
+        let start = (first - (first - whole.start) % stride).max(range.start);
+        let end = (last + stride - (last - whole.start) % stride).min(range.end);
+        // The first and the last character of an entry have changed: an alias must not write the same ones again.
+        let brackets = self.bytes[start..end.min(start + stride)].contains(&b'[')
+            || self.bytes[start.max(end.saturating_sub(stride))..end].contains(&b']');
+        let alike = {
+            let there = self.bytes[start..end].iter().skip(encoding.lead()).step_by(stride);
+            let same: Vec<bool> = format!("[{rule}#").bytes().zip(there).map(|(a, &b)| a == b).collect();
+            same.windows(SURVIVES).any(|run| run.iter().all(|same| *same))
+        };
         for at in first..=last {
             self.bytes[at] = fill(at);
         }
-        // The receipt names whole characters.
-        let first = first - (first - whole.start) % stride;
-        let end = last + stride - (last - whole.start) % stride;
-        self.log(place, rule, encoding.name(), first.max(range.start)..end.min(range.end));
+        self.log(place, rule, encoding.name(), start..end);
+        if let (Some(naming), Some(identity), false) = (&mut self.naming, identity, brackets) {
+            naming.values.push((self.receipt.entries.len() - 1, Value { identity, alike }));
+        }
+    }
+
+    /// Writes the aliases of what was blanked over the fill, and brings back those that were there, unless something near
+    /// them was blanked. None is written so that a word of memory with some of it is one of `mapped`, of a process whose words
+    /// have `width` bytes: an unwinder would take it for a pointer.
+    pub(super) fn finish(&mut self, mapped: &Addresses, width: usize) {
+        let Some(naming) = self.naming.take() else { return };
+        let Naming { aliases: names, masked, first, values } = naming;
+        let mut order: Vec<usize> = (first..self.receipt.entries.len()).collect();
+        let entries = &self.receipt.entries;
+        order.sort_by_key(|&at| (entries[at].offset, Reverse(entries[at].length), at));
+        let (mut covered, mut left) = (0, aliases::MOST.saturating_sub(masked.numbers().count()));
+        for (at, &index) in order.iter().enumerate().filter(|_| !values.is_empty()) {
+            let entry = &self.receipt.entries[index];
+            let (start, end) = (entry.offset, entry.offset.saturating_add(entry.length));
+            let next = order.get(at + 1).map_or(end, |&next| self.receipt.entries[next].offset.min(end));
+            // Where two entries overlap both say what is there: fill.
+            let alone = start >= covered;
+            covered = covered.max(end);
+            let value = values.binary_search_by_key(&index, |(index, _)| *index);
+            if let (true, Ok(value)) = (alone && left > 0, value) {
+                let Some(encoding) = Encoding::named(&entry.encoding) else { continue };
+                let Value { identity, alike } = values[value].1;
+                let rule = if alike { "" } else { &*entry.rule };
+                let room = (next - start) as usize / encoding.stride();
+                let Some(alias) = names.name(identity, rule, room) else { continue };
+                if self.write(start as usize, &alias, encoding, (mapped, width)) {
+                    self.receipt.entries[index].alias = Some(alias);
+                    left -= 1;
+                }
+            }
+        }
+        self.restore(&masked, &order);
+    }
+
+    /// Whether `alias` could be written over fill at `start`.
+    fn write(
+        &mut self,
+        start: usize,
+        alias: &str,
+        encoding: Encoding,
+        pointers: (&Addresses, usize),
+    ) -> bool {
+        let (stride, lead) = (encoding.stride(), encoding.lead());
+        let end = start + alias.len() * stride;
+        let is_fill = |at: usize| self.bytes[at] == if (at - start) % stride == lead { b'*' } else { 0 };
+        if end > self.bytes.len() || !(start..end).all(is_fill) {
+            return false;
+        }
+        let places = (start + lead..end).step_by(stride);
+        places.clone().zip(alias.bytes()).for_each(|(at, byte)| self.bytes[at] = byte);
+        let (mapped, width) = pointers;
+        let near = start.saturating_sub(width - 1)..self.bytes.len().min(end + width - 1);
+        let written = !self.bytes[near].windows(width).any(|word| mapped.contains(contexts::value(word)));
+        if !written {
+            places.for_each(|at| self.bytes[at] = b'*');
+        }
+        written
+    }
+
+    /// Brings back the aliases that were masked. One of which an entry of this editor's (in `order`) has a part goes
+    /// altogether.
+    fn restore(&mut self, masked: &Masked, order: &[usize]) {
+        let taken: Vec<(usize, Range<u64>, Place)> = order
+            .iter()
+            .map(|&at| {
+                let entry = &self.receipt.entries[at];
+                (at, entry.offset..entry.offset.saturating_add(entry.length), entry.place)
+            })
+            .collect();
+        let covered = Addresses::new(taken.iter().map(|(_, range, _)| range.clone()));
+        for characters in masked.each() {
+            let (Some(first), Some(last)) = (characters.first(), characters.last()) else { continue };
+            let touched = covered.within(&(first.0 as u64..last.0 as u64 + 1));
+            let Some(touching) = touched.first() else {
+                characters.iter().for_each(|&(at, byte)| self.bytes[at] = byte);
+                continue;
+            };
+            let behind = taken.partition_point(|(_, range, _)| range.start <= touching.start);
+            let place = behind.checked_sub(1).map_or(Place::Heap, |at| taken[at].2);
+            for (at, _) in characters.iter().filter(|(at, _)| !covered.contains(*at as u64)) {
+                self.log(place, "alias", Encoding::Utf8.name(), *at..at + 1);
+            }
+        }
     }
 
     fn log(&mut self, place: Place, rule: &str, encoding: &str, range: Range<usize>) {
@@ -215,6 +363,7 @@ impl<'a> Editor<'a> {
             encoding: encoding.to_owned(),
             offset: range.start as u64,
             length: range.len() as u64,
+            alias: None,
         });
     }
 }
@@ -239,6 +388,7 @@ mod tests {
             let (mut bytes, mut receipt) = (before.to_vec(), Receipt::default());
             Editor::new(&mut bytes, &mut receipt).blank(
                 &finding(1..before.len() - 1, encoding),
+                None,
                 Place::Heap,
                 None,
             );
@@ -260,6 +410,7 @@ mod tests {
             let (mut bytes, mut receipt) = (pointer.clone(), Receipt::default());
             Editor::new(&mut bytes, &mut receipt).blank(
                 &finding(range, Encoding::Utf8),
+                None,
                 Place::Stack,
                 Some(guard),
             );

@@ -128,11 +128,15 @@ pub(super) fn echoes_in_unseen(bytes: &[u8], echoes: &Echoes) -> Vec<Finding> {
 /// Has `echoes` remember the values that were found in `bytes`.
 pub(super) fn learn(echoes: &mut Echoes, bytes: &[u8], findings: &[Finding]) {
     for Finding { range, encoding, rule } in findings {
-        // What an edge cut off is blanked for what it may have been; most of it is nobody's value.
-        // The words of a seed phrase are everybody's.
-        if *rule != CUT_OFF && *rule != "mnemonic" {
-            let characters = bytes[range.clone()].iter().skip(encoding.lead()).step_by(encoding.stride());
-            echoes.learn(&characters.copied().collect::<Vec<u8>>());
+        let characters = bytes[range.clone()].iter().skip(encoding.lead()).step_by(encoding.stride());
+        let text: Vec<u8> = characters.copied().collect();
+        match *rule {
+            // What an edge cut off is blanked for what it may have been; most of it is nobody's value.
+            // The words of a seed phrase are everybody's.
+            CUT_OFF | rules::MNEMONIC => {}
+            // So are the names in a list: "JSESSIONID".
+            rules::COOKIE | rules::HTTP_AUTH => rules::values_of_pairs(&text, |value| echoes.learn(value)),
+            _ => echoes.learn(&text),
         }
     }
 }
@@ -341,6 +345,24 @@ mod tests {
                 let blanked = blank(&bytes, in_memory(&bytes, edges, &known()));
                 assert!(blanked.contains(after), "{key:x} {blanked}");
             }
+        }
+    }
+
+    #[test]
+    fn of_cookies_and_credentials_their_values_are_remembered() {
+        let memory = b"Cookie: JSESSIONID=0123456789abcdef; state=IDLE\x01Authorization: Digest username=\"wilhelmine\"";
+        let mut echoes = Echoes::default();
+        learn(&mut echoes, memory, &in_memory(memory, Edges::Whole, &known()));
+        for (text, after) in [
+            ("JSESSIONID 23456789ab", "JSESSIONID **********"),
+            ("state=IDLE", "state=IDLE"),
+            ("username=ilhelmine", "username=*********"),
+        ] {
+            let mut found = Vec::new();
+            echoes.find(text.as_bytes(), |range| {
+                found.push(Finding { range, encoding: Encoding::Utf8, rule: echoes::RULE });
+            });
+            assert_eq!(blank(text.as_bytes(), found), after);
         }
     }
 

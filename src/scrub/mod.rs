@@ -1,6 +1,7 @@
 //! Removing personal data from a parsed dump and from text, in place and at the same length.
 #![deny(unsafe_code)]
 
+mod aliases;
 mod contexts;
 mod core_file;
 mod echoes;
@@ -142,15 +143,19 @@ pub(crate) fn validate_levels(places: &BTreeMap<Place, Level>) -> Result<()> {
 }
 
 /// Version of the rules, written into receipts.
-pub const ENGINE: u32 = 2;
+pub const ENGINE: u32 = 4;
 
 /// A policy, compiled. Making one is the only part of scrubbing that allocates for the policy, so it can be done
 /// long before a crash; it may be shared between threads.
+///
+/// One is for one report: [`Entry::alias`]es number the values that it removed, and are the same in all that it scrubs. A clone
+/// is for another report and numbers anew, under a key of its own.
 #[derive(Debug, Clone)]
 pub struct Engine {
     policy: Policy,
     known: known::Known,
     echoes: echoes::Echoes,
+    aliases: aliases::Shared,
     /// See [`Receipt::policy`].
     version: String,
 }
@@ -171,6 +176,7 @@ impl Engine {
             known: known::Known::new(&policy.known)?.with(own),
             policy: policy.clone(),
             echoes,
+            aliases: aliases::Shared::default(),
             version: policy.version(),
         })
     }
@@ -186,7 +192,12 @@ impl Engine {
     }
 
     fn means(&self) -> texts::Means<'_> {
-        texts::Means { known: &self.known, echoes: &self.echoes, policy: &self.policy }
+        texts::Means {
+            known: &self.known,
+            echoes: &self.echoes,
+            policy: &self.policy,
+            aliases: &self.aliases,
+        }
     }
 
     /// See [`dump`]. The values found are remembered, and pieces of them blanked here and in a later
@@ -196,8 +207,9 @@ impl Engine {
     /// As [`dump`].
     pub fn dump(&mut self, bytes: &mut [u8], layout: &Layout, receipt: &mut Receipt) -> Result<()> {
         self.sign(receipt);
+        let mut aliases = self.aliases.lock();
         places::scrub(
-            &mut edit::Editor::new(bytes, receipt),
+            &mut edit::Editor::naming(bytes, receipt, &mut aliases),
             layout,
             &self.policy,
             &self.known,
@@ -278,10 +290,13 @@ pub fn texts_of<'a>(memory: impl Iterator<Item = &'a [u8]>) -> (Vec<String>, boo
     wishes::texts(memory)
 }
 
-/// Scrubs a text that is to go into a report. If `policy` is beyond its limits nothing is left of it.
+/// Scrubs a text that is to go into a report. There are no aliases in it, which would be those of no report. If `policy` is beyond its limits nothing is left of it.
 pub fn text(text: &mut String, policy: &Policy, receipt: &mut Receipt) {
     match Engine::new(policy) {
-        Ok(engine) => texts::scrub_text(text, &engine.means(), Place::Annotation, receipt),
+        Ok(engine) => {
+            let engine = Engine { aliases: aliases::Shared::off(), ..engine };
+            texts::scrub_text(text, &engine.means(), Place::Annotation, receipt);
+        }
         Err(_) => text.clear(),
     }
 }

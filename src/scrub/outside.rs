@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::edit::{Editor, Encoding, Finding};
+use super::edit::{Addresses, Editor, Encoding, Finding};
 use super::finder::{self, Edges};
 use super::places::{self, DROPPED};
 use super::receipt::{Place, Receipt};
@@ -78,7 +78,9 @@ impl Engine {
     }
 
     fn edit(&self, bytes: &mut [u8], place: Place, edges: Edges, receipt: &mut Receipt) {
-        let mut findings = Vec::new();
+        let mut aliases = self.aliases.lock();
+        let mut editor = Editor::naming(bytes, receipt, &mut aliases);
+        let (bytes, mut findings) = (editor.bytes(), Vec::new());
         match self.policy.level_of(place) {
             Level::Keep => self.known.find(bytes, &mut findings),
             Level::Pattern => {
@@ -90,7 +92,8 @@ impl Engine {
                 findings.push(Finding { range: 0..bytes.len(), encoding: Encoding::Utf8, rule: DROPPED });
             }
         }
-        places::blank(&mut Editor::new(bytes, receipt), 0, places::coalesce(findings), place, None);
+        places::blank(&mut editor, 0, places::coalesce(findings), place, None);
+        editor.finish(&Addresses::default(), 8);
     }
 }
 
@@ -98,6 +101,7 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::scrub::Policy;
+    use crate::scrub::aliases::in_order;
 
     fn engine() -> Engine {
         Engine::new(&Policy { known: vec!["wilhelmina".into()], ..Policy::default() }).unwrap()
@@ -109,8 +113,8 @@ mod tests {
         let (mut after, mut receipt) = (before.clone(), Receipt::default());
         engine().attachment(&mut after, &mut receipt).unwrap();
         assert_eq!(receipt.discrepancy(&before, &after), None);
-        let text = String::from_utf8_lossy(&after).into_owned();
-        assert!(text.contains("mail ***************** by **********"), "{text}");
+        let text = in_order(&String::from_utf8_lossy(&after));
+        assert!(text.contains("mail [email#1]******** by [#2]******"), "{text}");
         assert!(receipt.entries.iter().all(|entry| entry.place == Place::Attachment));
         assert_eq!(receipt.engine, crate::scrub::ENGINE);
     }
@@ -120,7 +124,10 @@ mod tests {
         let mut tail = b"lice@example.com logged in\nlevel 3 loaded\n".to_vec();
         let mut receipt = Receipt::default();
         engine().log_tail(&mut tail, &mut receipt).unwrap();
-        assert_eq!(String::from_utf8(tail).unwrap(), "**************** logged in\nlevel 3 loaded\n");
+        assert_eq!(
+            in_order(std::str::from_utf8(&tail).unwrap()),
+            "[email#1]******* logged in\nlevel 3 loaded\n"
+        );
         assert_eq!(receipt.entries[0].place, Place::LogTail);
     }
 
@@ -142,10 +149,10 @@ mod tests {
             let policy = Policy { known: vec!["wilhelmina".into()], places, ..Policy::default() };
             let mut bytes = b"wilhelmina, alice@example.com: hello".to_vec();
             Engine::new(&policy).unwrap().attachment(&mut bytes, &mut Receipt::default()).unwrap();
-            String::from_utf8(bytes).unwrap()
+            in_order(std::str::from_utf8(&bytes).unwrap())
         };
-        assert_eq!(with(Level::Keep), "**********, alice@example.com: hello");
-        assert_eq!(with(Level::Pattern), "**********, *****************: hello");
+        assert_eq!(with(Level::Keep), "[#1]******, alice@example.com: hello");
+        assert_eq!(with(Level::Pattern), "[#1]******, [email#2]********: hello");
         assert_eq!(with(Level::Drop), "*".repeat(36));
     }
 }

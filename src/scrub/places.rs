@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::aliases::masked;
 use super::contexts::{self, Cpu};
 use super::echoes::Echoes;
 use super::edit::{Addresses, Editor, Encoding, Finding, Guard};
@@ -103,6 +104,7 @@ pub(super) fn scrub(
     for (start, findings, place) in pieces {
         blank(editor, start, findings, place, None);
     }
+    editor.finish(&mapped, cpu.width);
     Ok(())
 }
 
@@ -158,8 +160,8 @@ fn copies(bytes: &[u8], layout: &Layout, policy: &Policy) -> Result<Known> {
         [stream, beside.as_bytes()].join(&0)
     };
     Known::copies(
-        &stream(ENVIRONMENT, &policy.environment_strings),
-        &stream(COMMAND_LINE, &policy.argument_strings),
+        &stream(ENVIRONMENT, &masked(&policy.environment_strings)),
+        &stream(COMMAND_LINE, &masked(&policy.argument_strings)),
     )
 }
 
@@ -198,6 +200,7 @@ fn treatment(kind: u32) -> Option<Stream> {
 /// They go whole, but the values that are found in them are remembered: a program copies its environment about.
 fn arguments(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy, known: &Known, echoes: &mut Echoes) {
     for strings in [&policy.argument_strings, &policy.environment_strings] {
+        let strings = masked(strings);
         let bytes = strings.as_bytes();
         finder::learn(echoes, bytes, &finder::in_memory(bytes, Edges::Whole, known));
     }
@@ -343,7 +346,8 @@ fn serial(editor: &mut Editor<'_>, bytes: Range<usize>) {
     }
     for range in found {
         let finding = Finding { range, encoding: Encoding::Utf8, rule: "cpu-serial" };
-        editor.blank(&finding, Place::TextStream, None);
+        let identity = editor.identity(&finding);
+        editor.blank(&finding, identity, Place::TextStream, None);
     }
 }
 
@@ -432,8 +436,14 @@ pub(super) fn blank(
     place: Place,
     guard: Option<Guard<'_>>,
 ) {
-    for mut finding in findings {
-        finding.range = start + finding.range.start..start + finding.range.end;
-        editor.blank(&finding, place, guard);
+    let at = |finding: Finding| Finding {
+        range: start + finding.range.start..start + finding.range.end,
+        ..finding
+    };
+    // All of them before the first is blanked: they may overlap.
+    let findings: Vec<_> =
+        findings.into_iter().map(at).map(|finding| (editor.identity(&finding), finding)).collect();
+    for (identity, finding) in findings {
+        editor.blank(&finding, identity, place, guard);
     }
 }

@@ -94,8 +94,7 @@ impl<'a> Words<'a> {
         editor.zero(at..end, place, RULE);
     }
 
-    /// Of a word of which a part was zeroed
-    /// before (it is `changed`) the rest is zeroed, too.
+    /// Of a word of which a part was zeroed before (it is `changed`) the rest is zeroed, too.
     fn blank(&self, editor: &mut Editor<'_>, word: Range<usize>, place: Place, changed: &Addresses) {
         let is_whole = changed.within(&(word.start as u64..word.end as u64)).is_empty();
         match self.fills && place == Place::Stack && is_whole {

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::aliases::is_alias;
 use crate::error::{Error, Result};
 
 /// The proof that goes with a report.
@@ -41,9 +42,9 @@ pub struct Scrubbed {
     pub entries: usize,
 }
 
-/// One change: these bytes are now fill (`*` in the entry's encoding, zeros for "binary", 0xfe for "word"). The first and the last
-/// character (for "binary": byte; for "word": 8 bytes) were something else before; between them there may be some that were fill
-/// already.
+/// One change: these bytes are now fill (`*` in the entry's encoding, zeros for "binary", 0xfe for "word"; zeros, too, where more was
+/// blanked later), but for an alias. The first and the last character (for "binary": byte; for "word": 8 bytes) were something else
+/// before; between them there may be some that were fill already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it was.
@@ -56,6 +57,11 @@ pub struct Entry {
     pub offset: u64,
     /// Bytes.
     pub length: u64,
+    /// What stands over the fill, from its start on: `[email#317]`, or `[#317]` where there is no more room or the rule is none of
+    /// the built-in ones. Equal values have the same number within one report, and no two different ones; it means nothing
+    /// outside. None for what is no text, is in UTF-32, has fewer than 6 characters, or overlaps another change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
 }
 
 /// Entries of one place and rule, counted.
@@ -141,7 +147,7 @@ impl Receipt {
     }
 
     /// Checks that `file` is the dump that this receipt is about, and that what it names was removed from it: the hash, and that
-    /// every byte of every entry is fill. (That nothing else was changed only [`discrepancy`](Self::discrepancy) can show, with the
+    /// every byte of every entry is fill or its alias. (That nothing else was changed only [`discrepancy`](Self::discrepancy) can show, with the
     /// dump before.) Time is linear; 64 KiB are held at a time.
     ///
     /// # Errors
@@ -171,7 +177,7 @@ impl Receipt {
             let mut at = entry.offset;
             while at < end {
                 let piece = read(file, at, end - at)?;
-                if let Some(left) = piece.iter().position(|&byte| !entry.is_fill(byte)) {
+                if let Some(left) = entry.first_left(&piece, at - entry.offset) {
                     let at = at + left as u64;
                     return wrong(format!(
                         "{at:#x} in the dump is not blank, as its entry at {:#x} says",
@@ -201,7 +207,7 @@ impl Receipt {
     /// Proves this receipt, which is one of [`scrub::dump`](crate::scrub::dump) alone, against the dump before and
     /// after: the offset of the first byte that it does not account for, or `None` if it is exact.
     ///
-    /// Exact means: every byte that differs lies in an entry, every byte of an entry is fill now, and every entry
+    /// Exact means: every byte that differs lies in an entry, every byte of an entry is fill or its alias now, and every entry
     /// begins and ends with a changed character (for "binary": byte; for "word": 8 bytes).
     pub fn discrepancy(&self, before: &[u8], after: &[u8]) -> Option<usize> {
         if before.len() != after.len() {
@@ -221,8 +227,8 @@ impl Receipt {
             else {
                 return Some(start);
             };
-            if let Some(wrong) = (start..end).find(|&at| !entry.is_fill(after[at])) {
-                return Some(wrong);
+            if let Some(wrong) = entry.first_left(&after[start..end], 0) {
+                return Some(start + wrong);
             }
             let changed = |range: std::ops::Range<usize>| before[range.clone()] != after[range];
             if !changed(start..end.min(start + unit)) || !changed(start.max(end.saturating_sub(unit))..end) {
@@ -235,12 +241,28 @@ impl Receipt {
 }
 
 impl Entry {
-    fn is_fill(&self, byte: u8) -> bool {
-        match self.encoding.as_str() {
-            "word" => byte == WORD_FILL,
-            "binary" => byte == 0,
-            _ => byte == 0 || byte == b'*',
-        }
+    /// The first byte of `bytes`, `from` bytes into what this is about, that is neither fill nor the alias's.
+    fn first_left(&self, bytes: &[u8], from: u64) -> Option<usize> {
+        let (unit, lead) = match self.encoding.as_str() {
+            "utf-16le" => (2, 0),
+            "utf-16be" => (2, 1),
+            "utf-32le" => (4, 0),
+            "utf-32be" => (4, 3),
+            _ => (1, 0),
+        };
+        let is_text = !matches!(self.encoding.as_str(), "binary" | "word");
+        // Whatever a receipt says, nothing else is taken for one.
+        let alias = self.alias.as_deref().filter(|alias| is_alias(alias) && is_text);
+        let alias = alias.unwrap_or_default().as_bytes();
+        let of_alias = |at: usize, byte: u8| {
+            let at = from.saturating_add(at as u64);
+            at % unit == lead && alias.get((at / unit) as usize) == Some(&byte)
+        };
+        let is_fill = |byte: u8| match self.encoding.as_str() {
+            "word" => byte == WORD_FILL || byte == 0,
+            _ => byte == 0 || (byte == b'*' && is_text),
+        };
+        bytes.iter().enumerate().position(|(at, &byte)| !is_fill(byte) && !of_alias(at, byte))
     }
 }
 
@@ -316,7 +338,14 @@ mod tests {
     use super::*;
 
     fn entry(encoding: &str, offset: u64, length: u64) -> Entry {
-        Entry { place: Place::Heap, rule: "email".into(), encoding: encoding.into(), offset, length }
+        Entry {
+            place: Place::Heap,
+            rule: "email".into(),
+            encoding: encoding.into(),
+            offset,
+            length,
+            alias: None,
+        }
     }
 
     #[test]
@@ -338,6 +367,27 @@ mod tests {
     }
 
     #[test]
+    fn the_page_about_receipts_shows_one_and_names_every_place() {
+        let page = include_str!("../../docs/receipt.md");
+        let (_, example) = page.split_once("```json\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let receipt: Receipt = serde_json::from_str(example).unwrap();
+        // Nothing in it is unknown, and nothing has another form.
+        let shown: serde_json::Value = serde_json::from_str(example).unwrap();
+        assert_eq!(serde_json::to_value(&receipt).unwrap(), shown);
+        assert_eq!(receipt.engine, crate::scrub::ENGINE);
+        assert!(receipt.entries.iter().all(|entry| entry.alias.as_deref().is_none_or(is_alias)));
+        // Those that there are, as the message of a wrong one lists them.
+        let places = "".parse::<Place>().unwrap_err().to_string();
+        let (_, places) = places.split_once("a place is ").unwrap();
+        let places: Vec<&str> = places.split([',', ' ']).filter(|name| !matches!(*name, "" | "or")).collect();
+        assert_eq!(places.len(), 16);
+        for place in places {
+            assert!(place.parse::<Place>().is_ok() && page.contains(&format!("`{place}`")), "{place}");
+        }
+    }
+
+    #[test]
     fn a_discrepancy_is_found() {
         let before = b"abcdefgh\0\0\0\0";
         let after = b"ab***fgh\0\0\0\0";
@@ -349,6 +399,12 @@ mod tests {
         assert_eq!(check(vec![entry("binary", 2, 3)]), Some(2), "filled with something else");
         assert_eq!(check(vec![entry("utf-8", 2, 3), entry("binary", 8, 2)]), Some(8), "listed, not changed");
         assert_eq!(check(vec![entry("utf-8", 2, 300)]), Some(2), "outside");
+        assert_eq!(check(vec![entry("word", 2, 3)]), Some(2), "no word's fill");
+        let words = Receipt { entries: vec![entry("word", 0, 16)], ..Receipt::default() };
+        let (filled, zeroed) = ([WORD_FILL; 16], [[WORD_FILL; 8], [0; 8]].concat());
+        assert_eq!(words.discrepancy(&[1; 16], &filled), None);
+        assert_eq!(words.discrepancy(&[1; 16], &zeroed), None, "blanked once more");
+        assert_eq!(words.discrepancy(&[1; 16], &[b'*'; 16]), Some(0), "filled with something else");
         assert_eq!(Receipt::default().discrepancy(b"a", b"ab"), Some(1), "another length");
     }
 

@@ -238,10 +238,12 @@ pub(super) fn scan_edges(bytes: &[u8], mut found: impl FnMut(&Run, &[u8])) {
         for phase in 0..stride.min(bytes.len()) {
             let mut seen = None;
             for from_end in [false, true] {
+                // One that goes on further was found as any other.
+                let most = SHORTEST * stride;
                 let mut run = if from_end {
-                    edge_run(bytes, bytes.len() - 1 - phase, stride, false)
+                    edge_run(bytes, bytes.len() - 1 - phase, stride, false, most)
                 } else {
-                    edge_run(bytes, phase, stride, true)
+                    edge_run(bytes, phase, stride, true, most)
                 };
                 label(&mut run, bytes, stride);
                 if !(shortest..SHORTEST).contains(&run.count) || seen.as_ref() == Some(&run) {
@@ -320,7 +322,7 @@ fn wide(
     if at < *free {
         return;
     }
-    let mut run = edge_run(bytes, at, stride, true);
+    let mut run = edge_run(bytes, at, stride, true, usize::MAX);
     label(&mut run, bytes, stride);
     *free = at + run.count * stride;
     scratch.clear();
@@ -375,19 +377,23 @@ fn is_letter(c: char) -> bool {
     )
 }
 
-/// The characters from `at` on (or back from it) with `stride - 1` zeros between them.
-fn edge_run(bytes: &[u8], at: usize, stride: usize, forward: bool) -> Run {
+/// The characters from `at` on (or back from it) with `stride - 1` zeros between them, over `most` bytes.
+fn edge_run(bytes: &[u8], at: usize, stride: usize, forward: bool, most: usize) -> Run {
     let linked = |from: usize, to: usize| is_text(bytes[to]) && bytes[from + 1..to].iter().all(|&b| b == 0);
     let (mut first, mut last) = (at, at);
     if !is_text(bytes[at]) {
         return Run { first, count: 0, back: 0, encoding: Encoding::Utf8 };
     }
     if forward {
-        while last + stride < bytes.len() && linked(last, last + stride) {
+        while last - at < most && last + stride < bytes.len() && linked(last, last + stride) {
             last += stride;
         }
     } else {
-        while first >= stride && is_text(bytes[first - stride]) && linked(first - stride, first) {
+        while at - first < most
+            && first >= stride
+            && is_text(bytes[first - stride])
+            && linked(first - stride, first)
+        {
             first -= stride;
         }
     }

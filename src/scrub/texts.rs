@@ -3,13 +3,13 @@
 
 use serde_json::Value;
 
+use super::aliases::{Shared, masked};
 use super::echoes::Echoes;
-use super::edit::{Encoding, Finding};
-use super::finder;
+use super::edit::{Addresses, Editor, Encoding, Finding};
 use super::known::Known;
-use super::places::{DROPPED, THREAD_NAME};
+use super::places::{self, DROPPED, THREAD_NAME};
 use super::receipt::{Entry, Place, Receipt};
-use super::{Level, Policy, rules};
+use super::{Level, Policy, finder, rules};
 use crate::error::Error;
 use crate::report::{AnnotationLevel, AttributeValue, Origin, Reason, Report};
 
@@ -18,11 +18,13 @@ pub(super) struct Means<'a> {
     pub(super) known: &'a Known,
     pub(super) echoes: &'a Echoes,
     pub(super) policy: &'a Policy,
+    pub(super) aliases: &'a Shared,
 }
 
 impl Means<'_> {
     /// What is to be blanked in a text of this place.
     fn find(&self, text: &str, place: Place) -> Vec<Finding> {
+        let text = &*masked(text);
         let whole = |rule| Finding { range: 0..text.len(), encoding: Encoding::Utf8, rule };
         match self.policy.level_of(place) {
             Level::Keep => finder::known_in_utf8(text, self.known),
@@ -36,15 +38,21 @@ impl Means<'_> {
 pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receipt) {
     for attribute in &mut report.attributes {
         let mut hits = Vec::new();
-        rules::find_in(attribute.key.as_bytes(), &mut hits);
-        blank(&mut attribute.key, hits.into_iter().map(Finding::from).collect(), Place::Attribute, receipt);
+        rules::find_in(masked(&attribute.key).as_bytes(), &mut hits);
+        blank(
+            &mut attribute.key,
+            hits.into_iter().map(Finding::from).collect(),
+            Place::Attribute,
+            means,
+            receipt,
+        );
         match &mut attribute.value {
             AttributeValue::String(value) => {
                 let mut findings = means.find(value, Place::Attribute);
                 if attribute.truncated {
-                    findings.extend(finder::cut_end_of_utf8(value, means.known));
+                    findings.extend(finder::cut_end_of_utf8(&masked(value), means.known));
                 }
-                blank(value, findings, Place::Attribute, receipt);
+                blank(value, findings, Place::Attribute, means, receipt);
             }
             // A card number or an account fits into an integer.
             AttributeValue::Integer(value) => {
@@ -69,9 +77,9 @@ pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receip
         scrub_text(&mut breadcrumb.category, means, Place::Breadcrumb, receipt);
         let mut findings = means.find(&breadcrumb.message, Place::Breadcrumb);
         if breadcrumb.truncated {
-            findings.extend(finder::cut_end_of_utf8(&breadcrumb.message, means.known));
+            findings.extend(finder::cut_end_of_utf8(&masked(&breadcrumb.message), means.known));
         }
-        blank(&mut breadcrumb.message, findings, Place::Breadcrumb, receipt);
+        blank(&mut breadcrumb.message, findings, Place::Breadcrumb, means, receipt);
     }
     match &mut report.reason {
         Reason::Panic { message, location, thread } => {
@@ -96,9 +104,9 @@ pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receip
         scrub_text(classifier, means, Place::Annotation, receipt);
     }
     for name in report.stack_trace.threads.iter_mut().filter_map(|thread| thread.name.as_mut()) {
-        if name.len() >= THREAD_NAME && finder::is_cut_value(name.as_bytes(), means.known) {
+        if name.len() >= THREAD_NAME && finder::is_cut_value(masked(name).as_bytes(), means.known) {
             let whole = Finding { range: 0..name.len(), encoding: Encoding::Utf8, rule: "cut-off" };
-            blank(name, vec![whole], Place::ThreadName, receipt);
+            blank(name, vec![whole], Place::ThreadName, means, receipt);
         } else {
             scrub_text(name, means, Place::ThreadName, receipt);
         }
@@ -120,6 +128,7 @@ pub(super) fn learn(report: &Report, known: &Known, echoes: &mut Echoes) {
     let annotations = report.annotations.iter().map(|annotation| &annotation.text);
     let texts = attributes.chain(breadcrumbs).chain(reason).chain(annotations).map(String::as_str);
     for text in texts.chain(report.origin.as_ref().and_then(Origin::text)) {
+        let text = &*masked(text);
         let findings = finder::in_utf8(text, known, &Echoes::default());
         finder::learn(echoes, text.as_bytes(), &findings);
     }
@@ -153,7 +162,7 @@ pub(super) fn empty(report: &mut Report, why: &Error) {
 
 pub(super) fn scrub_text(text: &mut String, means: &Means<'_>, place: Place, receipt: &mut Receipt) {
     let findings = means.find(text, place);
-    blank(text, findings, place, receipt);
+    blank(text, findings, place, means, receipt);
 }
 
 /// JSON is scrubbed value by value: its escapes would hide text from rules, and `*` in a number would break it.
@@ -191,16 +200,17 @@ fn json_value(value: &mut Value, means: &Means<'_>, receipt: &mut Receipt) {
     }
 }
 
-/// Fills the findings with as many `*` as they have bytes. They lie on character boundaries.
-fn blank(text: &mut String, findings: Vec<Finding>, place: Place, receipt: &mut Receipt) {
-    for Finding { range, rule, .. } in findings {
-        let Some(first) = text[range.clone()].find(|c| c != '*') else { continue };
-        let last = text[range.clone()].rfind(|c| c != '*').unwrap_or(first);
-        let last = text.ceil_char_boundary(range.start + last + 1);
-        let changed = range.start + first..last;
-        text.replace_range(changed.clone(), &"*".repeat(changed.len()));
-        log(receipt, place, rule, changed);
+/// Fills the findings with as many `*` as they have bytes, or with aliases. They lie on character boundaries.
+fn blank(text: &mut String, findings: Vec<Finding>, place: Place, means: &Means<'_>, receipt: &mut Receipt) {
+    if findings.is_empty() {
+        return;
     }
+    let (mut bytes, mut aliases) = (std::mem::take(text).into_bytes(), means.aliases.lock());
+    let mut editor = Editor::naming(&mut bytes, receipt, &mut aliases);
+    places::blank(&mut editor, 0, findings, place, None);
+    editor.finish(&Addresses::default(), 8);
+    // Characters went whole, so this is what it is; if not, nothing of it may stay.
+    *text = String::from_utf8(bytes).unwrap_or_default();
 }
 
 fn log(receipt: &mut Receipt, place: Place, rule: &str, range: std::ops::Range<usize>) {
@@ -210,6 +220,7 @@ fn log(receipt: &mut Receipt, place: Place, rule: &str, range: std::ops::Range<u
         encoding: "utf-8".to_owned(),
         offset: range.start as u64,
         length: range.len() as u64,
+        alias: None,
     });
 }
 
@@ -281,28 +292,31 @@ mod tests {
     fn texts_are_scrubbed_and_notes_stay() {
         let (mut scrubbed, mut receipt) = (report(), Receipt::default());
         let known = Known::new(&["Jürgen Müller".to_owned()]).unwrap();
-        let (echoes, policy) = (Echoes::default(), Policy::default());
-        let means = Means { known: &known, echoes: &echoes, policy: &policy };
+        let (echoes, policy, aliases) = (Echoes::default(), Policy::default(), Shared::default());
+        let means = Means { known: &known, echoes: &echoes, policy: &policy, aliases: &aliases };
         scrub(&mut scrubbed, &means, &mut receipt);
         let mut expected = report();
         expected.reason = Reason::Panic {
-            message: format!("no user *****************, {}", "*".repeat("jürgen müller".len())),
-            location: "/home/*******/src/main.rs:1:2".into(),
+            message: "no user [email#101]******, [#103]*********".into(),
+            location: "/home/[#104]*/src/main.rs:1:2".into(),
             thread: "main".into(),
         };
-        expected.attributes[0].key = "*****************".into();
-        expected.attributes[0].value = "ip ***********".into();
+        expected.attributes[0].key = "[email#101]******".into();
+        expected.attributes[0].value = "ip [ipv4#102]*".into();
         expected.attributes[1].value = "level 7 *******".into();
         expected.attributes[2].value = AttributeValue::Integer(0);
         expected.attributes[5].value = AttributeValue::Float(0.0);
         expected.breadcrumbs[0].message = "GET https://***@host/".into();
-        expected.annotations[0].text = "by *****************".into();
-        expected.annotations[1].text = r#"{"*****************":null,"a":["*****************",0,7]}"#.into();
-        expected.annotations[2].text = "no JSON, *****************".into();
-        expected.classifiers[1] = "*****************".into();
+        expected.annotations[0].text = "by [email#101]******".into();
+        expected.annotations[1].text = r#"{"[email#101]******":null,"a":["[email#101]******",0,7]}"#.into();
+        expected.annotations[2].text = "no JSON, [email#101]******".into();
+        expected.classifiers[1] = "[email#101]******".into();
         expected.stack_trace.threads[0].name = Some("*".repeat(15));
-        expected.stack_trace.threads[2].name = Some("*".repeat("Jürgen Müller".len()));
-        assert_eq!(scrubbed, expected);
+        expected.stack_trace.threads[2].name = Some("*".repeat(15));
+        // Which numbers were drawn does not matter, if they are the same in the same places.
+        let in_order =
+            |report: &Report| super::super::aliases::in_order(&serde_json::to_string(report).unwrap());
+        assert_eq!(in_order(&scrubbed), in_order(&expected));
         let count = |place| receipt.entries.iter().filter(|entry| entry.place == place).count();
         assert_eq!(
             [Place::Attribute, Place::Breadcrumb, Place::Reason, Place::ThreadName, Place::Annotation]

@@ -85,6 +85,7 @@ pub(super) fn hidden(layout: &Layout, rule: &str, ranges: &[Range<u64>], receipt
             encoding: "binary".to_owned(),
             offset: range.start as u64,
             length: range.len() as u64,
+            alias: None,
         });
     }
 }
@@ -223,6 +224,20 @@ mod tests {
             assert!(after == expected, "{wish:?}: {:?}", receipt.entries);
             assert!(receipt.entries.iter().all(|entry| entry.rule == "pmodule:x"));
         }
+    }
+
+    #[test]
+    fn words_that_are_filled_already_may_be_blanked_once_more() {
+        let before = vec![1; 3032];
+        let (mut after, mut receipt) = (before.clone(), Receipt::default());
+        let mut editor = Editor::new(&mut after, &mut receipt);
+        [2000..2008, 2008..2016]
+            .into_iter()
+            .for_each(|word| editor.fill_word(word, Place::Stack, "pointers"));
+        assert_eq!(apply(&mut editor, &layout(), "pmodule:x", &[Wish::Memory(0x1004..0x1010)]), None);
+        super::super::byte_diff::assert_equals_receipt("a wish", &before, &after, &receipt);
+        assert_eq!(receipt.discrepancy(&before, &after), None);
+        assert!(after[2004..2016].iter().all(|&byte| byte == 0));
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Starting a program that is nobody's child: the application's `waitpid(-1)` never sees it, no `atfork`
 //! handler runs, and no page table is copied, however large the application is.
 //!
-//! Two nested `clone(CLONE_VM | CLONE_VFORK)` (clone(2)): the outer child starts the inner one and exits, so
-//! that the inner one belongs to init (or the nearest subreaper) by the time it runs.
+//! Two nested children that share the caller's memory (clone(2)): the outer child starts the inner one (`CLONE_VFORK`) and exits,
+//! so that the inner one belongs to init (or the nearest subreaper) by the time it runs.
 //!
 //! Signal handlers reach this file: system calls alone, over memory that was prepared before.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::RawFd;
+use std::sync::atomic::AtomicU32;
+
+use super::process::monotonic_ns;
+use super::sharing_child::{self, Course};
 
 /// The descriptor number at which the program finds its socket.
 pub(crate) const CHILD_SOCKET: RawFd = 3;
@@ -34,6 +38,8 @@ pub(crate) struct Plan {
     pub(super) socket: RawFd,
     pub(super) pid: libc::pid_t,
     pub(super) errno: c_int,
+    /// Cleared by the kernel once the outer child is done.
+    pub(super) working: AtomicU32,
 }
 
 impl Plan {
@@ -45,43 +51,47 @@ impl Plan {
 
 /// Starts what `plan` says, detached, with `socket` at [`CHILD_SOCKET`], /dev/null as standard streams, every other
 /// descriptor closed and all signals at their default. Returns its process id; the caller's process is otherwise as
-/// before. Signal-safe.
+/// before. Signal-safe. Somebody may hold the children: after `until_ns` (monotonic) they are killed.
 ///
 /// # Errors
-/// The `errno` of the call that failed.
-pub(crate) fn start(plan: &mut Plan, socket: RawFd) -> Result<libc::pid_t, c_int> {
+/// The `errno` of the call that failed; `ETIMEDOUT`, after which what `plan` points to must stay valid for ever.
+pub(crate) fn start(plan: &mut Plan, socket: RawFd, until_ns: u64) -> Result<libc::pid_t, c_int> {
     (plan.socket, plan.pid, plan.errno) = (socket, 0, 0);
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK;
     let blocked = block_all_signals();
-    // SAFETY: the child runs `outer` on its own stack while this thread is suspended (CLONE_VFORK), with all
-    // signals blocked, so nothing else touches `plan`. Exit signal 0: the application sees no SIGCHLD.
-    let outer_pid = unsafe { libc::clone(outer, plan.outer_stack, flags, (&raw mut *plan).cast::<c_void>()) };
-    let clone_failed = (outer_pid < 0).then(errno);
-    if outer_pid > 0 {
-        // SAFETY: waits for exactly the child made above; __WALL because its exit signal is not SIGCHLD.
-        while unsafe { libc::waitpid(outer_pid, std::ptr::null_mut(), libc::__WALL) } < 0
-            && errno() == libc::EINTR
-        {}
+    let plan: *mut Plan = plan;
+    // SAFETY: `outer` runs on its own stack while this thread waits, so nothing else touches `plan`; it is valid for ever if that
+    // takes too long (the caller's promise).
+    let course =
+        unsafe { sharing_child::run(outer, (*plan).outer_stack, plan.cast(), &(*plan).working, until_ns) };
+    // SAFETY: the children are done with it, or killed.
+    let (pid, errno) = unsafe { ((*plan).pid, (*plan).errno) };
+    if course == Course::Late && pid > 0 {
+        // The inner child, which nobody but us knows to be late. SAFETY: plain values; it lives, or else its number was free for an
+        // instant only.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
     }
     restore_signals(&blocked);
-    match (clone_failed, plan.errno) {
-        (Some(error), _) => Err(error),
-        (None, 0) if plan.pid > 0 => Ok(plan.pid),
-        (None, error) => Err(error),
+    match (course, errno) {
+        (Course::NotMade(error), _) => Err(error),
+        (Course::Late, _) => Err(libc::ETIMEDOUT),
+        (Course::Over, 0) if pid > 0 => Ok(pid),
+        (Course::Over, error) => Err(error),
     }
 }
 
-fn errno() -> c_int {
-    // SAFETY: points at this thread's errno for as long as the thread lives.
-    unsafe { *libc::__errno_location() }
+/// For who is in no hurry: when to give up on children that somebody holds.
+pub(crate) fn in_ordinary_time() -> u64 {
+    const SECONDS: u64 = 10;
+    monotonic_ns().saturating_add(SECONDS * 1_000_000_000)
 }
 
 extern "C" fn outer(argument: *mut c_void) -> c_int {
     let plan: *mut Plan = argument.cast();
     // SAFETY: `plan` is the caller's, who is suspended; the inner child gets its own stack.
     unsafe {
-        let pid = libc::clone(inner, (*plan).inner_stack, libc::CLONE_VM | libc::CLONE_VFORK, argument);
-        (*plan).pid = pid;
+        // The number is written before the inner child runs: whoever gives up on both must know it.
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID;
+        let pid = libc::clone(inner, (*plan).inner_stack, flags, argument, &raw mut (*plan).pid);
         if pid < 0 {
             (*plan).errno = *libc::__errno_location();
         }

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,12 @@ pub(crate) fn pidfd(pid: libc::pid_t) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Whether process `pid` has ended, or does so within `wait`.
+pub(crate) fn ends_within(pid: libc::pid_t, wait: Duration) -> bool {
+    let has_ended = |pidfd: OwnedFd| super::socket::poll_readable(pidfd.as_fd(), wait).unwrap_or(false);
+    pid > 0 && pidfd(pid).map_or(true, has_ended)
+}
+
 /// Ends the process behind a pidfd, without the risk of hitting another one that got its number.
 pub(crate) fn kill_pidfd(fd: BorrowedFd<'_>) {
     // SAFETY: plain values; the kernel checks the descriptor.
@@ -77,6 +83,30 @@ pub(crate) fn reap(pid: libc::pid_t, wait: bool) {
     let flags = if wait { 0 } else { libc::WNOHANG };
     // SAFETY: a null status pointer is allowed.
     let _ = super::retry(|| unsafe { libc::waitpid(pid, std::ptr::null_mut(), flags) });
+}
+
+/// Makes orphans among our descendants our children instead of our parent's (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
+pub(crate) fn adopt_orphans() {
+    // SAFETY: plain values; where it is refused, they are somebody else's, as before.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// Collects children that have ended, but none that `is_awaited`.
+pub(crate) fn collect_ended(is_awaited: impl Fn(libc::pid_t) -> bool) {
+    loop {
+        // SAFETY: all zero is a value of it.
+        let mut found: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: `found` is a place for the answer.
+        let asked = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut found, flags) };
+        // SAFETY: filled by waitid(2), or still zero, which is its word for nobody.
+        let pid = unsafe { found.si_pid() };
+        // The kernel tells of one at a time: behind one that is awaited, others wait until that one is collected.
+        if asked != 0 || pid == 0 || is_awaited(pid) {
+            return;
+        }
+        reap(pid, false);
+    }
 }
 
 /// How a child ended.

@@ -193,7 +193,8 @@ impl Socket {
             return Err(Error::System { call: "recvmsg", source });
         }
         let (fds, sender) = read_control(&header);
-        if length == 0 && fds.is_empty() {
+        // An empty message has its sender; only the end has nobody.
+        if length == 0 && fds.is_empty() && sender.is_none() {
             return Ok(Received::Closed);
         }
         if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
@@ -315,6 +316,9 @@ mod tests {
         assert!(matches!(b.receive(4, Duration::ZERO).unwrap(), Received::Nothing));
         a.send(b"too long", &[]).unwrap();
         assert!(matches!(b.receive(4, Duration::from_secs(5)).unwrap(), Received::Malformed(_)));
+        a.send(b"", &[]).unwrap();
+        let Received::Message(empty) = b.receive(4, Duration::from_secs(5)).unwrap() else { panic!() };
+        assert!(empty.bytes.is_empty(), "no end");
         drop(a);
         assert!(matches!(b.receive(4, Duration::from_secs(5)).unwrap(), Received::Closed));
     }

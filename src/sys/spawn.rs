@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicU32;
 
 use super::detach::{self, Plan};
 pub(crate) use super::detach::{CHILD_SOCKET, CHILD_TAP};
@@ -60,6 +61,7 @@ impl Prepared {
             socket: -1,
             pid: 0,
             errno: 0,
+            working: AtomicU32::new(0),
         };
         Box::new(Self { plan, _strings: strings, _pointers: pointers, _stacks: stacks })
     }
@@ -83,7 +85,11 @@ pub(crate) fn spawn_detached(
     tap: Option<RawFd>,
 ) -> Result<libc::pid_t> {
     let mut prepared = Prepared::new(executable, argv, envp, tap);
-    detach::start(&mut prepared.plan, socket.as_raw_fd()).map_err(|errno| {
+    let started = detach::start(&mut prepared.plan, socket.as_raw_fd(), detach::in_ordinary_time());
+    if started == Err(libc::ETIMEDOUT) {
+        let _ = prepared.leak();
+    }
+    started.map_err(|errno| {
         let source = std::io::Error::from_raw_os_error(errno);
         Error::System { call: "execve", source }
     })

@@ -71,6 +71,7 @@ impl Supervisor {
         let judged = match blackbox {
             // The kernel says who it is (unix(7), SCM_CREDENTIALS).
             _ if message.uid != process::euid() => Err("a process of another user"),
+            _ if message.pid <= 0 => Err("a process that cannot be seen from here"),
             _ if share::digest(&self.config) != Some(settings) => Err("a process with other settings"),
             _ if self.clients.len() >= MOST_CLIENTS => Err("too many processes"),
             Some(Ok(blackbox)) => Ok(blackbox),

@@ -37,10 +37,13 @@ impl Supervisor {
             }
         }
         let Some(client) = self.clients.iter_mut().find(|client| client.number == number) else { return };
-        let ended = client.application.ended(&client.blackbox);
+        if client.has_moved_on() {
+            client.application.forget();
+        }
+        let ended = client.application.ended(&client.blackbox, |signal| self.config.wants(signal));
         // Forked children may hold copies of its sockets, but they are no clients.
         client.close_both();
-        let (pid, blackbox) = (client.application.pid(), client.blackbox.clone());
+        let (pid, blackbox, recorded) = (client.application.pid(), client.blackbox.clone(), client.recorded);
         self.somebody_left();
         if number == FIRST {
             self.life.ended(&ended, self.may_note());
@@ -48,7 +51,9 @@ impl Supervisor {
         if records::is_one_of(&self.config.spool, pid) {
             // It got to write about its end itself, which tells more than how it looked from here.
             self.look_for_leftovers();
-        } else if let Ended::Uncleanly { signal, evidence, oom_kills } = ended {
+        } else if let Ended::Uncleanly { signal, evidence, oom_kills } = ended
+            && (!recorded || signal == Some(libc::SIGKILL))
+        {
             let reason = Reason::UncleanExit { signal, evidence, oom_kills };
             self.log.event("supervisor", "unclean-exit", format!("{reason:?}"));
             self.epitaph(number, &blackbox, Captured::of_the_dead(reason, blackbox.snapshot()));
@@ -58,14 +63,21 @@ impl Supervisor {
     /// Not while a worker has a crash in its hands: the record that a process wrote because that takes long is about the
     /// same crash, and goes when the worker's report is there.
     pub(super) fn look_for_leftovers(&mut self) {
-        if self.busy.iter().all(|busy| busy.case.monitor.is_none()) {
+        self.leftovers.wanted = self.busy.iter().any(|busy| busy.case.monitor.is_some());
+        if !self.leftovers.wanted && records::is_any(&self.config.spool) {
+            // It may be that of a process that is about to end, and gone by then. Looked at in this order: the worker takes the
+            // oldest, which is there now.
+            for client in &mut self.clients {
+                client.recorded |= records::is_one_of(&self.config.spool, client.application.pid());
+            }
             self.leftovers.look(&self.config, &self.pmodules, &self.blackbox);
         }
     }
 
-    /// A record that a process wrote while its crash was in hand, after which it may have ended.
+    /// A record that a process wrote while its crash was in hand, after which it may have ended; or another process, at whose
+    /// end this crash was in hand.
     pub(super) fn look_for_record_of(&mut self, pid: libc::pid_t) {
-        if records::is_one_of(&self.config.spool, pid) {
+        if self.leftovers.wanted || records::is_one_of(&self.config.spool, pid) {
             self.look_for_leftovers();
         }
     }

@@ -233,7 +233,7 @@ pub(super) fn edit(
             process_name(editor, inner(&PROCESS_NAME), known);
             let arguments =
                 Finding { range: inner(&PROCESS_ARGUMENTS), encoding: Encoding::Utf8, rule: "command-line" };
-            editor.blank(&arguments, Place::Environment, None);
+            editor.blank(&arguments, None, Place::Environment, None);
         }
         (Owner::Core, SIGINFO) => {
             sized(SIGINFO_LEN)?;

@@ -49,6 +49,11 @@ impl Anchors {
             let own = self.literals.get(first..).unwrap_or_default().iter();
             for (_, text, number) in own.take_while(|(other, ..)| *other == index) {
                 let end = start + text.len();
+                // The last character tells most of those that begin alike apart.
+                let last = text.last().zip(line.get(end - 1)).is_some_and(|(a, b)| (a ^ b) & 0xdf == 0);
+                if !last {
+                    continue;
+                }
                 if line.get(start..end).is_some_and(|here| here.eq_ignore_ascii_case(text)) {
                     found(start, end, *number);
                 }

@@ -4,49 +4,128 @@
 use std::ops::Range;
 
 use super::words::{Meaning, NOT_A_VALUE};
-use super::{Hit, before, digit_at, end_of};
-use super::{identity, phone};
+use super::{Hit, before, end_of};
+use super::{dates, identity, location, phone};
+
+pub(in crate::scrub) const COOKIE: &str = "cookie";
+pub(in crate::scrub) const MNEMONIC: &str = "mnemonic";
 
 /// The longest value that is assigned to a word.
 const LONGEST: usize = 256;
 
-/// What the word at `word` of `line` announces. It may look at `budget` characters, and at a few more. Returns up
-/// to where no later word of its kind need look.
-pub(super) fn announced(
-    line: &[u8],
-    word: Range<usize>,
-    meaning: Meaning,
-    budget: &mut usize,
-    hits: &mut Vec<Hit>,
-) -> usize {
-    let longest = LONGEST.min(*budget + 24);
-    let line = &line[..line.len().min(word.end.saturating_add(longest))];
-    let hit = match meaning {
-        Meaning::Password => password(line, &word).map(|range| (range, "password")),
-        Meaning::Secret => secret(line, &word, 8).map(|range| (range, "secret")),
-        Meaning::Parameter => parameter(line, &word).map(|range| (range, "url-secret")),
-        Meaning::Birth => birth(line, &word).map(|range| (range, "date-of-birth")),
-        Meaning::Phone => number(line, &word).map(|range| (range, "phone")),
-        Meaning::Position => position(line, &word).map(|range| (range, "lat-long")),
-        Meaning::Coordinate => coordinate(line, &word).map(|range| (range, "lat-long")),
-        Meaning::Network => network(line, &word).map(|range| (range, "ssid")),
-        Meaning::Mnemonic => mnemonic(line, &word).map(|range| (range, "mnemonic")),
-        Meaning::Device => identity::imei(line, word.end).map(|range| (range, "imei")),
-        Meaning::Wallet => ethereum(line, &word).map(|range| (range, "ethereum-address")),
-        Meaning::Cookie => cookie(line, &word).map(|range| (range, "cookie")),
-    };
-    // A value that was found is passed once; one that was not may be passed again for each word in it.
-    let looked = if hit.is_some() { 8 } else { assigned_length(line, word.end) };
-    *budget = budget.saturating_sub(looked);
-    let Some((range, rule)) = hit else { return 0 };
-    let end = range.end;
-    hits.push(Hit { range, rule });
-    end
+/// What the search for announced values remembers along a line.
+pub(super) struct Announced {
+    /// Characters that words may look at in all, so that a line of nothing but words costs no more than another.
+    budget: usize,
+    /// A part of the line without what ends an unquoted value: no later word need read it again.
+    plain: Range<usize>,
+}
+
+impl Announced {
+    pub(super) fn new(line: &[u8]) -> Self {
+        Self { budget: line.len().saturating_add(4096), plain: 0..0 }
+    }
+
+    /// What the word at `word` of `line` announces. Returns up to where no later word of its kind need look.
+    pub(super) fn by(
+        &mut self,
+        line: &[u8],
+        word: Range<usize>,
+        meaning: Meaning,
+        hits: &mut Vec<Hit>,
+    ) -> usize {
+        let longest = LONGEST.min(self.budget + 24);
+        let line = &line[..line.len().min(word.end.saturating_add(longest))];
+        let mut looked = 1;
+        let hit = match meaning {
+            Meaning::Password => {
+                self.value(line, &word, &mut looked).and_then(|value| password(line, &word, value))
+            }
+            Meaning::Secret => self.value(line, &word, &mut looked).and_then(|value| secret(line, value)),
+            Meaning::Parameter if is_parameter(line, &word) => {
+                self.value(line, &word, &mut looked).and_then(|value| secret(line, value))
+            }
+            Meaning::Parameter => None,
+            Meaning::Network => {
+                self.value(line, &word, &mut looked).and_then(|value| network(line, &word, value))
+            }
+            Meaning::Birth => birth(line, &word),
+            Meaning::Phone => number(line, &word),
+            Meaning::Position => location::position(line, &word),
+            Meaning::Coordinate => location::coordinate(line, &word),
+            Meaning::Mnemonic => mnemonic(line, &word, &mut looked),
+            Meaning::Device => identity::imei(line, word.end),
+            Meaning::Wallet => ethereum(line, &word),
+            Meaning::Cookie => cookie(line, &word, &mut looked),
+        };
+        // A value that was found is passed once; one that was not may be passed again for each word in it.
+        self.budget = self.budget.saturating_sub(if hit.is_some() { 8 } else { looked });
+        let Some(range) = hit else { return 0 };
+        let end = range.end;
+        hits.push(Hit { range, rule: rule(meaning) });
+        end
+    }
+
+    /// What is assigned to a word: up to the closing quote, or to what ends a value in forms, URLs and logs.
+    fn value(&mut self, line: &[u8], word: &Range<usize>, looked: &mut usize) -> Option<Value> {
+        let (quote, start, formal) = assigned(line, word.end)?;
+        let limit = line.len().min(start + LONGEST);
+        let end = match quote {
+            Some(quote) => {
+                let end = end_of(&line[..limit], start, |byte| byte != quote && byte >= b' ');
+                // Escaped quotes: {\"password\":\"x\"}.
+                if end > start && line[end - 1] == b'\\' && line.get(end) == Some(&quote) {
+                    end - 1
+                } else {
+                    end
+                }
+            }
+            None => {
+                if !self.plain.contains(&start) {
+                    self.plain = start..start;
+                }
+                let end = end_of(&line[..limit], self.plain.end.min(limit), is_plain);
+                self.plain.end = self.plain.end.max(end);
+                end
+            }
+        };
+        *looked = (end - start).max(1);
+        Some(Value { range: start..end, quote, formal })
+    }
+}
+
+/// A value that a word assigns.
+struct Value {
+    range: Range<usize>,
+    quote: Option<u8>,
+    /// See [`assigned`].
+    formal: bool,
+}
+
+fn rule(meaning: Meaning) -> &'static str {
+    match meaning {
+        Meaning::Password => "password",
+        Meaning::Secret => "secret",
+        Meaning::Parameter => "url-secret",
+        Meaning::Birth => "date-of-birth",
+        Meaning::Phone => "phone",
+        Meaning::Position | Meaning::Coordinate => "lat-long",
+        Meaning::Network => "ssid",
+        Meaning::Mnemonic => MNEMONIC,
+        Meaning::Device => "imei",
+        Meaning::Wallet => "ethereum-address",
+        Meaning::Cookie => COOKIE,
+    }
+}
+
+/// Whether a character goes on in a value without quotes.
+fn is_plain(byte: u8) -> bool {
+    byte > b' ' && !matches!(byte, 0x7f | b'&' | b'"' | b'\'' | b'<' | b'>' | b';' | b',' | b'`' | b'\\')
 }
 
 /// The assignment behind a word: `word = "value"`, `"word": 'value'`, `word=value`. Gives the quote, if there is one, and
 /// where the value begins; and whether the assignment is one of a program or a form (`=`, or quotes).
-fn assigned(line: &[u8], end: usize) -> Option<(Option<u8>, usize, bool)> {
+pub(super) fn assigned(line: &[u8], end: usize) -> Option<(Option<u8>, usize, bool)> {
     let quote = |byte: u8| byte == b'"' || byte == b'\'' || byte == b'`';
     // A name may go on: "password_hash", "passwords", "api_key_id" name something else, but for a closing quote.
     let mut at = end;
@@ -78,28 +157,6 @@ fn assigned(line: &[u8], end: usize) -> Option<(Option<u8>, usize, bool)> {
     (start < line.len()).then_some((opening, start, separator == b'=' || closed || opening.is_some()))
 }
 
-/// The value that begins at `start`: up to the closing quote, or to what ends a value in forms, URLs and logs.
-fn value(line: &[u8], quote: Option<u8>, start: usize) -> Range<usize> {
-    let limit = line.len().min(start + LONGEST);
-    let plain = |byte: u8| {
-        byte > b' ' && !matches!(byte, 0x7f | b'&' | b'"' | b'\'' | b'<' | b'>' | b';' | b',' | b'`' | b'\\')
-    };
-    let end = match quote {
-        Some(quote) => {
-            let end = end_of(&line[..limit], start, |byte| byte != quote && byte >= b' ');
-            // Escaped quotes: {\"password\":\"x\"}.
-            if end > start && line[end - 1] == b'\\' && line.get(end) == Some(&quote) { end - 1 } else { end }
-        }
-        None => end_of(&line[..limit], start, plain),
-    };
-    start..end
-}
-
-/// How far a value that begins about `end` goes.
-fn assigned_length(line: &[u8], end: usize) -> usize {
-    assigned(line, end).map_or(1, |(quote, start, _)| value(line, quote, start).len())
-}
-
 fn is_no_value(text: &[u8]) -> bool {
     let word = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
     let known = |text: &[u8]| NOT_A_VALUE.iter().any(|no| text.eq_ignore_ascii_case(no.as_bytes()));
@@ -119,9 +176,8 @@ fn is_no_value(text: &[u8]) -> bool {
         || text.starts_with(b"$(")
 }
 
-fn password(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
-    let (quote, start, formal) = assigned(line, word.end)?;
-    let range = value(line, quote, start);
+fn password(line: &[u8], word: &Range<usize>, value: Value) -> Option<Range<usize>> {
+    let Value { range, quote, formal } = value;
     let text = &line[range.clone()];
     let mixed = text.iter().skip(1).any(|byte| !byte.is_ascii_lowercase());
     // Short words are the end of other ones ("enclave"), and PWD is a directory.
@@ -143,18 +199,29 @@ fn prose(text: &[u8], quote: Option<u8>) -> bool {
     quote.is_none() || text.iter().filter(|&&byte| byte == b' ').count() < 4
 }
 
-fn secret(line: &[u8], word: &Range<usize>, least: usize) -> Option<Range<usize>> {
-    let (quote, start, _) = assigned(line, word.end)?;
-    let range = value(line, quote, start);
-    let text = &line[range.clone()];
-    let opaque = |text: &[u8]| {
-        let digit = text.iter().any(u8::is_ascii_digit);
-        let letter = text.iter().any(u8::is_ascii_alphabetic);
-        let (upper, lower) =
-            (text.iter().any(u8::is_ascii_uppercase), text.iter().any(u8::is_ascii_lowercase));
-        !text.contains(&b' ') && (digit && (letter || text.len() >= 16) || upper && lower && text.len() >= 16)
-    };
-    (text.len() >= least && opaque(text) && !is_no_value(text) && !is_name(text)).then_some(range)
+fn secret(line: &[u8], value: Value) -> Option<Range<usize>> {
+    let text = &line[value.range.clone()];
+    (text.len() >= 8 && is_opaque(text) && !is_no_value(text) && !is_name(text)).then_some(value.range)
+}
+
+fn is_opaque(text: &[u8]) -> bool {
+    const DIGIT: u8 = 1;
+    const UPPER: u8 = 2;
+    const LOWER: u8 = 4;
+    const SPACE: u8 = 8;
+    let classes = text.iter().fold(0, |classes, byte| {
+        classes
+            | match byte {
+                b'0'..=b'9' => DIGIT,
+                b'A'..=b'Z' => UPPER,
+                b'a'..=b'z' => LOWER,
+                b' ' => SPACE,
+                _ => 0,
+            }
+    });
+    let has = |class| classes & class != 0;
+    let long = text.len() >= 16;
+    !has(SPACE) && (has(DIGIT) && (has(UPPER | LOWER) || long) || has(UPPER) && has(LOWER) && long)
 }
 
 /// What has the shape of a program's name: dotted, called, or camel case without digits in one of its many parts.
@@ -170,66 +237,25 @@ fn is_name(text: &[u8]) -> bool {
         || (text.contains(&b'_') && identifier(text) && text.len() < 32)
 }
 
-fn parameter(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
-    let named = matches!(before(line, word.start), Some(b'?' | b'&'));
-    (named && line.get(word.end) == Some(&b'=')).then(|| secret(line, word, 8)).flatten()
+fn is_parameter(line: &[u8], word: &Range<usize>) -> bool {
+    matches!(before(line, word.start), Some(b'?' | b'&')) && line.get(word.end) == Some(&b'=')
 }
 
-fn starts_word(line: &[u8], start: usize) -> bool {
+pub(super) fn starts_word(line: &[u8], start: usize) -> bool {
     before(line, start).is_none_or(|byte| !byte.is_ascii_alphanumeric())
 }
 
 /// What may stand between a word and its value.
-fn separators(line: &[u8], end: usize, most: usize) -> usize {
+pub(super) fn separators(line: &[u8], end: usize, most: usize) -> usize {
     end_of(&line[..line.len().min(end + most)], end, |byte| b" \t:=\"'\\.(#".contains(&byte))
 }
 
 fn birth(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
     let start = separators(line, word.end, 8);
     (start > word.end && starts_word(line, word.start))
-        .then(|| date(line, start))
+        .then(|| dates::end(line, start))
         .flatten()
         .map(|end| start..end)
-}
-
-const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-
-/// The end of a date of the years 1900 to 2099: 1990-12-31, 31.12.1990, 12/31/90, December 31, 1990.
-fn date(line: &[u8], start: usize) -> Option<usize> {
-    let month = |text: &[u8]| {
-        text.get(..3)
-            .is_some_and(|name| MONTHS.iter().any(|month| name.eq_ignore_ascii_case(month.as_bytes())))
-    };
-    let mut parts = [(0, 0); 3];
-    let (mut at, mut words, mut first_is_year) = (start, 0, false);
-    for (number, part) in parts.iter_mut().enumerate() {
-        let text = end_of(line, at, |byte| byte.is_ascii_alphabetic());
-        if text > at && month(&line[at..]) && text - at <= 9 {
-            words += 1;
-            *part = (1, 3);
-            at = text;
-        } else {
-            let most = if number > 0 && first_is_year { 2 } else { 4 };
-            let end = end_of(&line[..line.len().min(at + most)], at, |byte| byte.is_ascii_digit());
-            let digits = line[at..end].iter().fold(0, |n: u32, digit| n * 10 + u32::from(digit - b'0'));
-            *part = (digits, end - at);
-            first_is_year |= number == 0 && end - at == 4;
-            at = end;
-        }
-        if number < 2 {
-            let gap = end_of(&line[..line.len().min(at + 2)], at, |byte| b"-./, ".contains(&byte));
-            if gap == at {
-                return None;
-            }
-            at = gap;
-        }
-    }
-    let year = |(value, length): (u32, usize)| length == 4 && (1900..2100).contains(&value) || length == 2;
-    let day = |(value, length): (u32, usize)| (1..=3).contains(&length) && (1..=31).contains(&value);
-    let [a, b, c] = parts;
-    let ordered = day(a) && day(b) && year(c) || a.1 == 4 && year(a) && day(b) && day(c);
-    // What follows four digits may be the rest of an older text.
-    (ordered && words <= 1 && (!digit_at(line, at) || first_is_year || year(c) && c.1 == 4)).then_some(at)
 }
 
 fn number(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
@@ -251,48 +277,18 @@ fn number(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
     phone::national(line, start).map(|end| start..end)
 }
 
-/// `-12.345678`, with at least `least` digits behind the point, up to `limit`: where it ends.
-fn decimal(line: &[u8], start: usize, least: usize, limit: u32) -> Option<usize> {
-    let digits = start + usize::from(matches!(line.get(start), Some(b'-' | b'+')));
-    let point = end_of(&line[..line.len().min(digits + 3)], digits, |byte| byte.is_ascii_digit());
-    let whole = line[digits..point].iter().fold(0, |n, digit| n * 10 + u32::from(digit - b'0'));
-    let end = end_of(
-        &line[..line.len().min(point + 20)],
-        point + usize::from(line.get(point) == Some(&b'.')),
-        |b| b.is_ascii_digit(),
-    );
-    (point > digits && line.get(point) == Some(&b'.') && end - point > least && whole <= limit).then_some(end)
-}
-
-fn position(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
-    let start = separators(line, word.end, 6);
-    let start = start + usize::from(matches!(line.get(start), Some(b'[' | b'{')));
-    if (start == word.end && line[start - 1] != b'=') || !starts_word(line, word.start) {
-        return None;
-    }
-    let end = decimal(line, start, 3, 90)?;
-    let next = end_of(&line[..line.len().min(end + 3)], end, |byte| b", ;/".contains(&byte));
-    (next > end).then(|| decimal(line, next, 3, 180)).flatten().map(|end| start..end)
-}
-
-fn coordinate(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
-    let (_, start, _) = assigned(line, word.end)?;
-    starts_word(line, word.start).then(|| decimal(line, start, 3, 180)).flatten().map(|end| start..end)
-}
-
-fn network(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
+fn network(line: &[u8], word: &Range<usize>, value: Value) -> Option<Range<usize>> {
     // A process's session in /proc/PID/status.
     if word.start.checked_sub(1).is_some_and(|start| line[start..].starts_with(b"NSsid:")) {
         return None;
     }
-    let (quote, start, _) = assigned(line, word.end)?;
-    let range = value(line, quote, start);
+    let range = value.range;
     // 32 bytes (IEEE 802.11, section 9.4.2.2).
     ((2..=32).contains(&range.len()) && !is_no_value(&line[range.clone()])).then_some(range)
 }
 
 /// 12 to 24 lower-case words of 3 to 8 letters (BIP 39).
-fn mnemonic(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
+fn mnemonic(line: &[u8], word: &Range<usize>, looked: &mut usize) -> Option<Range<usize>> {
     let start = separators(line, word.end, 6);
     let (mut at, mut words) = (start, 0);
     let mut whole = start;
@@ -311,6 +307,7 @@ fn mnemonic(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
             _ => break,
         }
     }
+    *looked = (at - start).max(1);
     (words >= 12).then_some(start..whole)
 }
 
@@ -325,15 +322,16 @@ fn ethereum(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
 }
 
 /// `Cookie: a=b; c=d` and `Set-Cookie: a=b; Path=/` (RFC 6265): names and values, not attributes.
-fn cookie(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
+fn cookie(line: &[u8], word: &Range<usize>, looked: &mut usize) -> Option<Range<usize>> {
     let (quote, start, _) = assigned(line, word.end)?;
     if line.get(word.end) == Some(&b'=') {
         return None;
     }
     let sets = line[..word.start].ends_with(b"-") || line[..word.start].ends_with(b"_");
-    let pair = |at: usize| {
+    let mut pair = |at: usize| {
         let name = end_of(line, at, |b| b.is_ascii_alphanumeric() || b"-_.!#$%&*+^|~".contains(&b));
         let end = end_of(line, name, |b| b > b' ' && b != b';' && b != b',' && b != 0x7f && Some(b) != quote);
+        *looked = (end - start).max(1);
         (name > at
             && line.get(name) == Some(&b'=')
             && end > name + 3
@@ -351,6 +349,7 @@ fn cookie(line: &[u8], word: &Range<usize>) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{check, credentials as all};
+    use super::*;
 
     #[test]
     fn passwords_and_secrets() {
@@ -397,6 +396,54 @@ mod tests {
                 "token::Kind1234",
             ],
         );
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_line_changes_nothing() {
+        const PIECES: &[&str] = &[
+            "token",
+            "password",
+            "ssid",
+            "?key",
+            "=",
+            ":",
+            "\"",
+            " ",
+            "&",
+            "Ab1",
+            "abcdefghijklmno",
+            "0123456789",
+            "\\",
+        ];
+        let clock = || std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+        let seed = std::env::var("CENOTAPH_SEED").ok().map_or_else(clock, |seed| seed.parse().unwrap());
+        println!("CENOTAPH_SEED={seed}");
+        let mut state: u64 = seed;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let words = [
+            ("token", Meaning::Secret),
+            ("password", Meaning::Password),
+            ("ssid", Meaning::Network),
+            ("key", Meaning::Parameter),
+        ];
+        let mut found = 0;
+        for _ in 0..400 {
+            let line: String = (0..60).map(|_| PIECES[random(PIECES.len())]).collect();
+            let (mut remembered, mut hits, mut expected) = (Announced::new(line.as_bytes()), vec![], vec![]);
+            for start in 0..line.len() {
+                for (text, meaning) in words.iter().filter(|(text, _)| line[start..].starts_with(text)) {
+                    let word = start..start + text.len();
+                    remembered.by(line.as_bytes(), word.clone(), *meaning, &mut hits);
+                    Announced::new(line.as_bytes()).by(line.as_bytes(), word, *meaning, &mut expected);
+                }
+            }
+            assert_eq!(hits, expected, "{line}");
+            found += hits.len();
+        }
+        assert!(found > 400, "{found}");
     }
 
     #[test]

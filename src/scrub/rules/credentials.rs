@@ -4,12 +4,13 @@
 use std::sync::OnceLock;
 
 use super::anchors::Anchors;
+use super::context::Announced;
 use super::keys::{self, Pem};
 use super::line::Starts;
 use super::tokens::{AWS_ID, TOKENS, Token, is_base64};
 use super::words::{Meaning, WORDS};
 use super::{Hit, before, end_of};
-use super::{context, identity, wallets};
+use super::{identity, wallets};
 use crate::scrub::trigrams::Trigrams;
 
 /// A literal that something may begin with. The search for it ignores case.
@@ -98,8 +99,7 @@ pub(super) fn all(line: &[u8], starts: &Starts, hits: &mut Vec<Hit>) {
     // that kind in between can do better.
     // Made for the first: most lines have none.
     let mut examined: Option<[usize; MOST]> = None;
-    // What words may look at in all, so that a line of nothing but words costs no more than another.
-    let mut budget = 4096 + line.len();
+    let mut announced = Announced::new(line);
     anchors.each(line, starts, |start, end, index| {
         let examined = examined.get_or_insert([0; MOST]);
         if start < examined[index] {
@@ -114,7 +114,7 @@ pub(super) fn all(line: &[u8], starts: &Starts, hits: &mut Vec<Hit>) {
             Kind::Authorization => keys::authorization(line, end, hits),
             Kind::Bearer => keys::bearer(line, start, end, hits),
             Kind::Basic => keys::basic(line, start, end, hits),
-            Kind::Word(meaning) => context::announced(line, start..end, meaning, &mut budget, hits),
+            Kind::Word(meaning) => announced.by(line, start..end, meaning, hits),
             Kind::Bech32 => {
                 let found = wallets::bech32(line, start).map(|end| start..end);
                 hits.extend(found.map(|range| Hit { range, rule: "bitcoin-address" }));
@@ -193,6 +193,7 @@ mod tests {
             &[
                 "id «AKIAIOSFODNN7EXAMPLE» x",
                 "«ASIAY34FZKBOKMUTVV7A»,",
+                "«AKIAIOSFODNN7EXAMPLE1» «AKIAIOSFODNN7EXAMPLE7QZ»e",
                 "aws_secret_access_key = «wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY»",
                 "\"SecretAccessKey\": \"«wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY»\"",
                 "«AKIAIOSFODNN7EXAMPLE»:«wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY»",
@@ -220,7 +221,7 @@ mod tests {
             all,
             &[
                 "AKIAIOSFODNN7EXAMPL",
-                "AKIAIOSFODNN7EXAMPLEX",
+                "AKIAIOSFODNN7EXAMPLEXABCDEFGHIJ",
                 "XAKIAIOSFODNN7EXAMPLE",
                 "akiaiosfodnn7example",
                 "ghp_short",

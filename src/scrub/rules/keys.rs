@@ -3,7 +3,7 @@
 
 use super::{Hit, before, end_of};
 
-const HTTP: &str = "http-auth";
+pub(in crate::scrub) const HTTP_AUTH: &str = "http-auth";
 
 /// Schemes whose credentials are one token (RFC 6750, RFC 7617, RFC 4559, and what services made up).
 const ONE_TOKEN: &[&[u8]] = &[
@@ -43,7 +43,7 @@ pub(super) fn authorization(line: &[u8], name_end: usize, hits: &mut Vec<Hit>) -
         (start, end_of(line, start, is_value))
     };
     if end - start >= 4 {
-        hits.push(Hit { range: start..end, rule: HTTP });
+        hits.push(Hit { range: start..end, rule: HTTP_AUTH });
     }
     end.max(name_end)
 }
@@ -73,6 +73,21 @@ fn list_end(line: &[u8], start: usize) -> usize {
     if end > start { end } else { end_of(line, start, |byte| byte != b'\n' && byte != b'\r') }
 }
 
+/// Longest name of a pair, in characters: what is longer before an equals sign is a value itself.
+const LONGEST_NAME: usize = 24;
+
+/// Calls `found` with each value of a list of `name=value` (RFC 6265, section 4.2.1; RFC 9110, section 11.2), and with what in it
+/// is no such pair, whole.
+pub(in crate::scrub) fn values_of_pairs(list: &[u8], mut found: impl FnMut(&[u8])) {
+    for pair in list.split(|&byte| byte == b';' || byte == b',').map(<[u8]>::trim_ascii) {
+        let name = end_of(pair, 0, |byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        let value = pair.get(name..).and_then(|rest| rest.strip_prefix(b"="));
+        // Equals signs alone are the end of base64.
+        let value = value.filter(|value| name <= LONGEST_NAME && value.iter().any(|&byte| byte != b'='));
+        found(value.unwrap_or(pair));
+    }
+}
+
 fn is_value(byte: u8) -> bool {
     byte > b' ' && byte != 0x7f && !b"\"'\\,;<>".contains(&byte)
 }
@@ -98,7 +113,7 @@ pub(super) fn bearer(line: &[u8], start: usize, end: usize, hits: &mut Vec<Hit>)
         let text = &line[range.clone()];
         let mixed = text.iter().skip(1).any(|byte| !byte.is_ascii_lowercase() && *byte != b'.');
         if mixed || text.len() >= 20 {
-            hits.push(Hit { range, rule: HTTP });
+            hits.push(Hit { range, rule: HTTP_AUTH });
         }
     }
     looked
@@ -110,7 +125,7 @@ pub(super) fn basic(line: &[u8], start: usize, end: usize, hits: &mut Vec<Hit>) 
     if let Some(range) = token
         && decodes_to_credentials(&line[range.clone()])
     {
-        hits.push(Hit { range, rule: HTTP });
+        hits.push(Hit { range, rule: HTTP_AUTH });
     }
     looked
 }
@@ -250,6 +265,24 @@ mod tests {
                 "Bearer short1",
             ],
         );
+    }
+
+    #[test]
+    fn names_in_lists_are_no_values() {
+        let long = "n".repeat(super::LONGEST_NAME + 1) + "=v";
+        for (list, expected) in [
+            ("JSESSIONID=0123; state=IDLE", vec!["0123", "IDLE"]),
+            ("username=\"alice\", uri=\"/a=b\"", vec!["\"alice\"", "\"/a=b\""]),
+            ("YWxpY2U6aHVudGVyMg==", vec!["YWxpY2U6aHVudGVyMg=="]),
+            ("a/b=c", vec!["a/b=c"]),
+            ("=x", vec!["x"]),
+            ("", vec![""]),
+            (&long, vec![&long]),
+        ] {
+            let mut found = Vec::new();
+            super::values_of_pairs(list.as_bytes(), |value| found.push(value.to_vec()));
+            assert_eq!(found, expected.iter().map(|text| text.as_bytes()).collect::<Vec<_>>(), "{list}");
+        }
     }
 
     #[test]

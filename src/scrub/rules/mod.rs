@@ -10,12 +10,14 @@ pub(super) mod anchors;
 mod contact;
 mod context;
 mod credentials;
+mod dates;
 mod documents;
 mod financial;
 mod iban;
 mod identity;
 mod keys;
 mod line;
+mod location;
 mod network;
 mod paths;
 mod phone;
@@ -25,7 +27,9 @@ mod words;
 
 use std::ops::Range;
 
+pub(in crate::scrub) use context::{COOKIE, MNEMONIC};
 pub(in crate::scrub) use financial::luhn;
+pub(in crate::scrub) use keys::{HTTP_AUTH, values_of_pairs};
 pub(super) use line::Class;
 use line::Class::*;
 pub(super) use line::{Line, Starts};

@@ -1,7 +1,7 @@
 //! Telephone numbers.
 #![forbid(unsafe_code)]
 
-use super::{Hit, before, end_of};
+use super::{Hit, before, dates, end_of};
 
 /// Country codes of ITU-T E.164 by their first digits: those of two digits; those that begin with the others have three (1 and
 /// 7 have one).
@@ -31,7 +31,9 @@ pub(super) fn international(line: &[u8], hits: &mut Vec<Hit>) {
 }
 
 fn plus(line: &[u8], at: usize) -> Option<usize> {
-    let (end, digits, count) = digits(line, at + 1, 15)?;
+    // Where every number has eleven digits, what follows is another one: in memory texts lie side by side.
+    let most = if matches!(line.get(at + 1), Some(b'1' | b'7')) { 11 } else { 15 };
+    let (end, digits, count) = digits(line, at + 1, most)?;
     let first = u8::try_from(digits.iter().take(2).fold(0u32, |n, &d| n * 10 + u32::from(d))).ok()?;
     let plausible = match digits[0] {
         1 => count == 11 && digits[1] >= 2,
@@ -89,14 +91,14 @@ fn digits(line: &[u8], start: usize, most: usize) -> Option<(usize, [u8; 15], us
                 {
                     break;
                 }
+                // What would make it too long begins something else: "5343 2024-05-06".
+                let group = end_of(&line[..limit.max(next)], next, |byte| byte.is_ascii_digit());
+                if count + group - next > most || (count >= 7 && dates::begins(&line[next..])) {
+                    break;
+                }
                 // "+35236450.6" is a number of another kind.
                 if gap == b"." && !line.get(next + 1).is_some_and(u8::is_ascii_digit) {
                     return None;
-                }
-                // What would make it too long begins something else: "5343 2024-05-06".
-                let group = end_of(&line[..limit.max(next)], next, |byte| byte.is_ascii_digit());
-                if count + group - next > most {
-                    break;
                 }
                 before_last = Some((end, count));
                 at = next;
@@ -128,6 +130,13 @@ mod tests {
                 "tel:«+44 20 7946 0958».",
                 "«(415) 555-2671»",
                 "«+7 912 345-67-89»",
+                "sms to «+17268609530».5",
+                "«+1 726 860 9530».4111 1111",
+                "«+7 912 345-67-89» 20:15",
+                "«+48126428777» 2024-05-06T07:08:09Z",
+                "«+216 20 991 050» 2024-05-06",
+                "«+48 126 2024-15-06»",
+                "+35236450.6",
                 "+100 gold",
                 "a+4930123456",
                 "1e+4930123456",

@@ -22,8 +22,9 @@ const fn word(rule: &'static str, prefix: &'static str, body: fn(u8) -> bool, le
     Token { rule, prefix, body, length: (least, usize::MAX), inside_words: false }
 }
 
+/// 16 characters follow its prefix; in memory that nobody has cleared, a few of an older text behind them.
 const fn aws_id(prefix: &'static str) -> Token {
-    Token { rule: AWS_ID, prefix, body: is_upper, length: (16, 16), inside_words: false }
+    Token { rule: AWS_ID, prefix, body: is_upper, length: (16, 24), inside_words: false }
 }
 
 pub(super) const AWS_ID: &str = "aws-key-id";

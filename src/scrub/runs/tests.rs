@@ -66,7 +66,7 @@ fn runs_equal_those_of_a_naive_search() {
         for phase in 0..stride {
             let mut at = phase;
             while at < bytes.len() {
-                let run = edge_run(&bytes, at, stride, true);
+                let run = edge_run(&bytes, at, stride, true, usize::MAX);
                 if run.count >= LEAST {
                     naive.push((at, run.count));
                 }
@@ -131,4 +131,10 @@ fn short_runs_at_the_edges_are_found() {
     assert_eq!(edges(b"\0y\0\0\0z\0\0\0\xff\xff"), [(Encoding::Utf32Le, 1, b"yz".to_vec())]);
     assert_eq!(edges(b""), []);
     assert_eq!(edges(b"abcd"), [(Encoding::Utf8, 0, b"abcd".to_vec())]);
+    // As long as others, or longer: they are found without looking at edges.
+    for unit in [&b"x"[..], b"x\0", b"x\0\0\0"] {
+        for count in [SHORTEST, SHORTEST + 1, 500] {
+            assert_eq!(edges(&unit.repeat(count)), [], "{unit:?} {count} times");
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cenotaph::pmodule::Limits;
 use cenotaph::privacy::{Audience, ConsentPolicy};
+use cenotaph::scrub::Rule;
 use cenotaph::{Destination, ReleaseAt};
 use lexopt::prelude::{Long, Short, Value};
 
@@ -35,6 +36,8 @@ or `error ...`: grant, deny, withdraw, capture, vetoed, flush MS, die WAY, exit 
   --deadline-ms N            longest wait of the dying process for its monitor
   --wait-delivery-ms N       before a peaceful end, wait so long for reports to be delivered
   --secret VALUE             must never leave; repeatable
+  --rule NAME=PATTERN        what it finds must never leave; repeatable
+  --rules FILE               a TOML file with such rules; repeatable
   --log FILE                 a line for each outcome
   --threads N                in all: main and N-1 parked ones; default 1
   --heap-mib N               heap in blocks of 100 KiB, every page touched; default 0
@@ -91,6 +94,8 @@ pub(crate) struct Options {
     pub(crate) deadline: Option<Duration>,
     pub(crate) wait_delivery: Option<Duration>,
     pub(crate) secrets: Vec<String>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) rules_files: Vec<PathBuf>,
     pub(crate) log: Option<PathBuf>,
     pub(crate) threads: usize,
     pub(crate) heap_mib: usize,
@@ -125,6 +130,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Opt
         deadline: None,
         wait_delivery: None,
         secrets: Vec::new(),
+        rules: Vec::new(),
+        rules_files: Vec::new(),
         log: None,
         threads: 1,
         heap_mib: 0,
@@ -179,6 +186,12 @@ impl Options {
             "log" => self.log = Some(absolute(value)?),
             "plant" => self.plant = Some(absolute(value)?),
             "secret" => self.secrets.push(text(value)?),
+            "rule" => {
+                let rule = text(value)?;
+                let (name, pattern) = rule.split_once('=').ok_or_else(|| usage("expected NAME=PATTERN"))?;
+                self.rules.push(Rule::new(name, pattern));
+            }
+            "rules" => self.rules_files.push(absolute(value)?),
             "threads" => self.threads = number(value, 1..=MOST_THREADS)?,
             "heap-mib" => self.heap_mib = number(value, 0..=1 << 20)?,
             "pmodule" => self.pmodules.push(text(value)?.parse().map_err(Usage)?),
@@ -274,7 +287,7 @@ mod tests {
         let options = parse_words(
             "--spool /s --destination crashpad=https://h/x --destination backtrace=https://h/y --ca c.pem \
              --consent granted --consent-policy drop --audience child --release-at spooled --deadline-ms 5 \
-             --wait-delivery-ms 7 --secret a --secret b --log l --threads 16 --heap-mib 3 --plant p --no-sdk \
+             --wait-delivery-ms 7 --secret a --secret b --rule ticket=T[0-9]=x --rules r.toml --log l --threads 16 --heap-mib 3 --plant p --no-sdk \
              --monitor-state stopped-attached --lockdown pid1 --announce --chained-handler \
              --re-executed two-threads --planted --looks-like-an-option",
         )
@@ -291,6 +304,8 @@ mod tests {
         assert_eq!(options.deadline, Some(Duration::from_millis(5)));
         assert_eq!(options.wait_delivery, Some(Duration::from_millis(7)));
         assert_eq!(options.secrets, ["a", "b"]);
+        assert_eq!(options.rules, [Rule::new("ticket", "T[0-9]=x")]);
+        assert!(options.rules_files.len() == 1 && options.rules_files[0].is_absolute());
         assert_eq!((options.threads, options.heap_mib), (16, 3));
         assert!(!options.sdk && options.re_executed && options.announce && options.chained_handler);
         assert_eq!(options.monitor_state, Some(State::StoppedAttached));
@@ -313,6 +328,7 @@ mod tests {
             ("null --spool", "missing"),
             ("null --threads 0", "--threads: expected a number"),
             ("null --threads many", "--threads: expected a number"),
+            ("null --rule ticket", "--rule: expected NAME=PATTERN"),
             ("null --consent yes", "granted, denied, unknown"),
             ("null --monitor-state asleep", "alive, killed, stopped,"),
             ("null --lockdown jail", "yama1, yama2,"),

@@ -130,6 +130,8 @@ fn configuration(options: &Options) -> Config {
     config = options.destinations.iter().cloned().fold(config, Config::destination);
     config = options.authorities.iter().fold(config, Config::certificate_authority);
     config = options.secrets.iter().fold(config, Config::secret);
+    config = options.rules.iter().cloned().fold(config, Config::rule);
+    config = options.rules_files.iter().fold(config, Config::rules_file);
     config = config.pmodule_limits(options.pmodule_limits).start_up(options.start_up);
     config = config.reports_per_signature(options.reports_per_signature);
     options.pmodules.iter().cloned().fold(config, Config::pmodule)

@@ -1,4 +1,4 @@
-//! Scrubbing changes no frame: dumps of the crasher, for each way to die that leaves one, with 1 to 128 threads.
+//! Scrubbing changes no frame: dumps of the crasher, for each way to die that leaves one, and with up to 128 threads for some.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -47,6 +47,10 @@ const WAYS: [&str; 22] = [
     "capture",
 ];
 
+/// Ways that are died with this many threads more: at once, in one of them, and where it waits.
+const MANY: [(usize, [&str; 3]); 2] =
+    [(16, ["abort", "stack-overflow-thread", "hang"]), (128, ["null", "two-threads", "capture"])];
+
 /// The crasher's files that have frames.
 const SOURCES: [&str; 8] = [
     "chain.rs",
@@ -71,32 +75,21 @@ fn dump(way: &str, threads: usize) -> Vec<u8> {
     scene.raw(spooled["report"].as_str().unwrap())
 }
 
-fn with_threads(threads: usize) {
+/// One after the other: symbols of a large program are read once.
+#[test]
+fn of_the_crasher() {
     let folder = tempfile::tempdir().unwrap();
     let (judge, mut tally) = (Stackwalk::new(folder.path()), Tally::default());
     let policy = Policy { known: vec!["parked".to_owned()], ..Policy::default() };
-    for way in WAYS {
+    let many = MANY.iter().flat_map(|(threads, ways)| ways.iter().map(|way| (*way, *threads)));
+    let all: Vec<(&str, usize)> = WAYS.iter().map(|way| (*way, 1)).chain(many).collect();
+    for &(way, threads) in &all {
         let dump = dump(way, threads);
         symbols::write(folder.path(), support::crasher(), &dump, &SOURCES);
         judge.compare(&format!("{way} with {threads} threads"), &dump, &policy, &mut tally);
     }
-    assert_eq!(tally.dumps, WAYS.len());
+    assert_eq!(tally.dumps, all.len());
     // Else the comparison would compare nothing.
-    assert!(tally.lines > WAYS.len() * 20, "{tally:#?}");
-    tally.assert(&format!("the crasher with {threads} threads"));
-}
-
-#[test]
-fn of_one_thread() {
-    with_threads(1);
-}
-
-#[test]
-fn of_sixteen_threads() {
-    with_threads(16);
-}
-
-#[test]
-fn of_many_threads() {
-    with_threads(128);
+    assert!(tally.lines > all.len() * 20, "{tally:#?}");
+    tally.assert("the crasher");
 }

@@ -25,7 +25,7 @@ use applications::{Application, Watched, application, begin, wait_for};
 use cenotaph::privacy::ConsentPolicy;
 use cenotaph::report::{Reason, Report};
 use cenotaph::spool::{LocalKey, PartKind, Spool, container};
-use cenotaph::{Config, Guard};
+use cenotaph::{Config, Guard, Monitor};
 
 const APPLICATIONS: [(&str, Application); 8] = [
     ("everybody-is-reported-by-one-monitor", everybody),
@@ -52,7 +52,7 @@ fn main() {
             (ending, code),
             "{name}: {said}"
         );
-        wait_for("the monitor's end", || supervisors(folder.path()).is_empty().then_some(()));
+        wait_for("everybody's end", || processes(folder.path()).is_empty().then_some(()));
         check(name, folder.path());
         let dumps = watched.check(folder.path());
         assert!(dumps > 0 || name == "a-killed-child", "{name}: no dump was compared with its receipt");
@@ -187,12 +187,12 @@ fn nonsense(folder: &Path) {
     let _guard = install(folder);
     let seat = cenotaph::share_monitor().unwrap();
     let long = vec![0x55; 64 << 10];
-    let messages: [&[u8]; 5] = [b"x", &long, b"CENOMSG\x01", &[0; 80], &[0xff; 4096]];
+    let messages: [&[u8]; 6] = [b"", b"x", &long, b"CENOMSG\x01", &[0; 80], &[0xff; 4096]];
     for message in messages {
         // SAFETY: bytes and their length. What the socket does not take is no message.
         unsafe { libc::send(seat.as_raw_fd(), message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL) };
     }
-    wait_for("the refusals", || (events(folder, "not-joined") >= 5).then_some(()));
+    wait_for("the refusals", || (events(folder, "not-joined") == 6).then_some(()));
     let mut child = start(folder, &seat, "crash", "1");
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGSEGV));
     cenotaph::capture("unharmed").unwrap();
@@ -213,6 +213,8 @@ fn killed_child(folder: &Path) {
 fn monitor_is_gone(folder: &Path) {
     let guard = install(folder);
     let seat = cenotaph::share_monitor().unwrap();
+    // One that is still starting is no supervisor yet, and would serve the child.
+    wait_for("the monitor", || (guard.status().monitor == Monitor::Ready).then_some(()));
     drop(guard);
     wait_for("the monitor's end", || supervisors(folder).is_empty().then_some(()));
     let mut child = start(folder, &seat, "crash", "1");
@@ -238,18 +240,26 @@ fn named(name: &str, folder: &Path) -> Command {
     command
 }
 
-/// Processes named `cenotaph` with the folder's name as `argv[0]`, whose parent is none of them.
-fn supervisors(folder: &Path) -> Vec<i32> {
+/// All that have the folder's name as `argv[0]`, monitors that are still starting too.
+fn processes(folder: &Path) -> Vec<i32> {
     let name = folder.file_name().unwrap().as_encoded_bytes();
     let entries = fs::read_dir("/proc").unwrap();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    let all: Vec<(i32, i32)> = pids
+    let is_one = |pid: &i32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|&byte| byte == 0).next() == Some(name)
+    };
+    pids.filter(is_one).collect()
+}
+
+/// Those named `cenotaph` whose parent is none of them.
+fn supervisors(folder: &Path) -> Vec<i32> {
+    let all: Vec<(i32, i32)> = processes(folder)
+        .into_iter()
         .filter_map(|pid| {
-            let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             let (head, rest) = stat.rsplit_once(") ")?;
-            let ours = arguments.split(|&byte| byte == 0).next()? == name && head.ends_with("(cenotaph");
-            ours.then_some((pid, rest.split(' ').nth(1)?.parse().ok()?))
+            head.ends_with("(cenotaph").then_some((pid, rest.split(' ').nth(1)?.parse().ok()?))
         })
         .collect();
     let is_one = |pid: i32| all.iter().any(|(other, _)| *other == pid);

@@ -75,6 +75,12 @@ pub(super) fn read(file: &Path, cases: &mut [Case]) -> Result<Vec<Tally>, String
         }
         tallies.push(tally);
     }
+    let known = tallies.iter().filter(|tally| tally.runs > 0).count();
+    let there = measured.iter().filter(|value| value["runs"].as_u64().unwrap_or(0) > 0).count();
+    if there > known {
+        let lost = there - known;
+        return Err(failed(format!("it has {lost} cases that this matrix leaves out and would be lost")));
+    }
     Ok(tallies)
 }
 

@@ -86,6 +86,8 @@ fn measure(options: &Options) -> Result<bool, String> {
     let grounds = Grounds { program, folder, evidence };
     control(&grounds, &mut cases)?;
     let mut checkpoint = Checkpoint::new(options.json.as_deref(), seed);
+    // A file that cannot be written is not found out in the end.
+    checkpoint.write(&cases, &tallies)?;
     run_all(&grounds, &cases, &runs, options, &mut tallies, &mut checkpoint);
     if INTERRUPTED.load(Ordering::Relaxed) {
         say(format_args!("interrupted: what was measured so far"));

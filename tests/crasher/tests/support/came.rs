@@ -68,3 +68,10 @@ pub(crate) fn memory(dump: &[u8]) -> Vec<(u64, Vec<u8>)> {
     let list = dump.get_stream::<minidump::MinidumpMemoryList<'_>>().unwrap();
     list.iter().map(|memory| (memory.base_address, memory.bytes.to_vec())).collect()
 }
+
+/// The alias that `rule` gave in `text`, with `*` up to the `length` of the value: which number it has depends on what else there was.
+pub(crate) fn alias(rule: &str, text: &str, length: usize) -> String {
+    let start = text.find(&format!("[{rule}#")).expect(text);
+    let end = start + text[start..].find(']').expect(text) + 1;
+    format!("{:*<length$}", &text[start..end])
+}

@@ -235,7 +235,7 @@ fn expected(cell: &Cell, place: &str, rule: &str, encoding: &str) -> bool {
     }
 }
 
-/// Attributes and breadcrumbs are in the report, not in the dump: the text is there with stars, and the receipt has as
+/// Attributes and breadcrumbs are in the report, not in the dump: the text is there with stars and aliases, and the receipt has as
 /// many entries by the rule as there are kinds that it is for.
 fn check_text(cell: &Cell, cells: &[Cell], entries: &[Entry], attachment: &Value, missing: &mut Vec<String>) {
     let (list, name_field, text_field, place) = match cell.place {
@@ -246,7 +246,7 @@ fn check_text(cell: &Cell, cells: &[Cell], entries: &[Entry], attachment: &Value
     let text =
         texts.iter().find(|text| text[name_field] == cell.kind).and_then(|text| text[text_field].as_str());
     // Of a PEM key the line feeds between the stars may stay.
-    let stars = |text: &str| text.chars().filter(|c| *c == '*').count();
+    let stars = |text: &str| text.chars().filter(|c| *c == '*').count() + aliases(text);
     let wanted = cell.form.secret.chars().filter(|c| !c.is_whitespace()).count();
     let whole = cell.form.text();
     match text {
@@ -261,6 +261,19 @@ fn check_text(cell: &Cell, cells: &[Cell], entries: &[Entry], attachment: &Value
     if said < kinds {
         missing.push(format!("{}: {said} entries of the receipt for {kinds} kinds", cell.name()));
     }
+}
+
+/// Characters of `[email#317]` and the like.
+fn aliases(text: &str) -> usize {
+    let is_alias = |inside: &&str| {
+        let (kind, number) = inside.split_once('#').unwrap_or(("?", ""));
+        kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-' || byte.is_ascii_digit())
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let inside =
+        text.split('[').skip(1).filter_map(|behind| behind.split_once(']')).map(|(inside, _)| inside);
+    inside.filter(is_alias).map(|inside| inside.len() + 2).sum()
 }
 
 /// An entry of the receipt.

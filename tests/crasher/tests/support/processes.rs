@@ -9,6 +9,8 @@ use std::fs;
 pub(crate) struct Process {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
+    /// The process that leads its session (setsid(2)).
+    pub(crate) session: i32,
     /// Its short name: "crasher" for victims, "cenotaph" for Cenotaph's once they have begun.
     pub(crate) comm: String,
     /// When it started, in clock ticks since boot.
@@ -44,14 +46,15 @@ pub(crate) enum Part {
 }
 
 /// The processes of `part`. `supervisor` is known from before the crash; workers are its children (or were: then
-/// they are not forked copies of anybody alive), the uploader is a program of its own.
+/// they are not forked copies of anybody alive), the uploader is a program of its own, which leads a session, and becomes its
+/// child too, to be collected.
 pub(crate) fn playing(all: &[Process], part: Part, supervisor: i32, victim: i32) -> Vec<i32> {
     let others = all.iter().filter(|process| process.pid != victim && process.comm == "cenotaph");
     others
         .filter(|process| match part {
             Part::Supervisor => process.pid == supervisor,
-            Part::Worker => process.parent == supervisor,
-            Part::Uploader => process.pid != supervisor && process.parent != supervisor,
+            Part::Worker => process.parent == supervisor && process.session != process.pid,
+            Part::Uploader => process.pid != supervisor && process.session == process.pid,
         })
         .map(|process| process.pid)
         .collect()
@@ -68,6 +71,7 @@ fn look(pid: i32, name: &str) -> Option<Process> {
     // Field 3 is the first behind the name (proc_pid_stat(5)).
     let fields: Vec<&str> = fields.split(' ').collect();
     let ended = matches!(*fields.first()?, "Z" | "X");
-    let (parent, started) = (fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?);
-    (!ended).then_some(Process { pid, parent, comm, started })
+    let (parent, session) = (fields.get(1)?.parse().ok()?, fields.get(3)?.parse().ok()?);
+    let started = fields.get(19)?.parse().ok()?;
+    (!ended).then_some(Process { pid, parent, session, comm, started })
 }
