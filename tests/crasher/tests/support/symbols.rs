@@ -69,10 +69,10 @@ fn lines(program: &Path, sources: &[&str]) -> (BTreeMap<u64, (u64, usize)>, BTre
     let (mut lines, mut files) = (BTreeMap::new(), BTreeMap::new());
     let objdump =
         Command::new("objdump").arg("--dwarf=decodedline").arg(program).stdout(Stdio::piped()).spawn();
-    // All of them if there is no name.
+    // All of them if there is no name. Of what was compiled in the root directory objdump says more than that.
     let mut wanted = Command::new("grep");
     wanted
-        .args(["-E", &format!("^({})", sources.join("|"))])
+        .args(["-E", &format!("^([^ ]*/)?({})", sources.join("|"))])
         .stdin(objdump.expect("binutils").stdout.unwrap());
     // "ways.cpp     12     0x1139     x": a line that is no number ends a sequence.
     for line in run(&mut wanted).lines() {
@@ -80,6 +80,7 @@ fn lines(program: &Path, sources: &[&str]) -> (BTreeMap<u64, (u64, usize)>, BTre
         let (Some(file), Some(line), Some(address)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
+        let file = file.rsplit('/').next().unwrap_or(file);
         let address = address.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok());
         if let (Ok(line), Some(address)) = (line.parse(), address) {
             let number = files.len();
