@@ -1,4 +1,5 @@
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
 use crate::target::memory::Memory;
@@ -38,8 +39,15 @@ fn module(path: &Path, build_id: &[u8]) -> (Module, FileId) {
     (module, FileId { device: metadata.dev(), inode: metadata.ino() })
 }
 
+/// The table is one for the process, and so is what waits to be learnt.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn what_one_dump_learns_the_next_one_knows() {
+    let _alone = alone();
     share().unwrap();
     let target = own();
     let vdso = target.auxv(AT_SYSINFO_EHDR).unwrap_or(0);
@@ -72,6 +80,7 @@ fn what_one_dump_learns_the_next_one_knows() {
 
 #[test]
 fn what_the_files_say_is_what_memory_says() {
+    let _alone = alone();
     share().unwrap();
     let target = own();
     let (entry, vdso) = (target.auxv(AT_ENTRY), target.auxv(AT_SYSINFO_EHDR));
@@ -95,6 +104,7 @@ fn what_the_files_say_is_what_memory_says() {
 
 #[test]
 fn a_file_that_changes_is_not_known_any_more() {
+    let _alone = alone();
     share().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("binary");
