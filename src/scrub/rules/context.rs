@@ -163,7 +163,8 @@ fn is_no_value(text: &[u8]) -> bool {
     let name = end_of(text, 0, |byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
     let call = name >= 4
         && matches!(text.get(name), Some(b'(' | b'['))
-        && !text[..name].iter().any(u8::is_ascii_digit);
+        && !text[..name].iter().any(u8::is_ascii_digit)
+        && text[name + 1..].iter().all(|&byte| is_of_arguments(byte));
     let same = text.first().is_some_and(|first| text.iter().all(|byte| byte == first));
     known(text)
         || (known(&text[..word]) && text.get(word).is_some_and(|byte| b"().,:;[]!?%|".contains(byte)))
@@ -174,6 +175,11 @@ fn is_no_value(text: &[u8]) -> bool {
         || text.starts_with(b"${")
         || text.starts_with(b"{{")
         || text.starts_with(b"$(")
+}
+
+/// What stands between the brackets of a call or an index; most passwords with a bracket have something else, too.
+fn is_of_arguments(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.,:\"' ()[]&*<>+-=/".contains(&byte)
 }
 
 fn password(line: &[u8], word: &Range<usize>, value: Value) -> Option<Range<usize>> {
@@ -365,6 +371,7 @@ mod tests {
                 "contraseña: «Abc12»",
                 "пароль=«Abc12»",
                 "Server=db;Password=«a(b1c»;Encrypt=true",
+                "password=«yLWR(3Ec#OY»",
                 "client_secret=«abcdefg1»&x=1",
                 "GET /x?code=«ce9e5805954»&b=2",
                 "AccountKey=«abcdEFGH0123456789+/abcdEFGH==»;x",
@@ -381,6 +388,7 @@ mod tests {
                 "password=None",
                 "password=%s",
                 "password=getpass(x)",
+                "password=getenv(\"PW\")[0]",
                 "password == other",
                 "password_hash=abc",
                 "token: expected",
