@@ -338,8 +338,8 @@ extern "C" {
  * Makes settings for an application by name (1 to 64 letters, digits, '-', '_', '.' or spaces) and version. Everything
  * else has the more private default.
  *
- * Returns NULL on failure; cenotaph_last_error() says why. A NULL may be passed on: every setter and
- * cenotaph_install() then return CENOTAPH_STATUS_NULL_ARGUMENT.
+ * Returns NULL if a text is missing or is no UTF-8; cenotaph_last_error() says why. What the texts say is checked by
+ * cenotaph_install(). A NULL may be passed on: every setter and cenotaph_install() then return CENOTAPH_STATUS_NULL_ARGUMENT.
  *
  * Ownership: the caller's, until cenotaph_install() or cenotaph_options_free(). Both texts are copied.
  * Threads: any. Signal handlers: no.
@@ -633,8 +633,9 @@ CENOTAPH_API
 cenotaph_status cenotaph_monitor_entry(void);
 
 /**
- * Starts the monitor, then installs the handlers for fatal signals. Takes a millisecond or less; nothing here uses
- * the network or waits for the monitor, and no file is written. Call it early: it works once threads exist, if
+ * Starts the monitor, then installs the handlers for fatal signals. Takes some milliseconds; nothing here uses the network or
+ * waits for the monitor, and no file is written. Only after a crash soon after the last start
+ * (cenotaph_options_set_start_up_ms()) it waits for that report's delivery, 2 s at most. Call it early: it works once threads exist, if
  * cenotaph_monitor_entry() came first.
  *
  * On failure the application is as it was before and may go on without.

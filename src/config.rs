@@ -361,7 +361,7 @@ impl Config {
     }
 
     /// Asks the signal handlers that were installed before Cenotaph first, and takes for a crash only what they leave where
-    /// it was: program counter and stack pointer unchanged, as sentry-native judges too. (A handler that makes memory accessible
+    /// it was: program counter and stack pointer unchanged. (A handler that makes memory accessible
     /// and returns to the same instruction cannot be told from one that did nothing: it is taken for a crash, and has the signal to
     /// itself from then on. Opt out of that [signal](Self::signal).) For managed runtimes (ART, Go, Mono), which meet SIGSEGV in the ordinary course of things. Those handlers then
     /// run a second time when the process is about to die, as they would without Cenotaph.

@@ -389,7 +389,10 @@ fn time_for_a_child() -> u64 {
     const LEAST: u64 = 20_000_000;
     const MOST: u64 = 2_000_000_000;
     let now = crate::sys::process::monotonic_ns();
-    let left = UNTIL_NS.load(Ordering::Relaxed).saturating_sub(now);
+    let left = match UNTIL_NS.load(Ordering::Relaxed) {
+        0 => MOST,
+        until_ns => until_ns.saturating_sub(now),
+    };
     now.saturating_add(left.clamp(LEAST, MOST))
 }
 

@@ -64,7 +64,7 @@ impl Config {
         {
             return invalid(
                 "signal",
-                "only SEGV, BUS, ILL, FPE, ABRT, TRAP, SYS, QUIT, XCPU and XFSZ can be reported; other ends show as unclean exits",
+                "only SEGV, BUS, ILL, FPE, ABRT, TRAP, SYS, QUIT, XCPU and XFSZ can be reported",
             );
         }
         if settings.secrets.iter().any(|s| s.len() > 1024) {

@@ -47,9 +47,7 @@ impl Life {
     /// something was granted or stored.
     pub(super) fn consent_changed(&mut self, allowed: bool) {
         if !allowed {
-            if let Some(session) = self.session.take() {
-                session.end();
-            }
+            self.take_back();
             session::forget(&self.config.spool);
             let _ = start_ups::forget(&self.config.spool);
         } else if self.session.is_none() && self.pid > 0 && self.config.spool.is_dir() {
@@ -57,6 +55,13 @@ impl Life {
                 Ok(session) => self.session = Some(session),
                 Err(error) => self.log.event("supervisor", "no-session-record", error),
             }
+        }
+    }
+
+    /// Removes the record: the session's end is told by somebody else.
+    pub(super) fn take_back(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.end();
         }
     }
 

@@ -21,7 +21,7 @@ use super::outcome::{Effort, Outcome, monitors_share};
 use super::pmodules::Pmodules;
 use super::role::Start;
 use super::worker::Handle;
-use crate::blackbox::{Blackbox, MonitorState};
+use crate::blackbox::{Blackbox, End, MonitorState};
 use crate::config::ValidConfig;
 use crate::error::Result;
 use crate::generation;
@@ -156,8 +156,13 @@ impl Supervisor {
             return;
         }
         self.looked_back = true;
-        if self.client(FIRST).is_some() {
+        // Of a session whose end has its report, a record would tell once more.
+        let goes_on = |client: &Client| !client.application.crashed && client.blackbox.end() == End::Running;
+        if self.client(FIRST).is_some_and(goes_on) {
             self.life.consent_changed(self.may_note());
+            if !self.client(FIRST).is_some_and(goes_on) {
+                self.life.take_back();
+            }
         }
         self.tell_of_unfinished();
         self.look_for_leftovers();

@@ -59,9 +59,15 @@ pub(super) fn in_memory_with(
         ruled.extend(hits.drain(..).map(|hit| finding(run, &hit.range, bytes, hit.rule)));
         if let Edges::Cut { address } = edges {
             cut(run, line, bytes, known, &mut cut_off);
-            if let Some(chars) = freed(run, bytes, address) {
-                let end = chars + edges::head(&line[chars.min(line.len())..]);
-                cut_off.push(finding(run, &(0..end.max(1)), bytes, CUT_OFF));
+            if let Some(Freed { text, chars }) = freed(run, bytes, address) {
+                let head = edges::head(&line[chars.min(line.len())..]);
+                let cut = finding(run, &(0..(chars + head).max(1)), bytes, CUT_OFF);
+                // What was blanked before is not blanked again: bytes of the key may be text with it that they were not
+                // with the value.
+                let left = bytes.get(text..cut.range.end).unwrap_or_default();
+                if left.iter().any(|byte| !matches!(byte, 0 | b'*')) {
+                    cut_off.push(cut);
+                }
             }
         }
     });
@@ -280,14 +286,21 @@ fn cut(run: &Run, line: &[u8], bytes: &[u8], known: &Known, findings: &mut Vec<F
     }
 }
 
-/// If glibc's malloc has freed the memory that `run` stands in: how many of its characters belong to what the allocator wrote
-/// over the text's first 16 bytes.
+/// What is left of a text that glibc's malloc has freed and written over the first 16 bytes of.
+struct Freed {
+    /// Where it begins.
+    text: usize,
+    /// The characters of the run before that.
+    chars: usize,
+}
+
+/// If glibc's malloc has freed the memory that `run` stands in: where.
 ///
 /// A chunk in the per-thread cache (malloc.c, `tcache_entry`) begins with a link, mangled with its own address, and
 /// a random key; before it stands its size, a multiple of 16 with the flags for a used neighbour
 /// (1) and perhaps a thread's arena (4). What is left of a secret
 /// behind that has lost its prefix.
-fn freed(run: &Run, bytes: &[u8], address: u64) -> Option<usize> {
+fn freed(run: &Run, bytes: &[u8], address: u64) -> Option<Freed> {
     let start = run.bytes(&(0..1), bytes).start;
     // The key's last bytes may be printable by chance, so that the run begins in it.
     let into = (address.wrapping_add(start as u64)).wrapping_neg() % 16;
@@ -296,7 +309,8 @@ fn freed(run: &Run, bytes: &[u8], address: u64) -> Option<usize> {
     let (size, link, key) = (word(24)?, word(16)?, word(8)?);
     let is_size = (0x20..=0x410).contains(&(size & !7)) && size & 0xb == 1;
     let is_cached = link >> 48 == 0 && link != 0 && !matches!(key >> 48, 0 | 0xffff);
-    (into < 8 && is_size && is_cached).then(|| (text - start) / run.encoding.stride())
+    let chars = (text - start) / run.encoding.stride();
+    (into < 8 && is_size && is_cached).then_some(Freed { text, chars })
 }
 
 #[cfg(test)]
@@ -345,6 +359,33 @@ mod tests {
                 let blanked = blank(&bytes, in_memory(&bytes, edges, &known()));
                 assert!(blanked.contains(after), "{key:x} {blanked}");
             }
+        }
+    }
+
+    #[test]
+    fn keys_of_freed_memory_stay_when_it_is_scrubbed_again() {
+        // Their last bytes are letters of UTF-16 in one byte order or the other, with the text or with what stands for it.
+        for key in
+            [0x057c_f37e_7abc_5162_u64, 0xd7ce_ffa7_c237_a728, 0x0683_9f98_e500_6c5c, 0xd297_0331_edf9_73a0]
+        {
+            let mut bytes = vec![0; 8];
+            [0x51, 0x5_6446_20a5, key].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+            bytes.extend("n.zephyr@example.org".encode_utf16().flat_map(u16::to_le_bytes));
+            bytes.extend([0; 16]);
+            let edges = Edges::Cut { address: 0x5555_0000 };
+            let blanked = |bytes: &mut [u8]| {
+                for Finding { range, encoding, .. } in in_memory(bytes, edges, &known()) {
+                    let first = range.start;
+                    range.for_each(|at| {
+                        let is_character = (at - first) % encoding.stride() == encoding.lead();
+                        bytes[at] = if is_character { b'*' } else { 0 };
+                    });
+                }
+                bytes.to_vec()
+            };
+            let once = blanked(&mut bytes);
+            assert!(once[32..].iter().all(|byte| matches!(byte, 0 | b'*')), "{key:x} {once:?}");
+            assert_eq!(blanked(&mut bytes), once, "{key:x}");
         }
     }
 

@@ -9,10 +9,11 @@
 use std::ops::Range;
 
 use super::edit::Encoding;
-use super::rules;
 use super::simd::{self, Candidate};
 
 pub(super) use super::simd::is_text;
+
+mod letters;
 
 /// Shortest run, in characters. The shortest value that a rule knows ("a@b.co") has as many.
 pub(super) const SHORTEST: usize = 6;
@@ -26,6 +27,8 @@ pub(super) struct Run {
     count: usize,
     /// Characters before the first that its line has besides: letters of other scripts, and what is between them.
     back: usize,
+    /// Characters of that kind behind the last.
+    ahead: usize,
     pub(super) encoding: Encoding,
 }
 
@@ -41,8 +44,14 @@ impl Run {
     pub(super) fn bytes(&self, chars: &Range<usize>, bytes: &[u8]) -> Range<usize> {
         let last = self.position(chars.end.saturating_sub(1).max(chars.start));
         let rest = self.encoding.stride() - 1 - self.encoding.lead();
-        let zeros = bytes[last + 1..].iter().take(rest).take_while(|&&byte| byte == 0).count();
-        self.position(chars.start) - self.encoding.lead()..last + 1 + zeros
+        let rest = bytes[last + 1..].iter().take(rest);
+        // Letters of other scripts have no zeros.
+        let rest = if chars.end > self.back + self.count {
+            rest.len()
+        } else {
+            rest.take_while(|&&byte| byte == 0).count()
+        };
+        self.position(chars.start) - self.encoding.lead()..last + 1 + rest
     }
 
     /// The same characters as big-endian text, where there are zeros on both sides and either order may be meant.
@@ -56,22 +65,6 @@ impl Run {
         zeros.iter().all(|&byte| byte == 0).then(|| Self { encoding, ..self.clone() })
     }
 
-    /// The same text in big-endian order, whose first character is none of ASCII: its other byte only looks like one.
-    fn without_first(&self, bytes: &[u8]) -> Option<Self> {
-        let encoding = match self.encoding.stride() {
-            2 => Encoding::Utf16Be,
-            _ => Encoding::Utf32Be,
-        };
-        let before = bytes.get((self.first + 1).checked_sub(encoding.stride())?..self.first)?;
-        let other = before.iter().any(|&byte| byte != 0);
-        (other && self.count > 2).then(|| Self {
-            first: self.first + encoding.stride(),
-            count: self.count - 1,
-            back: 0,
-            encoding,
-        })
-    }
-
     /// Whether a character before the first could be cut off by the start of the bytes.
     pub(super) fn at_start(&self) -> bool {
         self.first < self.encoding.stride()
@@ -79,7 +72,7 @@ impl Run {
 
     /// Whether a character behind the last could be cut off by the end of `length` bytes.
     pub(super) fn at_end(&self, length: usize) -> bool {
-        self.position(self.back + self.count) >= length
+        self.position(self.back + self.count + self.ahead) >= length
     }
 }
 
@@ -121,8 +114,8 @@ pub(super) fn scan(
     let mut runs = Some(Vec::new());
     let mut found = |run: &Run, line: &[u8]| {
         if let Some(few) = runs.as_mut().filter(|_| line.len() >= SHORTEST) {
-            // What looks back is made anew.
-            if few.len() < FEW && run.back == 0 {
+            // What has letters around it is made anew.
+            if few.len() < FEW && run.back + run.ahead == 0 {
                 few.push(run.clone());
             } else {
                 runs = None;
@@ -282,7 +275,7 @@ fn narrow_run(bytes: &[u8], text: Range<usize>, floor: usize) -> Run {
     while let Some(length) = character(&bytes[end..]) {
         end += length;
     }
-    Run { first, count: end - first, back: 0, encoding: Encoding::Utf8 }
+    Run { first, count: end - first, back: 0, ahead: 0, encoding: Encoding::Utf8 }
 }
 
 /// Bytes of the text character that `bytes` begins with.
@@ -328,53 +321,8 @@ fn wide(
     scratch.clear();
     scratch.extend(bytes[at..].iter().step_by(stride).take(run.count));
     found(&run, scratch);
-    // Once more with the letters before it. By itself first: they may be no letters but other data.
-    for run in [Some(run.clone()), run.twin(bytes), run.without_first(bytes)].into_iter().flatten() {
-        if let Some(longer) = letters_before(run, bytes, scratch) {
-            found(&longer, scratch);
-        }
-    }
-}
-
-/// Letters of any script, and what ASCII there is between them, that a run looks back at: "contraseña: ".
-const LETTERS: usize = 24;
-
-/// A run with what belongs to its first word, and its line: there a run ends that looks at ASCII alone.
-fn letters_before(mut run: Run, bytes: &[u8], line: &mut Vec<u8>) -> Option<Run> {
-    let (stride, lead) = (run.encoding.stride(), run.encoding.lead());
-    let mut start = run.first.checked_sub(lead)?;
-    let mut letters = [0; LETTERS];
-    while run.back < LETTERS
-        && let Some(before) = start.checked_sub(stride)
-        && let Some(unit) = bytes.get(before..start)
-    {
-        let value = |value: u32, byte: &u8| value << 8 | u32::from(*byte);
-        let code = if lead == 0 { unit.iter().rev().fold(0, value) } else { unit.iter().fold(0, value) };
-        match char::from_u32(code) {
-            Some(c) if is_letter(c) || (run.back > 0 && c.is_ascii() && is_text(c as u8)) => {
-                letters[run.back] = rules::narrow(c);
-            }
-            _ => break,
-        }
-        run.back += 1;
-        start = before;
-    }
-    if run.back == 0 {
-        return None;
-    }
-    line.clear();
-    line.extend((0..run.count).map(|at| bytes[run.first + at * stride]));
-    line.splice(0..0, letters[..run.back].iter().rev().copied());
-    Some(run)
-}
-
-/// Letters of the scripts that words of rules are written in.
-fn is_letter(c: char) -> bool {
-    matches!(
-        c,
-        '\u{c0}'..='\u{24f}' | '\u{370}'..='\u{52f}' | '\u{5d0}'..='\u{64a}' | '\u{900}'..='\u{97f}' | '\u{e00}'..='\u{e7f}'
-            | '\u{1e00}'..='\u{1eff}' | '\u{3040}'..='\u{30ff}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}'
-    )
+    // Once more with the letters around it. By itself first: they may be no letters but other data.
+    letters::each(&run, bytes, scratch, found);
 }
 
 /// The characters from `at` on (or back from it) with `stride - 1` zeros between them, over `most` bytes.
@@ -382,7 +330,7 @@ fn edge_run(bytes: &[u8], at: usize, stride: usize, forward: bool, most: usize) 
     let linked = |from: usize, to: usize| is_text(bytes[to]) && bytes[from + 1..to].iter().all(|&b| b == 0);
     let (mut first, mut last) = (at, at);
     if !is_text(bytes[at]) {
-        return Run { first, count: 0, back: 0, encoding: Encoding::Utf8 };
+        return Run { first, count: 0, back: 0, ahead: 0, encoding: Encoding::Utf8 };
     }
     if forward {
         while last - at < most && last + stride < bytes.len() && linked(last, last + stride) {
@@ -397,7 +345,7 @@ fn edge_run(bytes: &[u8], at: usize, stride: usize, forward: bool, most: usize) 
             first -= stride;
         }
     }
-    Run { first, count: (last - first) / stride + 1, back: 0, encoding: Encoding::Utf8 }
+    Run { first, count: (last - first) / stride + 1, back: 0, ahead: 0, encoding: Encoding::Utf8 }
 }
 
 /// Decides the byte order: the same bytes are little-endian text if the last character's zeros follow it, and

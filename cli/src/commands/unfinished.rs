@@ -18,6 +18,10 @@ pub(super) struct Unfinished {
 
 impl Unfinished {
     pub(super) fn create(path: &Path) -> Result<Self> {
+        // A device that is replaced by a file is lost to the whole machine.
+        if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file() && !found.is_symlink()) {
+            return Err(Failure::file(path, "write", "it is there and no file; name another"));
+        }
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{}.part", std::process::id()));
         let temporary = path.with_file_name(name);
@@ -60,4 +64,21 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 pub(super) fn is_same(a: &Path, b: &Path) -> bool {
     let id = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
     id(a).is_some() && id(a) == id(b)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let why = Unfinished::create(&socket).map(|_| ()).unwrap_err().to_string();
+        assert!(why.contains("no file"), "{why}");
+        assert!(!socket.metadata().unwrap().is_file());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

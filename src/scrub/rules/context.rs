@@ -157,13 +157,15 @@ pub(super) fn assigned(line: &[u8], end: usize) -> Option<(Option<u8>, usize, bo
     (start < line.len()).then_some((opening, start, separator == b'=' || closed || opening.is_some()))
 }
 
-fn is_no_value(text: &[u8]) -> bool {
+fn is_no_value(text: &[u8], quote: Option<u8>) -> bool {
     let word = text.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(text.len());
     let known = |text: &[u8]| NOT_A_VALUE.iter().any(|no| text.eq_ignore_ascii_case(no.as_bytes()));
     let name = end_of(text, 0, |byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
-    let call = name >= 4
+    let call = quote.is_none()
+        && name >= 4
         && matches!(text.get(name), Some(b'(' | b'['))
-        && !text[..name].iter().any(u8::is_ascii_digit);
+        && !text[..name].iter().any(u8::is_ascii_digit)
+        && are_arguments(&text[name + 1..]);
     let same = text.first().is_some_and(|first| text.iter().all(|byte| byte == first));
     known(text)
         || (known(&text[..word]) && text.get(word).is_some_and(|byte| b"().,:;[]!?%|".contains(byte)))
@@ -174,6 +176,17 @@ fn is_no_value(text: &[u8]) -> bool {
         || text.starts_with(b"${")
         || text.starts_with(b"{{")
         || text.starts_with(b"$(")
+}
+
+/// What stands between the brackets of a call or an index: names, with digits at their ends, and numbers. Most passwords with a
+/// bracket have something else, too.
+fn are_arguments(text: &[u8]) -> bool {
+    let is_name = |word: &[u8]| {
+        let digits = word.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        !word[..word.len() - digits].iter().any(u8::is_ascii_digit) || word.starts_with(b"0x")
+    };
+    text.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"_.,:\"' ()[]&*<>+-=/".contains(&byte))
+        && text.split(|byte| !byte.is_ascii_alphanumeric()).all(is_name)
 }
 
 fn password(line: &[u8], word: &Range<usize>, value: Value) -> Option<Range<usize>> {
@@ -188,7 +201,7 @@ fn password(line: &[u8], word: &Range<usize>, value: Value) -> Option<Range<usiz
         && !path
         && text.len() >= 4
         && text.len() <= 128
-        && !is_no_value(text)
+        && !is_no_value(text, quote)
         && (formal || mixed)
         && prose(text, quote))
     .then_some(range)
@@ -201,7 +214,8 @@ fn prose(text: &[u8], quote: Option<u8>) -> bool {
 
 fn secret(line: &[u8], value: Value) -> Option<Range<usize>> {
     let text = &line[value.range.clone()];
-    (text.len() >= 8 && is_opaque(text) && !is_no_value(text) && !is_name(text)).then_some(value.range)
+    (text.len() >= 8 && is_opaque(text) && !is_no_value(text, value.quote) && !is_name(text))
+        .then_some(value.range)
 }
 
 fn is_opaque(text: &[u8]) -> bool {
@@ -284,7 +298,7 @@ fn network(line: &[u8], word: &Range<usize>, value: Value) -> Option<Range<usize
     }
     let range = value.range;
     // 32 bytes (IEEE 802.11, section 9.4.2.2).
-    ((2..=32).contains(&range.len()) && !is_no_value(&line[range.clone()])).then_some(range)
+    ((2..=32).contains(&range.len()) && !is_no_value(&line[range.clone()], value.quote)).then_some(range)
 }
 
 /// 12 to 24 lower-case words of 3 to 8 letters (BIP 39).
@@ -365,6 +379,9 @@ mod tests {
                 "contraseña: «Abc12»",
                 "пароль=«Abc12»",
                 "Server=db;Password=«a(b1c»;Encrypt=true",
+                "password=«yLWR(3Ec#OY»",
+                "password: «gxeiICKT(2A_L» ",
+                "Passwort = '«_lJo(Pkg1Yz5i»'",
                 "client_secret=«abcdefg1»&x=1",
                 "GET /x?code=«ce9e5805954»&b=2",
                 "AccountKey=«abcdEFGH0123456789+/abcdEFGH==»;x",
@@ -381,6 +398,7 @@ mod tests {
                 "password=None",
                 "password=%s",
                 "password=getpass(x)",
+                "password=getenv(\"PW\")[0]",
                 "password == other",
                 "password_hash=abc",
                 "token: expected",
@@ -430,7 +448,7 @@ mod tests {
             ("key", Meaning::Parameter),
         ];
         let mut found = 0;
-        for _ in 0..400 {
+        for _ in 0..1000 {
             let line: String = (0..60).map(|_| PIECES[random(PIECES.len())]).collect();
             let (mut remembered, mut hits, mut expected) = (Announced::new(line.as_bytes()), vec![], vec![]);
             for start in 0..line.len() {

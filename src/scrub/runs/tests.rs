@@ -1,4 +1,5 @@
 use super::*;
+use crate::scrub::rules;
 
 fn lines(bytes: &[u8]) -> Vec<(Encoding, usize, String)> {
     let mut all = Vec::new();
@@ -29,8 +30,15 @@ fn runs_are_found_in_every_encoding_at_every_phase() {
 }
 
 #[test]
-fn a_run_looks_back_at_letters_of_other_scripts() {
-    for text in ["contraseña: xyz", "né le 1.2.3", "пароль: abc1"] {
+fn a_run_looks_at_letters_of_other_scripts_around_it() {
+    for text in [
+        "contraseña: xyz",
+        "né le 1.2.3",
+        "пароль: abc1",
+        "maryna@example.укр",
+        "é@example.укр",
+        "C:\\Users\\Zoë",
+    ] {
         let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let expected: Vec<u8> = text.chars().map(rules::narrow).collect();
         let mut all = Vec::new();
@@ -76,8 +84,8 @@ fn runs_equal_those_of_a_naive_search() {
         for least in [LEAST, SHORTEST] {
             let mut fast = Vec::new();
             scan(&bytes, least, &mut Scratch::default(), |run, _| {
-                // Those that look back are others once more.
-                if run.encoding.stride() == stride && run.back == 0 {
+                // Those with letters are others once more.
+                if run.encoding.stride() == stride && run.back + run.ahead == 0 {
                     fast.push((run.first, run.count));
                 }
             });

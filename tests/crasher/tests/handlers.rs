@@ -43,6 +43,9 @@ fn main() {
         let (_, run, ..) = WAYS.into_iter().find(|(name, ..)| way == *name).unwrap();
         return run(Path::new(&folder));
     }
+    // A shell's background jobs are started with it ignored.
+    // SAFETY: sets a disposition.
+    unsafe { libc::signal(libc::SIGQUIT, libc::SIG_DFL) };
     for (way, _, signal, reason) in WAYS {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env::current_exe().unwrap());

@@ -135,6 +135,9 @@ fn the_notes_of_a_killed_process_are_kept_and_scrubbed() {
 #[test]
 fn ends_that_somebody_wanted_are_not_unclean() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        // A shell's background jobs are started with some of them ignored, and pass that on.
+        // SAFETY: sets a disposition that this program has no other use for.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
         let scene = Scene::new();
         let live = scene::Live::start(scene.victim(&["--consent", "granted"], "none"));
         // SAFETY: the victim, which waits for commands.

@@ -39,10 +39,13 @@ impl<'a> Checkpoint<'a> {
         let Some(file) = self.file else { return Ok(()) };
         let json =
             serde_json::to_vec_pretty(&table::json(cases, tallies, self.seed)).map_err(|e| e.to_string())?;
+        let failed = |e: std::io::Error| format!("{}: {e}", file.display());
+        // A device, a pipe: nothing to replace, and root could.
+        if file.metadata().is_ok_and(|found| !found.is_file()) {
+            return fs::write(file, json).map_err(failed);
+        }
         let temporary = file.with_added_extension("tmp");
-        fs::write(&temporary, json)
-            .and_then(|()| fs::rename(&temporary, file))
-            .map_err(|e| format!("{}: {e}", file.display()))
+        fs::write(&temporary, json).and_then(|()| fs::rename(&temporary, file)).map_err(failed)
     }
 }
 
@@ -97,6 +100,16 @@ mod tests {
         let only = Some(vec![Way::Null, Way::Abort]);
         let states = vec![State::Alive];
         plan::cases(&Options { only, states, repeat: Some(3), lockdowns: Vec::new(), ..Options::default() })
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        Checkpoint::new(Some(&link), 1).write(&cases(), &vec![Tally::default(); 2]).unwrap();
+        assert!(link.is_symlink() && link.metadata().unwrap().file_type().is_char_device());
     }
 
     #[test]
