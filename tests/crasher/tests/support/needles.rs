@@ -5,8 +5,9 @@
 //!
 //! Eight bytes of UTF-16 are four characters, of UTF-32 two, and some of these are no piece of anything: four decimal
 //! digits are in the number of any inode ("socket:[257812]"), and two characters of UTF-32 are two small integers,
-//! such as the size of a heap block (0x61, `a`) behind somebody's last byte. [`length`] says where a window is longer
-//! for that reason; every character of every value is still in windows.
+//! such as the size of a heap block (0x61, `a`) behind somebody's last byte, or what is left of an address of the program
+//! (0x55, `U`) behind the second byte of a thread's id. [`length`] says where a window is longer for that reason; every
+//! character of every value is still in windows.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -82,8 +83,11 @@ fn length(window: &[u8], unit: usize) -> usize {
         return 8 * unit;
     }
     // Heap blocks have multiples of 16 bytes, and a flag in the lowest bit (malloc(3), glibc's malloc_chunk).
-    let size_like = |&byte: &u8| !byte.is_ascii_alphabetic() || byte % 16 <= 1;
-    if unit == 4 && characters.any(size_like) { 4 * unit } else { WINDOW }
+    let size_like = |byte: u8| !byte.is_ascii_alphabetic() || byte % 16 <= 1;
+    // Position-independent programs lie at two thirds of the address space and up to 2^40 above (the kernel's ELF_ET_DYN_BASE).
+    let address_like = |byte: u8| matches!(byte, 0x55 | 0x56);
+    let number_like = |&byte: &u8| size_like(byte) || address_like(byte);
+    if unit == 4 && characters.any(number_like) { 4 * unit } else { WINDOW }
 }
 
 fn number(window: &[u8]) -> u64 {
