@@ -14,6 +14,7 @@ const RESUME: u8 = 2;
 const LEFTOVER: u8 = 3;
 const READ: u8 = 1;
 const DONE: u8 = 2;
+const LET_GO: u8 = 3;
 
 /// What a worker is to do.
 pub(super) enum Job {
@@ -43,8 +44,10 @@ pub(super) enum Job {
 
 /// What a worker reports.
 pub(super) enum Progress {
-    /// The application's memory is in this memfd.
+    /// The application's memory is in this memfd. The application may stand still yet.
     Read(OwnedFd),
+    /// The application goes on.
+    LetGo,
     /// The end.
     Done(Outcome),
     /// The worker died, or speaks nonsense.
@@ -121,6 +124,10 @@ pub(super) fn send_read(supervisor: &Socket, bundle: BorrowedFd<'_>) -> std::io:
     supervisor.send(&[READ], &[bundle])
 }
 
+pub(super) fn send_let_go(supervisor: &Socket) -> std::io::Result<()> {
+    supervisor.send(&[LET_GO], &[])
+}
+
 /// Whether the supervisor got it.
 pub(super) fn send_done(supervisor: &Socket, outcome: &Outcome) -> bool {
     let mut bytes = vec![DONE];
@@ -134,6 +141,7 @@ pub(super) fn progress(worker: &Socket) -> Progress {
     };
     match message.bytes.split_first() {
         Some((&READ, _)) => message.fds.into_iter().next().map_or(Progress::Died, Progress::Read),
+        Some((&LET_GO, _)) => Progress::LetGo,
         Some((&DONE, json)) => serde_json::from_slice(json).map_or(Progress::Died, Progress::Done),
         _ => Progress::Died,
     }

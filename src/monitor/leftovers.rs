@@ -45,7 +45,7 @@ impl Leftovers {
         let (worker, _) = self.worker.take()?;
         Some(match job::progress(&worker.socket) {
             Progress::Done(outcome) => outcome,
-            Progress::Read(_) | Progress::Died => {
+            Progress::Read(_) | Progress::LetGo | Progress::Died => {
                 Outcome::Failed { reason: "a worker died over a minimal record".to_owned() }
             }
         })

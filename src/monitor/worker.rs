@@ -183,6 +183,10 @@ fn perform(
             let outcome = match captured {
                 Ok(captured) => {
                     let session = session(pmodules, &captured.meta.ran);
+                    if let Some(client) = &client {
+                        // The worker before may have died before it said so.
+                        answer(client, AnswerKind::Released, captured.meta.sequence, captured.meta.id);
+                    }
                     complete(captured, effort, session, client.as_ref(), &blackbox, config)
                 }
                 Err(error) => failed(&error),
@@ -248,6 +252,10 @@ fn capture(
         Some(target) => target.release_crashed_first(),
         // It may have woken on this very processor, which is ours until the scheduler looks again.
         None => std::thread::yield_now(),
+    }
+    // Until it hears that, the supervisor ends a worker that stands still: one that traces holds the application.
+    if let Err(error) = job::send_let_go(supervisor) {
+        log.event("worker", "supervisor-lost", error);
     }
     confine(blackbox);
     complete(captured, Effort::Full, session, Some(client), blackbox, config)

@@ -38,7 +38,7 @@ pub(super) struct Busy {
     pub(super) worker: Handle,
     pub(super) case: Case,
     pub(super) deadline: Instant,
-    /// When to see whether somebody has stopped it; `None` once the application does not wait for it.
+    /// When to see whether somebody has stopped it; `None` once it has let the application go.
     pub(super) next_look: Option<Instant>,
     /// When it was given the case.
     pub(super) since: Instant,

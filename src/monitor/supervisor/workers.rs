@@ -72,6 +72,9 @@ impl Supervisor {
         match job::progress(&busy.worker.socket) {
             Progress::Read(bundle) => {
                 busy.case.bundle = Some(bundle);
+            }
+            // Only now: as long as it holds the application, it has no more time than for the memory.
+            Progress::LetGo => {
                 busy.deadline = Instant::now() + COMPLETE_TIME;
                 busy.next_look = None;
             }
