@@ -165,7 +165,8 @@ impl Stopped {
         let mut killed = Vec::new();
         self.tracees.retain(|tracee| match tracee.state {
             State::Stopped { signal } => {
-                if ptrace::detach(tracee.tid, signal).is_err() {
+                // What ends one ends all: the others need not be tried.
+                if !killed.is_empty() || ptrace::detach(tracee.tid, signal).is_err() {
                     killed.push(tracee.tid);
                 }
                 false
