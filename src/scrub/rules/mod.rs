@@ -21,6 +21,7 @@ mod location;
 mod network;
 mod paths;
 mod phone;
+mod shapes;
 mod tokens;
 mod wallets;
 mod words;
