@@ -49,6 +49,8 @@ pub enum Error {
         /// Where and why.
         reason: String,
     },
+    /// Two things do not belong together: a dump, and a receipt of another one. Each may be as it should be.
+    Mismatch(String),
     /// A container cannot be opened: wrong key, or its bytes were changed.
     Unsealed(&'static str),
     /// A stated limit was exceeded: too many attributes, too long a name.
@@ -99,6 +101,7 @@ impl fmt::Display for Error {
             Self::NotInstalled => f.write_str("Cenotaph is not installed; call Config::install() first"),
             Self::System { call, source } => write!(f, "system call {call} failed: {source}"),
             Self::Malformed { what, reason } => write!(f, "malformed {what}: {reason}"),
+            Self::Mismatch(reason) => write!(f, "this is not the receipt of this dump: {reason}"),
             Self::Unsealed(why) => write!(f, "container cannot be opened: {why}"),
             Self::Limit { what, limit } => write!(f, "{what} exceeds the limit of {limit}"),
             Self::ConsentRefused(stage) => {

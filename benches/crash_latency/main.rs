@@ -19,6 +19,9 @@
 //!   its contents in order the directory is synced after the rename).
 //! - *gone*: the victim's pidfd becomes readable. Most of it is the kernel's teardown.
 //!
+//! The harness waits at a real-time priority above theirs, where it may: else it would see what has happened when the processes
+//! that did it leave a processor, which for a monitor that goes on working is later than for one that is done.
+//!
 //! One line is about a third kind of victim: Cenotaph with the three pmodules of `examples/pmodules` (the Rust form, in the
 //! monitor), at the number of threads nearest to 16. Every victim is their game: it exports the game's globals, and of
 //! four threads or more three are libtelemetry's. One of the three pmodules asks for frames, so that all threads are

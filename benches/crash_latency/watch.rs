@@ -53,6 +53,7 @@ impl Watch {
 
     /// Waits until a file is complete and the process behind `pidfd` is gone.
     pub(crate) fn wait(&self, pidfd: &OwnedFd, limit: Duration) -> Result<Seen, Failure> {
+        let _above = Above::the_watched();
         let limit = Instant::now() + limit;
         let (mut complete, mut gone) = (None, None);
         loop {
@@ -85,5 +86,36 @@ impl Watch {
                 gone = Some(now);
             }
         }
+    }
+}
+
+/// While it lives this thread has a real-time priority above what it had (sched(7)): what it waits for is seen when it happens,
+/// not when the processes that did it leave a processor. Who may not have one watches as anybody does.
+struct Above {
+    policy: libc::c_int,
+    parameters: libc::sched_param,
+}
+
+impl Above {
+    fn the_watched() -> Self {
+        // SAFETY: an all-zero sched_param is valid (no priority); the calls are about this thread and get a place for the answer.
+        let before = unsafe {
+            let mut parameters: libc::sched_param = std::mem::zeroed();
+            let policy = libc::sched_getscheduler(0);
+            libc::sched_getparam(0, &raw mut parameters);
+            Self { policy, parameters }
+        };
+        let mut above = before.parameters;
+        above.sched_priority += 1;
+        // SAFETY: a policy that every Linux has, and parameters that outlive the call.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const above) };
+        before
+    }
+}
+
+impl Drop for Above {
+    fn drop(&mut self) {
+        // SAFETY: what sched_getscheduler and sched_getparam said before.
+        unsafe { libc::sched_setscheduler(0, self.policy, &raw const self.parameters) };
     }
 }

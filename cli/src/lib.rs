@@ -31,15 +31,16 @@ Commands:
       What is in a minidump: the reason, the crashing thread's frames, threads, modules, streams.
   scrub IN -o OUT [--level [PLACE=]LEVEL].. [--known VALUE].. [--rules FILE].. [--receipt FILE]
       Removes personal data from a minidump or an ELF core file and prints what was removed, by place and rule.
-      LEVEL is keep, pattern (default), pointers or drop: of memory, or of one place (registers, exception, stack, heap,
-      thread-name, module-path, text-stream, environment). FILE has rules of your own, in TOML.
+      LEVEL is keep, pattern (default), pointers or drop: 'cenotaph scrub --help' says of what, and what the rest means.
   receipt verify DUMP RECEIPT
-      Whether RECEIPT (of 'scrub --receipt' or of a report) is about DUMP, and what it names was removed from it.
+      Whether RECEIPT (of 'scrub --receipt', of a report, or cenotaph.json) is about DUMP, and what it names was removed
+      from it. Says 'verified', or what does not agree.
   open CONTAINER --key KEY -o DIR
       Unseals a report of a spool, with the spool's file 'key'.
-  score [--seed S] [--small] [--json FILE] [--plants N] [--data FILE] [--python PYTHON] [--examples]
+  score [--seed S] [--small] [--json FILE] [OPTIONS]
       How much personal data is left after scrubbing, and how much else is lost: made-up values in every kind, encoding
-      and place. Draws them with benches/pii/generate.py; --small takes a committed draw and needs no Python.
+      and place. Draws them with benches/pii/generate.py; --small takes a committed draw and needs no Python. For the
+      repository's folder: 'cenotaph score --help'.
   spool list DIR [--json FILE]
       The reports that wait in a spool.
   pmodule run MODULE.so CORE [--json FILE] [--dump FILE] [--debug]
@@ -59,7 +60,7 @@ fn wants_help() -> bool {
 
 /// What [`HELP`] says of `command`. One with a page of its own shows that.
 fn help_of(command: &str) -> Option<String> {
-    if command == "pmodule" {
+    if matches!(command, "pmodule" | "scrub" | "score") {
         return None;
     }
     let is_head = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");

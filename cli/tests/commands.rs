@@ -184,9 +184,15 @@ fn scrub_takes_levels_and_rules_and_its_receipt_is_verified() {
     assert!(entries.iter().any(|e| e["rule"] == "thread-kind"), "{written}");
     assert_eq!(written["dump"]["length"], dump().len());
     assert_equals_receipt("scrub with rules", &dump(), &std::fs::read(&to).unwrap(), &written);
-    assert!(stdout(&cenotaph(&["receipt", "verify", text(&to), text(&receipt)])).contains("SHA-256"));
+    assert!(stdout(&cenotaph(&["receipt", "verify", text(&to), text(&receipt)])).contains(": verified: "));
     let (code, error) = failure(&["receipt", "verify", text(&from), text(&receipt)]);
-    assert!(code == 1 && error.contains("SHA-256"), "{error}");
+    assert!(code == 1 && error.contains("is not the dump that") && error.contains("SHA-256"), "{error}");
+    assert!(!error.contains("malformed"), "{error}");
+    let mut wrong = written;
+    wrong["entries"][0]["offset"] = 0.into();
+    std::fs::write(&receipt, wrong.to_string()).unwrap();
+    let (code, error) = failure(&["receipt", "verify", text(&to), text(&receipt)]);
+    assert!(code == 1 && error.contains("not verified"), "{error}");
 
     let none = path("none.dmp");
     for (rule, line) in [("[[rule]]\nname = \"a\"\npattern = '(a+)+b'\n", ":3:"), ("[[rule]\n", ":1:")] {
@@ -202,6 +208,125 @@ fn scrub_takes_levels_and_rules_and_its_receipt_is_verified() {
     assert_eq!(left.len(), 5, "no part of a file is left: {left:?}");
 }
 
+/// What has no end is not read to its end, and what a file says of itself does not reach the terminal raw.
+#[test]
+fn rules_and_receipts_that_are_none_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (from, to, receipt) = (path("a.dmp"), path("b.dmp"), path("r.json"));
+    std::fs::write(&from, dump()).unwrap();
+    let (code, error) = failure(&["scrub", text(&from), "-o", text(&to), "--rules", "/dev/zero"]);
+    assert!(
+        code == 1 && error.contains("/dev/zero: it is no regular file; write the rules into one"),
+        "{error}"
+    );
+    let (code, error) = failure(&["receipt", "verify", text(&from), "/dev/zero"]);
+    assert!(code == 1 && error.contains("not a file with an end"), "{error}");
+    stdout(&cenotaph(&["scrub", text(&from), "-o", text(&to), "--receipt", text(&receipt)]));
+    let good = std::fs::read_to_string(&receipt).unwrap();
+    let written: serde_json::Value = serde_json::from_str(&good).unwrap();
+    let policy = written["policy"].as_str().unwrap();
+    let sha256 = written["dump"]["sha256"].as_str().unwrap();
+    for (from, to) in [
+        (policy, "\\u001b]0;title\\u0007"),
+        (sha256, "\\u001b[31m"),
+        ("binary", "\\u001b[31m"),
+        ("registers", "\\u001b[31m"),
+        ("text-stream", "\\u001b[31m"),
+    ] {
+        std::fs::write(&receipt, good.replace(from, to)).unwrap();
+        if good.contains(from) {
+            let output = cenotaph(&["receipt", "verify", text(&path("b.dmp")), text(&receipt)]);
+            assert!(!output.status.success(), "{from}");
+            let said = [output.stdout, output.stderr].concat();
+            assert!(
+                !said.contains(&0x1b) && !said.contains(&7),
+                "{from}: {}",
+                String::from_utf8_lossy(&said)
+            );
+        }
+    }
+}
+
+#[test]
+fn help_has_every_option() {
+    let scrub = stdout(&cenotaph(&["scrub", "--help"]));
+    for word in
+        ["--level", "--known", "--rules", "--receipt", "[[rule]]", "fewer than 5 bytes", "thread-name"]
+    {
+        assert!(scrub.contains(word), "{word}: {scrub}");
+    }
+    let score = stdout(&cenotaph(&["score", "-h"]));
+    for word in [
+        "small",
+        "seed",
+        "plants",
+        "negatives",
+        "heaps",
+        "data",
+        "python",
+        "generator",
+        "only-speed",
+        "examples",
+        "json",
+    ] {
+        assert!(score.contains(&format!("  --{word} ")), "{word}: {score}");
+    }
+    for command in ["demo", "collect", "inspect", "receipt", "open", "spool", "pmodule"] {
+        assert!(stdout(&cenotaph(&[command, "--help"])).contains(command));
+    }
+    // Before anything is measured.
+    let (code, error) = failure(&["score", "--small", "--json", "/nonexistent/score.json"]);
+    assert!(code == 1 && error.contains("/nonexistent/score.json"), "{error}");
+}
+
+/// Neither an input nor the machine's devices are lost to an output.
+#[test]
+fn outputs_replace_neither_inputs_nor_each_other_nor_devices() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (from, to, hard) = (path("a.dmp"), path("b.dmp"), path("hard.dmp"));
+    std::fs::write(&from, dump()).unwrap();
+    std::fs::hard_link(&from, &hard).unwrap();
+    for (output, receipt) in [(&from, &to), (&hard, &to), (&to, &hard), (&to, &to)] {
+        let (code, error) = failure(&["scrub", text(&from), "-o", text(output), "--receipt", text(receipt)]);
+        assert!(code == 2 && error.contains("would be lost"), "{error}");
+    }
+    let (code, error) = failure(&["scrub", text(&from), "-o", "-"]);
+    assert!(code == 2 && error.contains("name it"), "{error}");
+    for target in ["/proc/self/fd/1", "/dev/null"] {
+        let link = path("link");
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        for arguments in [
+            &["scrub", text(&from), "-o", text(&link)][..],
+            &["scrub", text(&from), "-o", text(&to), "--receipt", text(&link)],
+        ] {
+            let (code, error) = failure(arguments);
+            assert!(code == 1 && error.contains("no file; name another"), "{error}");
+        }
+        let output = cenotaph(&["inspect", text(&from), "--json", text(&link)]);
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(std::fs::read_link(&link).unwrap(), Path::new(target));
+        std::fs::remove_file(&link).unwrap();
+    }
+    assert_eq!(std::fs::read(&from).unwrap(), dump());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn what_a_command_does_not_take_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (hello, core, to) = (path("hello.txt"), path("core"), path("b.dmp"));
+    std::fs::write(&hello, "hello").unwrap();
+    std::fs::write(&core, b"\x7fELF\x02\x01\x01").unwrap();
+    let (code, error) = failure(&["scrub", text(&hello), "-o", text(&to)]);
+    assert!(code == 1 && error.contains("takes a minidump or an ELF core file"), "{error}");
+    let (code, error) = failure(&["inspect", text(&core)]);
+    assert!(code == 1 && error.contains("inspect takes minidumps"), "{error}");
+    assert!(!to.exists());
+}
+
 #[test]
 fn wrong_command_lines_have_exit_code_2() {
     for arguments in [
@@ -214,6 +339,9 @@ fn wrong_command_lines_have_exit_code_2() {
         &["open", "a"],
         &["scrub", "a", "-o", "b", "--level", "raw"],
         &["scrub", "a", "-o", "b", "--level", "moon=drop"],
+        &["scrub", "a", "-o", "b", "--level", "unclaimed=keep"],
+        &["scrub", "a", "-o", "b", "--level", "attribute=drop"],
+        &["scrub", "a", "-o", "b", "--level", "log-tail=keep"],
         &["receipt"],
         &["receipt", "verify", "a"],
         &["spool"],

@@ -373,8 +373,8 @@ pub unsafe extern "C" fn cenotaph_options_add_secret(
     unsafe { change(options, || terminated(value, "value"), |config, text| config.secret(text)) }
 }
 
-/// Adds rules for what else must never leave the device, in the form of a rules file (TOML: see rules_from_toml() of the Rust
-/// library): `[[rule]]`, `name`, `pattern`, and what they may ask for besides. Each is checked at once.
+/// Adds rules for what else must never leave the device, in the form of a rules file (TOML, docs/rules.md):
+/// `[[rule]]`, `name`, `pattern`, and what they may ask for besides. Each is checked at once.
 ///
 /// Ownership: the text is copied. Threads: one at a time per handle. Signal handlers: no.
 ///

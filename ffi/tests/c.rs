@@ -9,9 +9,13 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use applications::Watched;
 use cenotaph::report::{AttributeValue, Detail, Level, Reason, Report};
 use cenotaph::spool::{LocalKey, PartKind, Spool, State, container};
 use tempfile::TempDir;
+
+#[path = "../../tests/crasher/tests/support/applications.rs"]
+mod applications;
 
 const WARNINGS: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wstrict-prototypes", "-Werror"];
 /// signal(7), on every Linux.
@@ -76,7 +80,7 @@ fn a_stack_overflow_in_a_protected_thread_is_reported() {
 fn a_program_without_monitor_entry_is_reported_too() {
     let spool = directory();
     let mut command = Command::new(program(Linked::Static));
-    let output = command.env("CHECK_COMMAND", "crash").env("CHECK_SPOOL", spool.path()).output().unwrap();
+    let output = output(command.env("CHECK_COMMAND", "crash").env("CHECK_SPOOL", spool.path()), spool.path());
     assert_eq!(output.status.signal(), Some(SIGSEGV), "{output:?}");
     crashed(spool.path());
 }
@@ -103,7 +107,9 @@ fn the_example_is_strict_c_and_reports_its_crash() {
     let example =
         compile(&root().join("examples/c/minimal.c"), Linked::Static, &folder.path().join("minimal"));
     let spool = folder.path().join("spool");
-    let output = Command::new(&example).arg(&spool).output().unwrap();
+    let mut command = Command::new(&example);
+    let watched = Watched::on(command.arg(&spool));
+    let output = command.output().unwrap();
     assert_eq!(output.status.signal(), Some(SIGSEGV), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
     // It keeps the default and lets the dying program go as soon as its memory is read: the report comes a moment later.
@@ -112,6 +118,7 @@ fn the_example_is_strict_c_and_reports_its_crash() {
         assert!(Instant::now() < limit, "no report in the spool");
         std::thread::sleep(Duration::from_millis(10));
     }
+    assert_eq!(watched.check(&spool), 1, "the dump was compared with its receipt");
     let report = &reports(&spool)[0];
     assert_eq!((report.application.as_str(), report.reason.name()), ("minimal", "SIGSEGV"));
     assert_eq!(report.attributes[0].key, "level");
@@ -227,7 +234,15 @@ fn reports(spool: &Path) -> Vec<Report> {
 }
 
 fn check(linked: Linked, command: &str, spool: &Path) -> Output {
-    Command::new(program(linked)).arg(command).arg(spool).output().unwrap()
+    output(Command::new(program(linked)).arg(command).arg(spool), spool)
+}
+
+/// Runs it, and compares the dumps of its reports with their receipts.
+fn output(command: &mut Command, spool: &Path) -> Output {
+    let watched = Watched::on(command);
+    let output = command.output().unwrap();
+    watched.check(spool);
+    output
 }
 
 fn succeed(output: &Output, linked: Linked) {

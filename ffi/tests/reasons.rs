@@ -6,9 +6,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use applications::Watched;
 use cenotaph::report::{Origin, Report};
 use cenotaph::spool::{LocalKey, PartKind, Spool, container};
 use tempfile::TempDir;
+
+#[path = "../../tests/crasher/tests/support/applications.rs"]
+mod applications;
 
 /// signal(7), on every Linux.
 const SIGABRT: i32 = 6;
@@ -76,8 +80,11 @@ fn the_c_librarys_messages_are_kept_and_scrubbed() {
 
 fn report(program: &Path, place: &TempDir, how: &str) -> Report {
     let spool = place.path().join(how);
-    let output = Command::new(program).arg(how).arg(&spool).output().unwrap();
+    let mut command = Command::new(program);
+    let watched = Watched::on(command.arg(how).arg(&spool));
+    let output = command.output().unwrap();
     assert_eq!(output.status.signal(), Some(SIGABRT), "{how}: {output:?}");
+    assert_eq!(watched.check(&spool), 1, "{how}: the dump was compared with its receipt");
     let items = Spool::new(&spool).list().unwrap();
     assert_eq!(items.len(), 1, "{how}");
     let key = LocalKey::from_file(&spool.join("key")).unwrap();

@@ -6,10 +6,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use applications::Watched;
 use cenotaph::report::{Detail, Report};
 use cenotaph::spool::{LocalKey, PartKind, Spool, container};
 use minidump::{Minidump, MinidumpMemoryList};
 use tempfile::TempDir;
+
+#[path = "../../tests/crasher/tests/support/applications.rs"]
+mod applications;
 
 /// signal(7), on every Linux.
 const SIGSEGV: i32 = 11;
@@ -44,8 +48,11 @@ fn rules_as_text_and_as_a_file_reach_the_monitor() {
 
 /// All memory in the dump of the program's crash.
 fn memory(program: &Path, spool: &Path, rules: &[&str]) -> Vec<Vec<u8>> {
-    let output = Command::new(program).arg(spool).args(rules).output().unwrap();
+    let mut command = Command::new(program);
+    let watched = Watched::on(command.arg(spool).args(rules));
+    let output = command.output().unwrap();
     assert_eq!(output.status.signal(), Some(SIGSEGV), "{rules:?}: {output:?}");
+    assert_eq!(watched.check(spool), 1, "{rules:?}: the dump was compared with its receipt");
     let items = Spool::new(spool).list().unwrap();
     assert_eq!(items.len(), 1, "{rules:?}");
     let key = LocalKey::from_file(&spool.join("key")).unwrap();

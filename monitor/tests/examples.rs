@@ -2,6 +2,8 @@
 //! for. The dumps are judged by the `minidump` crate.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../tests/crasher/tests/support/applications.rs"]
+mod applications;
 mod support;
 
 use std::os::unix::process::ExitStatusExt;
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use applications::Watched;
 use cenotaph::report::{AnnotationLevel, AttributeValue, Detail, Report};
 use cenotaph::spool::PartKind;
 use minidump::{Minidump, MinidumpThreadList};
@@ -52,11 +55,14 @@ fn game() -> &'static Path {
 /// The game crashes with these plug-ins.
 fn crash(folder: &Path, plugins: &[PathBuf]) -> Crash {
     let spool = folder.join("spool");
-    let output = Command::new(game()).arg(&spool).arg(helper()).args(plugins).output().unwrap();
+    let mut command = Command::new(game());
+    let watched = Watched::on(command.arg(&spool).arg(helper()).args(plugins));
+    let output = command.output().unwrap();
     assert_eq!(output.status.signal(), Some(libc::SIGSEGV), "{output:?}");
     let mut reports = reports(&spool);
     assert_eq!(reports.len(), 1);
     let dump = parts(&spool, PartKind::Minidump).remove(0);
+    assert_eq!(watched.check(&spool), usize::from(dump.is_some()), "dumps compared with their receipts");
     Crash { report: reports.remove(0), dump }
 }
 

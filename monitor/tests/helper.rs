@@ -2,6 +2,8 @@
 //! refused, because its tests would run again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../tests/crasher/tests/support/applications.rs"]
+mod applications;
 mod support;
 
 use std::fs::{self, Permissions};
@@ -11,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use applications::Watched;
 use cenotaph::privacy::ConsentPolicy;
 use cenotaph::report::{AttributeValue, Reason};
 use cenotaph::{Config, Destination, Monitor, ReleaseAt};
@@ -77,7 +80,11 @@ fn monitors(folder: &Path) -> (Vec<u8>, String) {
 
 fn run_victim(folder: &Path) -> Output {
     let own = std::env::current_exe().unwrap();
-    Command::new(own).args(["--exact", "victim"]).env(VICTIM, folder).output().unwrap()
+    let mut command = Command::new(own);
+    let watched = Watched::on(command.args(["--exact", "victim"]).env(VICTIM, folder));
+    let output = command.output().unwrap();
+    watched.check(&folder.join("spool"));
+    output
 }
 
 #[test]

@@ -78,6 +78,7 @@ pub(super) enum Waited {
 /// Waits for one message until `deadline_ns` (monotonic). One that is there already is taken even when it is late: who was
 /// held by a tracer has not seen the time pass.
 pub(super) fn receive(socket: RawFd, buffer: &mut [u8], deadline_ns: u64) -> Waited {
+    let mut is_reset = false;
     loop {
         let left = deadline_ns.saturating_sub(crate::sys::process::monotonic_ns());
         let timeout =
@@ -95,6 +96,12 @@ pub(super) fn receive(socket: RawFd, buffer: &mut [u8], deadline_ns: u64) -> Wai
         // SAFETY: a writable buffer and its length.
         let length =
             unsafe { libc::recv(socket, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+        // A peer that went without having read everything: told once, before what it had sent itself.
+        if length < 0 && !is_reset && std::io::Error::last_os_error().raw_os_error() == Some(libc::ECONNRESET)
+        {
+            is_reset = true;
+            continue;
+        }
         return if length > 0 { Waited::Answer(length as usize) } else { Waited::Gone };
     }
 }
@@ -445,5 +452,22 @@ pub(super) fn end_no_more(before: &Alarm) {
         set_signals(before.mask);
         let (old, none) = (before.action.as_ptr(), std::ptr::null_mut::<u64>());
         libc::syscall(libc::SYS_rt_sigaction, libc::SIGALRM, old, none, size_of::<u64>());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::socket::Socket;
+
+    #[test]
+    fn an_answer_is_taken_from_a_peer_that_went_without_reading() {
+        let (ours, theirs) = Socket::pair().unwrap();
+        ours.send(b"asked", &[]).unwrap();
+        theirs.send(b"answer", &[]).unwrap();
+        drop(theirs);
+        let (mut buffer, deadline) = ([0; 16], crate::sys::process::monotonic_ns() + 60_000_000_000);
+        assert!(matches!(receive(ours.as_raw(), &mut buffer, deadline), Waited::Answer(6)));
+        assert!(matches!(receive(ours.as_raw(), &mut buffer, deadline), Waited::Gone));
     }
 }

@@ -71,8 +71,7 @@ impl Config {
             return invalid("secret", "a secret value takes at most 1024 bytes");
         }
         for path in std::mem::take(&mut settings.rules_files) {
-            let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, "read", e))?;
-            settings.rules.extend(scrub::rules_from_toml(&text, &path)?);
+            settings.rules.extend(scrub::rules_from_file(&path)?);
         }
         scrub::validate_rules(&settings.rules)?;
         scrub::validate_levels(&settings.levels)?;

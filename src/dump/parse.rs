@@ -18,9 +18,17 @@ use super::claims::{Claim, Claims};
 use super::layout::{ExceptionEntry, Layout, MemoryEntry, ModuleEntry, Stream, ThreadEntry, kind};
 use crate::error::{Error, Result};
 
+/// `MEM_RESERVE` and `MEM_FREE` (winnt.h, as MEMORY_BASIC_INFORMATION has them).
+const MEM_RESERVE: u32 = 0x2000;
+const MEM_FREE: u32 = 0x1_0000;
+
+/// `PROCESSOR_ARCHITECTURE_UNKNOWN`: of a dump that does not say; 0 is x86.
+const UNKNOWN_PROCESSOR: u16 = 0xffff;
+
 /// See [`Layout::parse`].
 pub(super) fn layout(bytes: &[u8]) -> Result<Layout> {
-    let mut parser = Parser { bytes, claims: Claims::default(), layout: Layout::default() };
+    let layout = Layout { processor: UNKNOWN_PROCESSOR, ..Layout::default() };
+    let mut parser = Parser { bytes, claims: Claims::default(), layout };
     parser.directory()?;
     let mut seen = Vec::new();
     for stream in parser.layout.streams.clone() {
@@ -237,7 +245,10 @@ impl<'a> Parser<'a> {
             let end = info.base_address.checked_add(info.region_size).ok_or_else(|| {
                 malformed(format!("memory region at {:#x} wraps around", info.base_address))
             })?;
-            self.layout.mapped.push((info.base_address..end, info.protection));
+            // Where nothing is, nothing points to: a region that is free or only reserved may be most of what there is.
+            if info.state & (MEM_RESERVE | MEM_FREE) == 0 {
+                self.layout.mapped.push((info.base_address..end, info.protection));
+            }
         }
         Ok(())
     }

@@ -212,7 +212,7 @@ impl Supervisor {
 
     /// `None`: nothing but a message can change anything, so sleep until one comes.
     fn next_deadline(&self) -> Option<Instant> {
-        let workers = self.busy.iter().flat_map(|b| b.next_look.into_iter().chain([b.deadline]));
+        let workers = self.busy.iter().flat_map(|busy| [busy.next_look, busy.deadline]);
         let hangs = self.clients.iter().filter_map(|client| client.hangs.next_time());
         let looks = hangs.chain(self.life.next_time());
         let delivery = self.delivery.next_time().filter(|_| self.looked_back);

@@ -107,6 +107,7 @@ fn run(
     blackbox.keep_from_children();
     target::known_modules::keep_from_children();
     process::keep_heap(KEPT_HEAP);
+    let log = Log::new(config.log.clone());
     // What can be read before anybody waits for it.
     dump::linux_writer::prepare();
     // Not at once: an application has better use for the processor while it starts, and many end soon.
@@ -114,9 +115,10 @@ fn run(
         && !supervisor.is_readable(REHEARSAL_AFTER)
     {
         let _ = rehearse(config, blackbox, application, || supervisor.is_readable(Duration::ZERO));
+        // Making a file takes as long as unwinding a small process.
+        log.touch();
     }
     let Ok(Some(job)) = job::receive(supervisor) else { return 0 };
-    let log = Log::new(config.log.clone());
     let mut starter = None;
     let (outcome, blackbox) = perform(job, supervisor, config, pmodules, &log, &mut starter);
     log.line("worker", &outcome);
@@ -253,7 +255,7 @@ fn capture(
         // It may have woken on this very processor, which is ours until the scheduler looks again.
         None => std::thread::yield_now(),
     }
-    // Until it hears that, the supervisor ends a worker that stands still: one that traces holds the application.
+    // Until it hears that, the supervisor gives a worker that hangs no longer than the application waits.
     if let Err(error) = job::send_let_go(supervisor) {
         log.event("worker", "supervisor-lost", error);
     }

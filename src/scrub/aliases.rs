@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::edit::Encoding;
 
 /// Rules whose names aliases have, sorted. Of others they have the number alone: names from outside could hold anything.
-const KINDS: &[&str] = &[
+pub(super) const KINDS: &[&str] = &[
     "anthropic-key",
     "aws-key-id",
     "aws-secret",

@@ -38,6 +38,10 @@ pub(super) fn head(line: &[u8]) -> usize {
     };
     let mut last = token(0);
     let mut end = last.end;
+    if !last.is_empty() && line[last.clone()].iter().all(|&byte| byte == b'*') {
+        // What was cut off is gone, and with it went what may belong to it.
+        return end;
+    }
     let mut groups = 0;
     while let Some(gap) = gap_behind(&line[end..]) {
         let next = token(end + gap);
@@ -150,6 +154,8 @@ mod tests {
             (&format!("--BEGIN ENCRYPTED PRIVATE KEY-----\n{line64}"), "\n"),
             ("ane Q. Doe", "\\Documents"),
             ("sers\\Jane Doe", "\\Documents"),
+            ("lmulqdq avx512_vnni", " avx512_bitalg x"),
+            ("*******************", " avx512_bitalg x"),
         ] {
             let line = format!("{cut}{kept}");
             assert_eq!(&line[..head(line.as_bytes())], cut, "{line}");

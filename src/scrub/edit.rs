@@ -202,12 +202,10 @@ impl<'a> Editor<'a> {
         self.bytes
     }
 
-    /// What of `range` was changed so far.
-    pub(super) fn changed(&self, range: &Range<usize>) -> Addresses {
-        let (start, end) = (range.start as u64, range.end as u64);
-        let entries =
-            self.receipt.entries.iter().map(|entry| entry.offset..entry.offset.saturating_add(entry.length));
-        Addresses::new(entries.filter(|entry| entry.start < end && start < entry.end))
+    /// Offsets of what was changed so far. To be asked for once, not for each piece of memory.
+    pub(super) fn changed(&self) -> Addresses {
+        let entries = self.receipt.entries.iter();
+        Addresses::new(entries.map(|entry| entry.offset..entry.offset.saturating_add(entry.length)))
     }
 
     /// Zeroes a range.
@@ -237,20 +235,20 @@ impl<'a> Editor<'a> {
         naming.aliases.identity(finding.rule, self.bytes.get(finding.range.clone())?, finding.encoding)
     }
 
-    /// Fills text with `*`, over which its alias may come. Words that `guard` protects stay.
+    /// Fills text with `*`, over which its alias may come. Words that `guard` protects stay. Whether anything changed.
     pub(super) fn blank(
         &mut self,
         finding: &Finding,
         identity: Option<Identity>,
         place: Place,
         guard: Option<Guard<'_>>,
-    ) {
+    ) -> bool {
         let Finding { range: whole, encoding, rule } = finding;
         let range = guard.map_or_else(|| whole.clone(), |guard| guard.trim(self.bytes, whole.clone()));
         let stride = encoding.stride();
         let fill = |at: usize| if (at - whole.start) % stride == encoding.lead() { b'*' } else { 0 };
         let changed = |at: &usize| self.bytes[*at] != fill(*at);
-        let Some(first) = range.clone().find(changed) else { return };
+        let Some(first) = range.clone().find(changed) else { return false };
         let last = range.clone().rfind(changed).unwrap_or(first);
         // The receipt names whole characters.
         let start = (first - (first - whole.start) % stride).max(range.start);
@@ -270,6 +268,7 @@ impl<'a> Editor<'a> {
         if let (Some(naming), Some(identity), false) = (&mut self.naming, identity, brackets) {
             naming.values.push((self.receipt.entries.len() - 1, Value { identity, alike }));
         }
+        true
     }
 
     /// Writes the aliases of what was blanked over the fill, and brings back those that were there, unless something near

@@ -3,16 +3,15 @@
 
 use std::ops::Range;
 
+use super::cut_off::{self, CUT_OFF};
 use super::echoes::{self, Echoes};
 use super::edit::{Encoding, Finding};
 use super::known::Known;
 use super::layers::{self, Decoded};
+use super::malloc_chunks::{self, Freed};
 use super::rules::{Hit, Line};
 use super::runs::{self, Blocks, Run, Scratch};
-use super::{contexts, edges, rules};
-
-/// The rule of texts that an edge cuts off.
-pub(super) const CUT_OFF: &str = "cut-off";
+use super::{edges, rules};
 
 /// Whether what is looked at is part of something larger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +35,7 @@ pub(super) fn in_memory_with(
     more: Option<&Known>,
 ) -> (Vec<Finding>, Blocks) {
     let more = more.filter(|more| !more.is_empty());
-    let (mut findings, mut ruled, mut cut_off, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut found, mut last) = (Found::default(), Vec::new());
     let (mut searcher, mut hits) = (Searcher::default(), Vec::new());
     let united = more.map(|more| {
         let mut united = known.looked_for().clone();
@@ -45,43 +44,67 @@ pub(super) fn in_memory_with(
     });
     let looked_for = united.as_ref().unwrap_or_else(|| known.looked_for());
     let least = known.shortest_run().min(more.map_or(runs::SHORTEST, Known::shortest_run));
-    let blocks = runs::scan(bytes, least, &mut Scratch::default(), |run, line| {
+    let mut look = |run: &Run, line: &[u8], found: &mut Found| {
         searcher.line.look(line, looked_for);
         let starts = &searcher.line.starts;
-        known.find_in_run(run, line, starts, bytes, &mut findings);
+        known.find_in_run(run, line, starts, bytes, &mut found.known);
         if let Some(more) = more {
             more.find_in_run(run, line, starts, bytes, &mut last);
+        }
+        if line.len() >= runs::SHORTEST {
+            searcher.find(line, known, &mut hits);
+            found.ruled.extend(hits.drain(..).map(|hit| finding(run, &hit.range, bytes, hit.rule)));
+        }
+    };
+    let blocks = runs::scan(bytes, least, &mut Scratch::default(), |run, line| {
+        let before = (found.known.len(), found.ruled.len());
+        look(run, line, &mut found);
+        let Edges::Cut { address } = edges else { return };
+        if let Some((run, line)) = malloc_chunks::without_size(run, line, bytes, address) {
+            look(&run, line, &mut found);
         }
         if line.len() < runs::SHORTEST {
             return;
         }
-        searcher.find(line, known, &mut hits);
-        ruled.extend(hits.drain(..).map(|hit| finding(run, &hit.range, bytes, hit.rule)));
-        if let Edges::Cut { address } = edges {
-            cut(run, line, bytes, known, &mut cut_off);
-            if let Some(Freed { text, chars }) = freed(run, bytes, address) {
-                let head = edges::head(&line[chars.min(line.len())..]);
-                let cut = finding(run, &(0..(chars + head).max(1)), bytes, CUT_OFF);
-                // What was blanked before is not blanked again: bytes of the key may be text with it that they were not
-                // with the value.
-                let left = bytes.get(text..cut.range.end).unwrap_or_default();
-                if left.iter().any(|byte| !matches!(byte, 0 | b'*')) {
-                    cut_off.push(cut);
-                }
+        if run.at_start() || run.at_end(bytes.len()) {
+            let mut gone = found.known[before.0..].iter().chain(&found.ruled[before.1..]).peekable();
+            let left = gone.peek().is_some().then(|| cut_off::blanked(run, line, gone, bytes));
+            let lines: Vec<&[u8]> = std::iter::once(line).chain(left.as_deref()).collect();
+            found.cut_off.extend(cut_off::cut(run, &lines, bytes, known));
+        }
+        if let Some(Freed { text, chars }) = malloc_chunks::freed(run, bytes, address) {
+            let head = edges::head(&line[chars.min(line.len())..]);
+            let cut = finding(run, &(0..(chars + head).max(1)), bytes, CUT_OFF);
+            // What was blanked before is not blanked again: bytes of the key may be text with it that they were not
+            // with the value.
+            let left = bytes.get(text..cut.range.end).unwrap_or_default();
+            if left.iter().any(|byte| !matches!(byte, 0 | b'*')) {
+                found.cut_off.push(cut);
             }
         }
     });
-    known.find_raw(bytes, &mut findings);
+    known.find_raw(bytes, &mut found.known);
     if let Some(more) = more {
         more.find_raw(bytes, &mut last);
     }
     if let Edges::Cut { .. } = edges {
-        runs::scan_edges(bytes, |run, line| cut(run, line, bytes, known, &mut cut_off));
+        runs::scan_edges(bytes, |run, line| {
+            found.cut_off.extend(cut_off::cut(run, &[line], bytes, known));
+        });
     }
+    let Found { known: mut findings, mut ruled, mut cut_off } = found;
     findings.append(&mut ruled);
     findings.append(&mut cut_off);
     findings.append(&mut last);
     (findings, blocks)
+}
+
+/// What was found so far, in the order in which it is blanked.
+#[derive(Debug, Default)]
+struct Found {
+    known: Vec<Finding>,
+    ruled: Vec<Finding>,
+    cut_off: Vec<Finding>,
 }
 
 /// Searches lines, plain and through one layer of encoding.
@@ -207,58 +230,6 @@ pub(super) fn in_utf8(text: &str, known: &Known, echoes: &Echoes) -> Vec<Finding
     findings
 }
 
-/// What is to be blanked at the end of UTF-8 text that was cut to a limit.
-pub(super) fn cut_end_of_utf8(text: &str, known: &Known) -> Option<Finding> {
-    let start = edges::tail(text.as_bytes()).min(known.cut_at_end(text.as_bytes()));
-    let range = text.floor_char_boundary(start)..text.len();
-    (!range.is_empty()).then_some(Finding { range, encoding: Encoding::Utf8, rule: CUT_OFF })
-}
-
-/// Whether a name that is as long as a thread's can be (15 bytes on Linux, TASK_COMM_LEN) may be the first
-/// part of a value that its rule no longer knows.
-///
-/// Blanking the last token of each would lose names such as "tokio-runtime-w", so this asks for a sign of a value.
-pub(super) fn is_cut_value(name: &[u8], known: &Known) -> bool {
-    const MARKS: &[&[u8]] = &[
-        b"@",
-        b"://",
-        b"/home",
-        b"/users",
-        b"\\users",
-        b"akia",
-        b"asia",
-        b"ghp_",
-        b"gho_",
-        b"ghu_",
-        b"ghs_",
-        b"ghr_",
-        b"github_p",
-        b"xox",
-        b"xapp-",
-        b"sk_",
-        b"rk_",
-        b"pk_",
-        b"whsec_",
-        b"eyj",
-        b"-----",
-        b"bearer ",
-        b"basic ",
-        b"authoriz",
-        b"aws_",
-        b"hooks.sl",
-    ];
-    let lower = name.to_ascii_lowercase();
-    let has = |class: fn(&u8) -> bool| name.iter().any(class);
-    let count = |class: fn(&u8) -> bool| name.iter().filter(|byte| class(byte)).count();
-    let random = has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
-    let one_token = !name.iter().any(|byte| b" -_.:#".contains(byte));
-    MARKS.iter().any(|mark| lower.windows(mark.len()).any(|window| window == *mark))
-        || count(u8::is_ascii_digit) >= 7
-        || count(|&byte| byte == b':') >= 2
-        || (random && one_token)
-        || known.begins_with(name)
-}
-
 /// One byte a UTF-16LE unit, from 0x80 on for what is not ASCII ([`rules::narrow`]).
 pub(super) fn narrow(text: &[u8]) -> Vec<u8> {
     let unit = |unit: &[u8]| {
@@ -267,68 +238,33 @@ pub(super) fn narrow(text: &[u8]) -> Vec<u8> {
     text.chunks_exact(2).map(unit).collect()
 }
 
-fn finding(run: &Run, chars: &Range<usize>, bytes: &[u8], rule: &'static str) -> Finding {
+pub(super) fn finding(run: &Run, chars: &Range<usize>, bytes: &[u8], rule: &'static str) -> Finding {
     Finding { range: run.bytes(chars, bytes), encoding: run.encoding, rule }
 }
 
-fn cut(run: &Run, line: &[u8], bytes: &[u8], known: &Known, findings: &mut Vec<Finding>) {
-    if run.at_start() {
-        let head = edges::head(line).max(known.cut_at_start(line));
-        if head > 0 {
-            findings.push(finding(run, &(0..head), bytes, CUT_OFF));
-        }
-    }
-    if run.at_end(bytes.len()) {
-        let tail = edges::tail(line).min(known.cut_at_end(line));
-        if tail < line.len() {
-            findings.push(finding(run, &(tail..line.len()), bytes, CUT_OFF));
-        }
-    }
-}
+#[cfg(test)]
+pub(super) mod testing {
+    use super::Finding;
 
-/// What is left of a text that glibc's malloc has freed and written over the first 16 bytes of.
-struct Freed {
-    /// Where it begins.
-    text: usize,
-    /// The characters of the run before that.
-    chars: usize,
-}
-
-/// If glibc's malloc has freed the memory that `run` stands in: where.
-///
-/// A chunk in the per-thread cache (malloc.c, `tcache_entry`) begins with a link, mangled with its own address, and
-/// a random key; before it stands its size, a multiple of 16 with the flags for a used neighbour
-/// (1) and perhaps a thread's arena (4). What is left of a secret
-/// behind that has lost its prefix.
-fn freed(run: &Run, bytes: &[u8], address: u64) -> Option<Freed> {
-    let start = run.bytes(&(0..1), bytes).start;
-    // The key's last bytes may be printable by chance, so that the run begins in it.
-    let into = (address.wrapping_add(start as u64)).wrapping_neg() % 16;
-    let text = start.checked_add(usize::try_from(into).ok()?)?;
-    let word = |before: usize| text.checked_sub(before).map(|at| contexts::word(bytes, at));
-    let (size, link, key) = (word(24)?, word(16)?, word(8)?);
-    let is_size = (0x20..=0x410).contains(&(size & !7)) && size & 0xb == 1;
-    let is_cached = link >> 48 == 0 && link != 0 && !matches!(key >> 48, 0 | 0xffff);
-    let chars = (text - start) / run.encoding.stride();
-    (into < 8 && is_size && is_cached).then_some(Freed { text, chars })
+    /// `bytes` without what was found.
+    pub(in crate::scrub) fn blank(bytes: &[u8], findings: Vec<Finding>) -> String {
+        let mut bytes = bytes.to_vec();
+        for finding in findings {
+            bytes[finding.range].fill(b'*');
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::testing::blank;
     use super::*;
 
     const CUT: Edges = Edges::Cut { address: 0x1000 };
 
     fn known() -> Known {
         Known::new(&["wilhelmina".to_owned(), "Jane Q. Public".to_owned()]).unwrap()
-    }
-
-    fn blank(bytes: &[u8], findings: Vec<Finding>) -> String {
-        let mut bytes = bytes.to_vec();
-        for finding in findings {
-            bytes[finding.range].fill(b'*');
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     #[test]
@@ -339,53 +275,12 @@ mod tests {
             (CUT, b"\x01\x01by Jane Q. Pu", "\u{1}\u{1}by **********"),
             (CUT, b"Q. Public left\x01\x01", "********* left\u{1}\u{1}"),
             (CUT, b"\x01 wilHELmina \x01", "\u{1} ********** \u{1}"),
+            // A second pass would take what stands before stars for a part of them.
+            (CUT, b"\x01by card=4111 1111 1111 1111", "\u{1}by ************************"),
+            (CUT, b"\x01 x=Jane Q. Public", "\u{1} ****************"),
+            (Edges::Whole, b"\x01by card=4111 1111 1111 1111", "\u{1}by card=*******************"),
         ] {
             assert_eq!(blank(before, in_memory(before, edges, &known())), after);
-        }
-    }
-
-    #[test]
-    fn freed_memory_loses_what_may_be_the_rest_of_a_secret() {
-        for key in [0x8f9e_1234_5678_9abc_u64, 0x7878_1234_5678_9abc] {
-            for (size, text, after) in [
-                (0x35_u64, "292c6912E7710c838347Ae178B4a and more", "**************************** and more"),
-                (0x32, "292c6912E7710c838347Ae178B4a and more", "292c6912E7710c838347Ae178B4a and more"),
-            ] {
-                let mut bytes = vec![1; 8];
-                [size, 0x5_5555_1234, key].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-                bytes.extend(text.as_bytes());
-                bytes.extend([1; 8]);
-                let edges = Edges::Cut { address: 0x5555_0000 };
-                let blanked = blank(&bytes, in_memory(&bytes, edges, &known()));
-                assert!(blanked.contains(after), "{key:x} {blanked}");
-            }
-        }
-    }
-
-    #[test]
-    fn keys_of_freed_memory_stay_when_it_is_scrubbed_again() {
-        // Their last bytes are letters of UTF-16 in one byte order or the other, with the text or with what stands for it.
-        for key in
-            [0x057c_f37e_7abc_5162_u64, 0xd7ce_ffa7_c237_a728, 0x0683_9f98_e500_6c5c, 0xd297_0331_edf9_73a0]
-        {
-            let mut bytes = vec![0; 8];
-            [0x51, 0x5_6446_20a5, key].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
-            bytes.extend("n.zephyr@example.org".encode_utf16().flat_map(u16::to_le_bytes));
-            bytes.extend([0; 16]);
-            let edges = Edges::Cut { address: 0x5555_0000 };
-            let blanked = |bytes: &mut [u8]| {
-                for Finding { range, encoding, .. } in in_memory(bytes, edges, &known()) {
-                    let first = range.start;
-                    range.for_each(|at| {
-                        let is_character = (at - first) % encoding.stride() == encoding.lead();
-                        bytes[at] = if is_character { b'*' } else { 0 };
-                    });
-                }
-                bytes.to_vec()
-            };
-            let once = blanked(&mut bytes);
-            assert!(once[32..].iter().all(|byte| matches!(byte, 0 | b'*')), "{key:x} {once:?}");
-            assert_eq!(blanked(&mut bytes), once, "{key:x}");
         }
     }
 
@@ -404,26 +299,6 @@ mod tests {
                 found.push(Finding { range, encoding: Encoding::Utf8, rule: echoes::RULE });
             });
             assert_eq!(blank(text.as_bytes(), found), after);
-        }
-    }
-
-    #[test]
-    fn cut_thread_names_show_signs() {
-        for (name, expected) in [
-            ("tokio-runtime-w", false),
-            ("Web Content Pro", false),
-            ("pool-1-thread-1", false),
-            ("AsyncIOWorker#1", false),
-            ("alice.smith@exa", true),
-            ("DE8937040044053", true),
-            ("2001:db8:85a3:0", true),
-            ("wilhelmina-game", true),
-            ("x-jane q. publi", true),
-            ("ghp_16C7e42F292", true),
-            ("wJalrXUtnFEMI7K", true),
-            ("-----BEGIN RSA ", true),
-        ] {
-            assert_eq!(is_cut_value(name.as_bytes(), &known()), expected, "{name}");
         }
     }
 

@@ -30,16 +30,19 @@ pub(super) fn proven(
         return found;
     }
     let memory = Memory { bytes, entries: by_address(layout) };
+    // Threads may be said to share a stack: what was seen once needs no second look.
+    let (mut stacks, mut followed) = (HashSet::new(), HashSet::new());
     for thread in &layout.threads {
         let stack = thread.stack.addresses();
         let exception = layout.exception.as_ref().filter(|exception| exception.thread_id == thread.id);
         let contexts = [Some(&thread.context), exception.map(|exception| &exception.context)];
         for context in contexts.into_iter().flatten() {
             for pointer in cpu.frame_pointers(bytes, context) {
-                chain(&memory, &stack, pointer, cpu.width, modules, mask, &mut found);
+                let mut is_new = |pointer| followed.insert((stack.start, stack.end, pointer));
+                chain(&memory, &stack, pointer, &mut is_new, (cpu.width, modules, mask), &mut found);
             }
         }
-        if cpu.width == 4 {
+        if cpu.width == 4 && stacks.insert((stack.start, stack.end)) {
             let first = stack.start.next_multiple_of(4)..stack.end;
             for address in first.step_by(4) {
                 let value = memory.word(address, 4).unwrap_or(0);
@@ -72,17 +75,19 @@ pub(super) fn with_stacks<'a>(bytes: &[u8], layout: &'a Layout, cpu: &Cpu) -> Co
     Cow::Owned(filled)
 }
 
-/// Follows frame pointers: each frame has the caller's pointer, then the return address.
+/// Follows frame pointers: each frame has the caller's pointer, then the return address. Ends where another chain came by.
 fn chain(
     memory: &Memory<'_>,
     stack: &Range<u64>,
     mut pointer: u64,
-    width: usize,
-    modules: &Addresses,
-    mask: u64,
+    is_new: &mut impl FnMut(u64) -> bool,
+    (width, modules, mask): (usize, &Addresses, u64),
     found: &mut HashSet<u64>,
 ) {
     for _ in 0..MOST_FRAMES {
+        if !is_new(pointer) {
+            return;
+        }
         let slot = pointer.saturating_add(width as u64);
         let (Some(next), Some(back)) = (memory.word(pointer, width), memory.word(slot, width)) else {
             return;

@@ -1,10 +1,11 @@
 //! Values that are known to be personal, wherever they stand.
 #![forbid(unsafe_code)]
 
+mod search;
+
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-
+use self::search::{Automaton, overlap};
 use super::edit::{Encoding, Finding};
 use super::own::OwnRules;
 use super::rules::{self, Hit, Starts};
@@ -82,7 +83,7 @@ const COMMON: &[&str] = &[
 pub(super) struct Known {
     rule: &'static str,
     /// Every value in UTF-8, for lines of one byte a character.
-    lines: Option<AhoCorasick>,
+    lines: Option<Automaton>,
     /// For each of its patterns.
     bounds: Vec<Bounds>,
     /// What every value begins with.
@@ -90,7 +91,7 @@ pub(super) struct Known {
     /// The same, and what rules begin with.
     looked_for: Trigrams,
     /// Values that runs of ASCII do not hold whole, in every encoding, for memory as it is.
-    automaton: Option<AhoCorasick>,
+    automaton: Option<Automaton>,
     /// For each of its patterns.
     needles: Vec<Needle>,
     /// Values with white space or quotes: those of which a cut-off token is not all that is left.
@@ -271,22 +272,21 @@ impl Known {
         }
         let utf8 = Encoding::Utf8;
         let mut last: Option<Range<usize>> = None;
-        for hit in automaton.find_overlapping_iter(line) {
-            let needle = Needle { encoding: utf8, bounds: self.bounds[hit.pattern().as_usize()] };
-            let range = hit.range();
-            if !allowed(line, &range, needle) {
-                continue;
+        automaton.longest(line, |pattern, range| {
+            let is_value = allowed(line, &range, Needle { encoding: utf8, bounds: self.bounds[pattern] });
+            if is_value {
+                // They come in the order of their ends.
+                last = Some(match last.take() {
+                    Some(open) if open.end >= range.start => open.start.min(range.start)..range.end,
+                    Some(open) => {
+                        found(open);
+                        range
+                    }
+                    None => range,
+                });
             }
-            // Hits come in the order of their ends.
-            last = Some(match last.take() {
-                Some(open) if open.end >= range.start => open.start.min(range.start)..range.end,
-                Some(open) => {
-                    found(open);
-                    range
-                }
-                None => range,
-            });
-        }
+            is_value
+        });
         if let Some(open) = last {
             found(open);
         }
@@ -309,14 +309,13 @@ impl Known {
     fn find_in(&self, bytes: &[u8], part: Range<usize>, found: &mut Vec<Finding>) {
         let Some(automaton) = &self.automaton else { return };
         let first = found.len();
-        for hit in automaton.find_overlapping_iter(&bytes[part.clone()]) {
-            let needle = self.needles[hit.pattern().as_usize()];
-            let range = part.start + hit.start()..part.start + hit.end();
+        automaton.longest(&bytes[part.clone()], |pattern, range| {
+            let needle = self.needles[pattern];
+            let mut range = part.start + range.start..part.start + range.end;
             if !allowed(bytes, &range, needle) {
-                continue;
+                return false;
             }
-            // Hits come in the order of their ends, so those that overlap this one are the last ones.
-            let mut range = range;
+            // They come in the order of their ends, so those that overlap this one are the last ones.
             while let Some(last) = found[first..].last()
                 && last.encoding == needle.encoding
                 && last.range.end >= range.start
@@ -326,7 +325,8 @@ impl Known {
                 found.pop();
             }
             found.push(Finding { range, encoding: needle.encoding, rule: self.rule });
-        }
+            true
+        });
     }
 
     /// Whether some four characters in a row of `name` begin a value that goes on to the end of `name`.
@@ -345,41 +345,21 @@ impl Known {
     /// Where a value begins in `line` that its end cuts off; the line's length if none does. Only for values with
     /// white space or quotes in them.
     pub(super) fn cut_at_end(&self, line: &[u8]) -> usize {
-        let starts = |value: &[u8]| {
-            (1..=value.len().min(line.len()))
-                .rev()
-                .find(|&length| line[line.len() - length..].eq_ignore_ascii_case(&value[..length]))
-        };
-        line.len() - self.phrases.iter().filter_map(|value| starts(value)).max().unwrap_or(0)
+        line.len() - self.phrases.iter().map(|value| overlap(line, value)).max().unwrap_or(0)
     }
 
     /// Where a value ends in `line` that its start cuts off; 0 if none does.
     pub(super) fn cut_at_start(&self, line: &[u8]) -> usize {
-        let ends = |value: &[u8]| {
-            (1..=value.len().min(line.len()))
-                .rev()
-                .find(|&length| line[..length].eq_ignore_ascii_case(&value[value.len() - length..]))
-        };
-        self.phrases.iter().filter_map(|value| ends(value)).max().unwrap_or(0)
+        self.phrases.iter().map(|value| overlap(value, line)).max().unwrap_or(0)
     }
 }
 
 const ENCODINGS: [Encoding; 5] =
     [Encoding::Utf8, Encoding::Utf16Le, Encoding::Utf16Be, Encoding::Utf32Le, Encoding::Utf32Be];
 
-fn compile<P: AsRef<[u8]>>(patterns: &[P]) -> Result<Option<AhoCorasick>> {
-    // A table is the fastest way, if it does not become too large.
-    let small = patterns.iter().map(|pattern| pattern.as_ref().len()).sum::<usize>() < 1 << 14;
-    (!patterns.is_empty())
-        .then(|| {
-            AhoCorasick::builder()
-                .match_kind(MatchKind::Standard)
-                .kind(small.then_some(AhoCorasickKind::DFA))
-                .ascii_case_insensitive(true)
-                .build(patterns)
-        })
-        .transpose()
-        .map_err(|_| Error::Limit { what: "the size of all known values", limit: MOST * LONGEST })
+fn compile<P: AsRef<[u8]>>(patterns: &[P]) -> Result<Option<Automaton>> {
+    let what = "the size of all known values";
+    Automaton::new(patterns).map_err(|_| Error::Limit { what, limit: MOST * LONGEST })
 }
 
 /// Variables whose values are the same on many machines and mean something to a developer.

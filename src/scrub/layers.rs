@@ -9,15 +9,21 @@ use super::runs::is_text;
 
 /// Shortest encoded piece that is looked at, in characters: four in base64, for a short known value with a separator.
 const SHORTEST: usize = 6;
+/// And in hexadecimal: four.
+const SHORTEST_HEX: usize = 8;
 
 /// Calls `found` with every decoded piece of `text`, which `line` is about, and a function from its characters to those of `text`.
 ///
 /// Each character belongs to one piece of each kind at most; base64 is tried at five phases, so the work is linear.
 pub(super) fn each(text: &[u8], line: &Line, scratch: &mut Decoded, mut found: impl FnMut(&Decoded)) {
-    if line.percent && scratch.percent(text) {
+    if line.has(Class::Sign, 1) && memchr::memchr(b'%', text).is_some() && scratch.percent(text) {
         found(scratch);
     }
     if line.has(Class::Slash, 1) && memchr::memchr(b'\\', text).is_some() && scratch.json(text) {
+        found(scratch);
+    }
+    // Each has two digits at least.
+    if line.has(Class::Digit, 2 * PAIRS) && has_pairs(text) && scratch.pairs(text) {
         found(scratch);
     }
     line.words.each(SHORTEST, |range| word(&text[range.clone()], range.start, scratch, &mut found));
@@ -81,6 +87,7 @@ impl Decoded {
                     _ => (None, 1),
                 },
                 Some(b'x') => (hex_pair(line, at + 2).map(char::from), 4),
+                Some(&plain @ (b'\\' | b'"' | b'/')) => (Some(char::from(plain)), 2),
                 _ => (None, 1),
             };
             match decoded {
@@ -90,7 +97,7 @@ impl Decoded {
                     let mut utf8 = [0; 4];
                     c.encode_utf8(&mut utf8).bytes().for_each(|byte| self.push(byte, start, start + length));
                 }
-                // The other escapes are for the rules, which know backslashes, to see.
+                // The other escapes are no characters of a value.
                 None => {
                     self.push(b'\\', start, start + 1);
                     at += 1;
@@ -98,6 +105,32 @@ impl Decoded {
             }
         }
         escapes >= 1
+    }
+
+    /// The whole line with its `0xXX` decoded, and what stands between two of them left out, as in a program's list of bytes.
+    fn pairs(&mut self, line: &[u8]) -> bool {
+        self.clear();
+        let is_pair = |at: usize| line.get(at..at + 2).is_some_and(|two| two.eq_ignore_ascii_case(b"0x"));
+        let pair = |at: usize| {
+            let byte = is_pair(at).then(|| hex_pair(line, at + 2)).flatten();
+            // Of more digits it is another number.
+            byte.filter(|_| is_pair(at + 4) || !line.get(at + 4).is_some_and(u8::is_ascii_hexdigit))
+        };
+        let (mut at, mut count) = (0, 0usize);
+        while at < line.len() {
+            let Some(byte) = pair(at) else {
+                self.push(line[at], at, at + 1);
+                at += 1;
+                continue;
+            };
+            self.push(byte, at, at + 4);
+            (at, count) = (at + 4, count + 1);
+            let between = line[at..].iter().take(3).take_while(|byte| b", \t\n".contains(byte)).count();
+            if pair(at + between).is_some() {
+                at += between;
+            }
+        }
+        count >= usize::from(PAIRS)
     }
 
     /// All of `word` (at `start` in its line) from hexadecimal, if it is text throughout.
@@ -150,16 +183,68 @@ fn is_text_throughout(text: &[u8]) -> bool {
         }
 }
 
+/// Bytes of a list that is decoded, at least.
+const PAIRS: u8 = 4;
+
+/// Whether there is a `0x` with two digits.
+fn has_pairs(line: &[u8]) -> bool {
+    memchr::memchr2_iter(b'x', b'X', line).any(|at| {
+        let zero = at.checked_sub(1).is_some_and(|before| line[before] == b'0');
+        // Of more digits it is another number, but for the zero of the next one.
+        zero && hex_pair(line, at + 1).is_some()
+            && line.get(at + 3).is_none_or(|&next| next == b'0' || !next.is_ascii_hexdigit())
+    })
+}
+
+/// Calls `found` with every series of [`SHORTEST_HEX`] hexadecimal digits or more in `word` that may be of text, whatever stands before
+/// it: `0x`, "key-".
+fn hexadecimal(word: &[u8], mut found: impl FnMut(Range<usize>)) {
+    let (mut floor, mut at) = (0, SHORTEST_HEX - 2);
+    // What words begin with may be of any digits: those of Cyrillic are mostly no upper halves of ASCII.
+    let lead = if matches!(word, [b'0', b'x' | b'X', ..]) { 2 } else { 0 };
+    if word.get(lead..lead + SHORTEST_HEX).is_some_and(|first| first.iter().all(u8::is_ascii_hexdigit)) {
+        let length = word[lead..].iter().position(|byte| !byte.is_ascii_hexdigit());
+        floor = length.map_or(word.len(), |length| lead + length);
+        found(lead..floor);
+        at = floor + SHORTEST_HEX - 1;
+    }
+    // Of ASCII every other digit is one of these (RFC 20), so that one stands in any two of a series, and words have hardly any.
+    let is_upper_half = |byte: u8| (b'2'..=b'7').contains(&byte);
+    // A series holds one of these pairs.
+    while at + 1 < word.len() {
+        let pair = [word[at], word[at + 1]];
+        if pair.iter().any(|&byte| is_upper_half(byte)) && pair.iter().all(u8::is_ascii_hexdigit) {
+            let before = word[floor..at].iter().rposition(|byte| !byte.is_ascii_hexdigit());
+            let start = before.map_or(floor, |last| floor + last + 1);
+            let length = word[at..].iter().position(|byte| !byte.is_ascii_hexdigit());
+            floor = length.map_or(word.len(), |length| at + length);
+            if floor - start >= SHORTEST_HEX {
+                found(start..floor);
+            }
+            at = floor;
+        }
+        at += SHORTEST_HEX - 1;
+    }
+}
+
 /// A word of base64 characters, or of hexadecimal digits, which are among them.
 fn word(word: &[u8], start: usize, scratch: &mut Decoded, found: &mut impl FnMut(&Decoded)) {
-    let hexadecimal = word[..SHORTEST].iter().all(u8::is_ascii_hexdigit);
-    if hexadecimal && word.iter().all(u8::is_ascii_hexdigit) && scratch.hex(word, start) {
-        found(scratch);
+    let mut whole = false;
+    hexadecimal(word, |series| {
+        // A digit too many may stand before it.
+        for phase in 0..2 {
+            let digits = series.start + phase..series.end;
+            if digits.len() >= SHORTEST_HEX && scratch.hex(&word[digits.clone()], start + digits.start) {
+                found(scratch);
+                whole |= digits.len() == word.len();
+            }
+        }
+    });
+    if whole {
         return;
     }
     // What stands before may be of the same characters: "/path/", "key-".
-    let cuts =
-        word.iter().take(64).enumerate().filter(|(_, byte)| b"/-_+".contains(byte)).map(|(at, _)| at + 1);
+    let cuts = word.iter().take(64).enumerate().filter(|&(_, &byte)| is_cut(byte)).map(|(at, _)| at + 1);
     for phase in std::iter::once(0).chain(cuts.take(4)) {
         if word.len() - phase >= SHORTEST
             && begins_as_text(&word[phase..])
@@ -169,6 +254,11 @@ fn word(word: &[u8], start: usize, scratch: &mut Decoded, found: &mut impl FnMut
             break;
         }
     }
+}
+
+/// The last two digits of either alphabet: "/-_+".
+fn is_cut(byte: u8) -> bool {
+    matches!(BASE64[usize::from(byte)], 62 | 63)
 }
 
 /// Whether the first three bytes that `word`, of four base64 characters at least, encodes may be of a text: those of hardly one
@@ -231,12 +321,42 @@ mod tests {
             ("x=a%40b.co&y", "x=a@b.co&y", 3..6),
             ("a\\u0040b.co", "a@b.co", 1..7),
             ("k 6140622e636f z", "a@b.co", 4..6),
+            ("k 0x6140622e636f z", "a@b.co", 6..8),
+            ("k 0X6140622E636F", "a@b.co", 6..8),
+            ("x6140622e636f", "a@b.co", 3..5),
+            ("id_key-6140622e636fz", "a@b.co", 9..11),
+            ("ghost6140622e636f0/key", "a@b.co", 7..9),
+            ("06140622e636f", "a@b.co", 3..5),
+            ("c 0xd6140622e636f", "a@b.co", 7..9),
+            ("\\x61\\x40\\x62\\x2e\\x63\\x6f", "a@b.co", 4..8),
+            ("{0x61, 0x40, 0x62,0x2e 0x63, 0x6F}", "{a@b.co}", 7..11),
+            ("0x610x400x620x2e0x630x6f", "a@b.co", 4..8),
             ("key=YUBiLmNv;", "a@b.co", 5..7),
             ("d/YUBiLmNv", "a@b.co", 3..5),
         ] {
             assert!(decoded(line).contains(&(text.to_owned(), at)), "{line}: {:?}", decoded(line));
         }
-        for line in ["deadbeefdeadbeef", "std::basic_string", "100% sure", "C:\\path\\to", "abcdefgh", ""] {
+        // A series is found wherever it stands.
+        for before in 0..20 {
+            for (series, behind) in [(8, 0), (9, 1), (16, 30), (40, 3)] {
+                let text = b"6a".iter().copied().cycle().take(series).collect();
+                let word = [vec![b'z'; before], text, vec![b'y'; behind]].concat();
+                let mut found = Vec::new();
+                hexadecimal(&word, |series| found.push(series));
+                assert_eq!(found, [before..before + series], "{before} {series} {behind}");
+            }
+        }
+        for line in [
+            "0x7f12a4b3c000",
+            "0xdeadbeefcafebabe",
+            "0x61 0x40 0x62 x",
+            "deadbeefdeadbeef",
+            "std::basic_string",
+            "100% sure",
+            "C:\\path\\to",
+            "abcdefgh",
+            "",
+        ] {
             assert_eq!(decoded(line), [], "{line}");
         }
     }

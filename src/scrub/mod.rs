@@ -2,8 +2,10 @@
 #![deny(unsafe_code)]
 
 mod aliases;
+mod arguments;
 mod contexts;
 mod core_file;
+mod cut_off;
 mod echoes;
 mod edges;
 mod edit;
@@ -11,6 +13,7 @@ mod finder;
 mod frames;
 mod known;
 mod layers;
+mod malloc_chunks;
 mod maps;
 mod outside;
 mod own;
@@ -19,8 +22,10 @@ mod pointers;
 pub mod receipt;
 mod rules;
 mod runs;
+mod saved_registers;
 #[allow(unsafe_code, reason = "intrinsics")]
 mod simd;
+mod structures;
 mod texts;
 mod trigrams;
 mod wishes;
@@ -33,13 +38,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub(crate) use own::validate as validate_rules;
-pub use own::{Check, Rule, rules_from_toml};
+pub use own::{Check, Rule, rules_from_file, rules_from_toml};
 pub use receipt::{Entry, Place, Receipt, Scrubbed, Tally};
 pub use wishes::Wish;
 
 use crate::dump::Layout;
 use crate::error::{Error, Result};
 use crate::report::Report;
+
+/// Changes of one dump, at most: a receipt is held in memory, and reported.
+const MOST_CHANGES: usize = 1 << 22;
 
 /// What is to be removed.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -69,6 +77,7 @@ pub struct Policy {
 /// What happens to a place. Each level removes what the ones before it remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Level {
     /// Only known values and what was wished for go.
     Keep,
@@ -143,13 +152,34 @@ pub(crate) fn validate_levels(places: &BTreeMap<Place, Level>) -> Result<()> {
 }
 
 /// Version of the rules, written into receipts.
-pub const ENGINE: u32 = 4;
+pub const ENGINE: u32 = 7;
 
 /// A policy, compiled. Making one is the only part of scrubbing that allocates for the policy, so it can be done
-/// long before a crash; it may be shared between threads.
+/// long before a crash.
 ///
-/// One is for one report: [`Entry::alias`]es number the values that it removed, and are the same in all that it scrubs. A clone
-/// is for another report and numbers anew, under a key of its own.
+/// One is for one report: it remembers the values that it met, and [`Entry::alias`]es number those that it removed, the same in all that
+/// it scrubs. So [`dump`](Self::dump) takes `&mut self`. A clone is for another report and numbers anew, under a key of its own: keep
+/// one that has scrubbed nothing, which threads may share (it is `Send` and `Sync`), and clone it for each report.
+///
+/// ```no_run
+/// use cenotaph::dump::Layout;
+/// use cenotaph::scrub::{Engine, Policy, Receipt, Rule};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let known = vec!["alice".to_owned()];
+/// let rules = vec![Rule::new("player-id", "PLR-([0-9]{8,16})")];
+/// let fresh = Engine::new(&Policy { known, rules, ..Policy::default() })?;
+///
+/// let mut bytes = std::fs::read("crash.dmp")?;
+/// let layout = Layout::parse(&bytes)?;
+/// let mut receipt = Receipt::default();
+/// fresh.clone().dump(&mut bytes, &layout, &mut receipt)?;
+/// receipt.describe(&bytes, receipt.entries.len());
+/// std::fs::write("scrubbed.dmp", &bytes)?;
+/// receipt.verify(&std::fs::File::open("scrubbed.dmp")?)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Engine {
     policy: Policy,
@@ -208,13 +238,18 @@ impl Engine {
     pub fn dump(&mut self, bytes: &mut [u8], layout: &Layout, receipt: &mut Receipt) -> Result<()> {
         self.sign(receipt);
         let mut aliases = self.aliases.lock();
+        let first = receipt.entries.len();
         places::scrub(
             &mut edit::Editor::naming(bytes, receipt, &mut aliases),
             layout,
             &self.policy,
             &self.known,
             &mut self.echoes,
-        )
+        )?;
+        match receipt.entries.len().saturating_sub(first) > MOST_CHANGES {
+            true => Err(Error::Limit { what: "the number of changes in a minidump", limit: MOST_CHANGES }),
+            false => Ok(()),
+        }
     }
 
     /// See [`core_file`]. The values found are remembered, as with [`dump`](Self::dump).
@@ -236,6 +271,9 @@ impl Engine {
 /// Scrubs a dump in place. The length stays; the result still parses and unwinds the same. Linear in the dump's
 /// length. `layout` must be that of `bytes`.
 ///
+/// The receipt has the entries afterwards, but does not name the dump: call [`Receipt::describe`] with the bytes as they leave, or
+/// [`Receipt::verify`] and `cenotaph receipt verify` have nothing to compare with.
+///
 /// # Errors
 /// Anything that could not be scrubbed with certainty (an unknown CPU, a context that is too short, a policy beyond the
 /// limits). The bytes must then not be used: the caller steps down to a stack trace.
@@ -245,12 +283,14 @@ pub fn dump(bytes: &mut [u8], layout: &Layout, policy: &Policy, receipt: &mut Re
 
 /// Copies an ELF core file of a 64-bit x86 process, scrubbed, into `output`, which must be empty and open for reading and
 /// writing. The length stays; what nothing in the file refers to becomes zero, in a sparse file where the system has those. A
-/// debugger finds the same threads, frames and binaries in it as before.
+/// debugger finds the same threads, frames and binaries in it as before. At [`Level::Pointers`] it shows of
+/// variables only pointers and small integers, and nothing of the heap; at [`Level::Drop`] stacks are empty too, and of each thread's
+/// frames only the innermost one is left. The places that have levels are registers, exception, stack and heap.
 ///
 /// The file is read in pieces of 4 MiB: memory is needed for those and for the receipt, whatever its size. Time is linear.
 ///
 /// # Errors
-/// [`Error::Malformed`] for a file that is no such core file, is cut short or contradicts itself,
+/// [`Error::InvalidConfig`] for a rule or a level that is none, [`Error::Malformed`] for a file that is no such core file, is cut short or contradicts itself,
 /// [`Error::Limit`] for more than 4 Mi changes, [`Error::System`] if a file cannot be
 /// read or written. What was written must then be thrown away.
 pub fn core_file(input: &File, output: &File, policy: &Policy, receipt: &mut Receipt) -> Result<()> {

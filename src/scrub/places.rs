@@ -1,6 +1,7 @@
 //! Where in a dump what is done: streams, strings, memory.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::aliases::masked;
@@ -14,7 +15,7 @@ use super::maps;
 use super::pointers;
 use super::receipt::Place;
 use super::runs::Blocks;
-use super::{Level, Policy, wishes};
+use super::{Level, Policy, arguments, cut_off, saved_registers, structures, wishes};
 use crate::dump::Layout;
 use crate::dump::layout::{MemoryEntry, utf16};
 use crate::error::Result;
@@ -83,10 +84,13 @@ pub(super) fn scrub(
         let _ = wishes::apply(editor, layout, rule, wishes);
     }
     unclaimed(editor, layout);
-    arguments(editor, layout, policy, known, echoes);
-    pointers::reduce(editor, layout, cpu, policy.level_of(Place::Stack), policy.level_of(Place::Heap));
     let mapped = mapped(layout);
+    arguments::scrub(editor, layout, cpu, policy, known, echoes);
+    structures::scrub(editor, layout, cpu, &mapped, known);
+    saved_registers::scrub(editor, layout, policy, &mapped, known);
     let means = Means { policy, known };
+    learn_from_reduced(editor, layout, &means, &copies, echoes);
+    pointers::reduce(editor, layout, cpu, policy.level_of(Place::Stack), policy.level_of(Place::Heap));
     memory(editor, layout, &mapped, cpu.width, &means, &copies, echoes);
     let registers = policy.level_of(Place::Registers);
     for thread in &layout.threads {
@@ -109,9 +113,9 @@ pub(super) fn scrub(
 }
 
 /// What is sought in text, and how much of it stays.
-struct Means<'a> {
-    policy: &'a Policy,
-    known: &'a Known,
+pub(super) struct Means<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) known: &'a Known,
 }
 
 impl Means<'_> {
@@ -123,7 +127,7 @@ impl Means<'_> {
     }
 
     /// What is to be blanked in a text, which stands whole in one byte a character.
-    fn in_text(&self, bytes: &[u8], place: Place) -> Vec<Finding> {
+    pub(super) fn in_text(&self, bytes: &[u8], place: Place) -> Vec<Finding> {
         match self.policy.level_of(place) {
             Level::Keep => self.values(bytes),
             Level::Pattern => finder::in_memory(bytes, Edges::Whole, self.known),
@@ -165,12 +169,16 @@ fn copies(bytes: &[u8], layout: &Layout, policy: &Policy) -> Result<Known> {
     )
 }
 
+/// Of regions that nobody may read (winnt.h): tools reserve terabytes so.
+const PAGE_NOACCESS: u32 = 1;
+
 /// Everything that a pointer of the process may point to.
 fn mapped(layout: &Layout) -> Addresses {
     // A return address may lie just behind a module.
     let modules = layout.modules.iter().map(|m| m.base..m.base.saturating_add(m.size).saturating_add(1));
     let memory = layout.memory.iter().map(|entry| span(entry.address, &entry.bytes));
-    let regions = layout.mapped.iter().map(|(range, _)| range.clone());
+    let readable = layout.mapped.iter().filter(|(_, protection)| protection & PAGE_NOACCESS == 0);
+    let regions = readable.map(|(range, _)| range.clone());
     Addresses::new(modules.chain(memory).chain(regions))
 }
 
@@ -195,27 +203,22 @@ fn treatment(kind: u32) -> Option<Stream> {
     STREAMS.iter().find(|(known, _)| *known == kind).map(|(_, treatment)| *treatment)
 }
 
-/// The strings of argv and envp at the top of the main thread's stack, in whatever memory holds them.
-///
-/// They go whole, but the values that are found in them are remembered: a program copies its environment about.
-fn arguments(editor: &mut Editor<'_>, layout: &Layout, policy: &Policy, known: &Known, echoes: &mut Echoes) {
-    for strings in [&policy.argument_strings, &policy.environment_strings] {
-        let strings = masked(strings);
-        let bytes = strings.as_bytes();
-        finder::learn(echoes, bytes, &finder::in_memory(bytes, Edges::Whole, known));
+/// Remembers the values in memory of which little will be left: pieces of them may stand in places that stay.
+fn learn_from_reduced(
+    editor: &Editor<'_>,
+    layout: &Layout,
+    means: &Means<'_>,
+    copies: &Known,
+    echoes: &mut Echoes,
+) {
+    if [Place::Stack, Place::Heap].iter().all(|place| means.policy.level_of(*place) < Level::Pointers) {
+        return;
     }
-    let Some(arguments) = &policy.arguments else { return };
     for entry in &layout.memory {
-        let span = span(entry.address, &entry.bytes);
-        let (first, last) = (arguments.start.max(span.start), arguments.end.min(span.end));
-        // Both lie in the entry, whose length is that of a slice.
-        let offset = |address: u64| entry.bytes.start + (address - span.start) as usize;
-        if first < last {
-            let block = offset(first)..offset(last);
-            let bytes = &editor.bytes()[block.clone()];
-            finder::learn(echoes, bytes, &finder::in_memory(bytes, Edges::Whole, known));
-            editor.zero(block, Place::Environment, "argv-envp");
-        }
+        let bytes = &editor.bytes()[entry.bytes.clone()];
+        let edges = Edges::Cut { address: entry.address };
+        let (findings, _) = finder::in_memory_with(bytes, edges, means.known, Some(copies));
+        finder::learn(echoes, bytes, &findings);
     }
 }
 
@@ -249,17 +252,34 @@ fn memory(
             (findings, blocks)
         })
         .collect();
+    let mut changed = Vec::new();
     for (entry, (mut findings, blocks)) in layout.memory.iter().zip(found) {
         let place = place(entry);
         let guard = Guard::new(mapped, entry.bytes.start, entry.address, width);
         if means.policy.level_of(place) > Level::Keep {
             let bytes = &editor.bytes()[entry.bytes.clone()];
             findings.extend(finder::echoes_in_memory(bytes, &blocks, echoes));
+            if !findings.is_empty() {
+                changed.push(entry);
+            }
         }
         let findings = coalesce(findings);
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
+    // What is blanked at an edge may leave less of a text there, and may make a text of what was none.
+    for entry in changed {
+        let guard = Guard::new(mapped, entry.bytes.start, entry.address, width);
+        for _ in 0..ROUNDS {
+            let findings = cut_off::now(&editor.bytes()[entry.bytes.clone()], means.known);
+            if !blank(editor, entry.bytes.start, findings, place(entry), Some(guard)) {
+                break;
+            }
+        }
+    }
 }
+
+/// How often what an edge cuts off is looked for anew, each time with something more that was blanked.
+const ROUNDS: usize = 16;
 
 /// Findings of one piece of memory from which on they are joined.
 const MANY: usize = 1 << 15;
@@ -352,11 +372,22 @@ fn serial(editor: &mut Editor<'_>, bytes: Range<usize>) {
 }
 
 /// Strings in UTF-16LE, annotations, and file names in CodeView records.
+/// Bytes of a build id: linkers make 16 to 32 (ld(1), `--build-id`), hashes have 64 at most.
+const LONGEST_BUILD_ID: usize = 64;
+
 fn strings(editor: &mut Editor<'_>, layout: &Layout, means: &Means<'_>) {
+    // Many may name the same string.
+    let mut seen = HashSet::new();
+    let mut is_new = |range: &Range<usize>| seen.insert((range.start, range.end));
     for (_, name) in &layout.thread_names {
-        thread_name(editor, name, means);
+        if is_new(name) {
+            thread_name(editor, name, means);
+        }
     }
     for (_, string) in &layout.strings {
+        if !is_new(string) {
+            continue;
+        }
         let findings = means.in_utf16(&editor.bytes()[string.clone()], Place::TextStream);
         blank(editor, string.start, findings, Place::TextStream, None);
     }
@@ -368,13 +399,25 @@ fn strings(editor: &mut Editor<'_>, layout: &Layout, means: &Means<'_>) {
         editor.zero(id.clone(), Place::TextStream, "client-id");
     }
     for module in &layout.modules {
-        let name = &editor.bytes()[module.name.clone()];
-        let base = base_name(&finder::narrow(name)) * 2;
-        let findings = outside(means.in_utf16(name, Place::ModulePath), base);
-        blank(editor, module.name.start, findings, Place::ModulePath, None);
-        let file = &editor.bytes()[module.debug_file.clone()];
-        let findings = outside(means.in_text(file, Place::ModulePath), base_name(file));
-        blank(editor, module.debug_file.start, findings, Place::ModulePath, None);
+        if is_new(&module.name) {
+            let name = &editor.bytes()[module.name.clone()];
+            let base = base_name(&finder::narrow(name)) * 2;
+            let findings = outside(means.in_utf16(name, Place::ModulePath), base);
+            blank(editor, module.name.start, findings, Place::ModulePath, None);
+        }
+        if is_new(&module.debug_file) {
+            let file = &editor.bytes()[module.debug_file.clone()];
+            let findings = outside(means.in_text(file, Place::ModulePath), base_name(file));
+            blank(editor, module.debug_file.start, findings, Place::ModulePath, None);
+        }
+        // Behind the file's name and its zero nothing belongs to the record.
+        let behind = module.debug_file.end.saturating_add(1);
+        if !module.debug_file.is_empty() && behind < module.codeview.end {
+            editor.zero(behind..module.codeview.end, Place::Unclaimed, "gap");
+        }
+        if module.build_id.len() > LONGEST_BUILD_ID {
+            editor.zero(module.build_id.clone(), Place::Unclaimed, "unknown-record");
+        }
         // What is neither a build id nor a file name is a fixed header. A record of an unknown kind is not understood.
         if module.build_id.is_empty() && module.debug_file.is_empty() {
             editor.zero(module.codeview.clone(), Place::Unclaimed, "unknown-record");
@@ -406,7 +449,7 @@ fn thread_name(editor: &mut Editor<'_>, name: &Range<usize>, means: &Means<'_>) 
     let whole = line.trim_end_matches(char::REPLACEMENT_CHARACTER);
     let findings = if line.len() >= THREAD_NAME
         && means.policy.level_of(Place::ThreadName) == Level::Pattern
-        && finder::is_cut_value(whole.as_bytes(), means.known)
+        && cut_off::is_cut_value(whole.as_bytes(), means.known)
     {
         vec![Finding { range: 0..text.len(), encoding: Encoding::Utf16Le, rule: "cut-off" }]
     } else {
@@ -419,7 +462,9 @@ fn thread_name(editor: &mut Editor<'_>, name: &Range<usize>, means: &Means<'_>) 
 /// /proc/PID/status has the main thread's.
 fn pieces_of_names(bytes: &[u8], layout: &Layout, echoes: &Echoes) -> Vec<(usize, Vec<Finding>, Place)> {
     const STATUS: u32 = 0x4767_0004;
-    let names = layout.thread_names.iter().map(|(_, name)| {
+    let mut seen = HashSet::new();
+    let names = layout.thread_names.iter().filter(|(_, name)| seen.insert((name.start, name.end)));
+    let names = names.map(|(_, name)| {
         (name.start, finder::echoes_in_utf16(&bytes[name.clone()], echoes), Place::ThreadName)
     });
     let status = layout.streams.iter().filter(|stream| stream.kind == STATUS).map(|stream| {
@@ -429,13 +474,14 @@ fn pieces_of_names(bytes: &[u8], layout: &Layout, echoes: &Echoes) -> Vec<(usize
     names.chain(status).collect()
 }
 
+/// Blanks `findings` in what begins at `start`; whether anything changed.
 pub(super) fn blank(
     editor: &mut Editor<'_>,
     start: usize,
     findings: Vec<Finding>,
     place: Place,
     guard: Option<Guard<'_>>,
-) {
+) -> bool {
     let at = |finding: Finding| Finding {
         range: start + finding.range.start..start + finding.range.end,
         ..finding
@@ -443,7 +489,9 @@ pub(super) fn blank(
     // All of them before the first is blanked: they may overlap.
     let findings: Vec<_> =
         findings.into_iter().map(at).map(|finding| (editor.identity(&finding), finding)).collect();
+    let mut changed = false;
     for (identity, finding) in findings {
-        editor.blank(&finding, identity, place, guard);
+        changed |= editor.blank(&finding, identity, place, guard);
     }
+    changed
 }

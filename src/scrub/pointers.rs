@@ -1,7 +1,7 @@
 //! The level `Pointers`: memory reduced to what an unwinder needs.
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::contexts::{self, Cpu};
@@ -47,6 +47,7 @@ impl<'a> Words<'a> {
     }
 
     /// Blanks everything in `bytes`, which stand for memory at `address`, but aligned words that stay; also all below `live`.
+    /// `changed` are the offsets that were changed before.
     pub(super) fn reduce(
         &self,
         editor: &mut Editor<'_>,
@@ -54,8 +55,8 @@ impl<'a> Words<'a> {
         address: u64,
         live: u64,
         place: Place,
+        changed: &Addresses,
     ) {
-        let changed = editor.changed(&bytes);
         let Range { start, end } = bytes;
         let first = live.max(address).next_multiple_of(self.width as u64).saturating_sub(address);
         let first = start.saturating_add(usize::try_from(first).unwrap_or(usize::MAX)).min(end);
@@ -87,7 +88,7 @@ impl<'a> Words<'a> {
                 editor.zero(at - back..here.end, place, RULE);
                 carried = 0;
             } else if !kept || joined {
-                self.blank(editor, here.clone(), place, &changed);
+                self.blank(editor, here.clone(), place, changed);
             }
             at = here.end;
         }
@@ -152,11 +153,13 @@ pub(super) fn reduce(editor: &mut Editor<'_>, layout: &Layout, cpu: &Cpu, stacks
     let mask = cpu.address_mask(targets.end());
     let proven = frames::proven(editor.bytes(), layout, cpu, &modules, mask);
     let words = Words { width: cpu.width, targets: &targets, mask, proven, fills: cpu.width == 8 };
+    let changed = editor.changed();
+    let live = live(editor.bytes(), layout, cpu);
     for entry in &layout.memory {
-        let thread = layout.threads.iter().find(|thread| thread.stack.bytes == entry.bytes);
-        let Some(thread) = thread else {
+        let Some(live) = live.get(&(entry.bytes.start, entry.bytes.end)) else {
             if rest == Level::Pointers {
-                words.reduce(editor, entry.bytes.clone(), entry.address, entry.address, Place::Heap);
+                let start = entry.address;
+                words.reduce(editor, entry.bytes.clone(), start, start, Place::Heap, &changed);
             } else if rest == Level::Drop {
                 editor.zero(entry.bytes.clone(), Place::Heap, RULE);
             }
@@ -168,17 +171,28 @@ pub(super) fn reduce(editor: &mut Editor<'_>, layout: &Layout, cpu: &Cpu, stacks
         if stacks != Level::Pointers {
             continue;
         }
+        words.reduce(editor, entry.bytes.clone(), entry.address, *live, Place::Stack, &changed);
+    }
+}
+
+/// For each stack, by its bytes, the lowest address that is in use: of several threads that have the same one, the lowest of
+/// all.
+fn live(bytes: &[u8], layout: &Layout, cpu: &Cpu) -> HashMap<(usize, usize), u64> {
+    let mut lowest = HashMap::new();
+    for thread in &layout.threads {
         // The crashing thread's registers stand in the exception stream too, and there may differ.
         let exception = layout.exception.as_ref().filter(|exception| exception.thread_id == thread.id);
         let live = [Some(&thread.context), exception.map(|exception| &exception.context)]
             .into_iter()
             .flatten()
-            .filter_map(|context| cpu.stack_pointer(editor.bytes(), context))
-            .filter(|pointer| entry.addresses().contains(pointer))
+            .filter_map(|context| cpu.stack_pointer(bytes, context))
+            .filter(|pointer| thread.stack.addresses().contains(pointer))
             .min()
-            .unwrap_or(entry.address);
-        words.reduce(editor, entry.bytes.clone(), entry.address, live, Place::Stack);
+            .unwrap_or(thread.stack.address);
+        let known = lowest.entry((thread.stack.bytes.start, thread.stack.bytes.end)).or_insert(live);
+        *known = live.min(*known);
     }
+    lowest
 }
 
 #[cfg(test)]
@@ -351,9 +365,60 @@ mod tests {
         let mut editor = Editor::new(&mut bytes, &mut receipt);
         editor.zero(5..12, Place::Environment, "argv-envp");
         let words = Words { fills: true, ..Words::plain(&targets) };
-        words.reduce(&mut editor, 0..32, 0x7000_0000, 0, Place::Stack);
+        let changed = editor.changed();
+        words.reduce(&mut editor, 0..32, 0x7000_0000, 0, Place::Stack, &changed);
         assert_eq!(receipt.discrepancy(&before, &bytes), None);
         assert_eq!(bytes, [[0; 16], [WORD_FILL; 16]].as_flattened());
+    }
+
+    /// Were each region compared with every change, or each thread with every region, this would take minutes.
+    #[test]
+    fn many_regions_and_threads_take_time_in_proportion() {
+        const REGIONS: usize = 60_000;
+        for (processor, context, width) in [(9, 1232, 8), (0, 716, 4)] {
+            let mut bytes = vec![0; context];
+            let stack = MemoryEntry { address: 0x7000_0000, bytes: context..context + 64 };
+            // One word changes, one does not, so that no two changes are one.
+            bytes.extend((0..64 / width).flat_map(|at| [(at % 2 * 0x7f) as u8; 8].into_iter().take(width)));
+            let mut memory = vec![stack.clone()];
+            for at in 0..REGIONS {
+                let start = bytes.len();
+                bytes.extend([[0x7f; 8], [0; 8]].as_flattened());
+                memory.push(MemoryEntry { address: 0x9000_0000 + at as u64 * 64, bytes: start..start + 16 });
+            }
+            let thread = |id| ThreadEntry { id, context: 0..context, stack: stack.clone() };
+            let threads = (0..REGIONS as u32).map(thread).collect();
+            let layout = Layout { memory, threads, processor, ..Layout::default() };
+            let (before, mut receipt) = (bytes.clone(), Receipt::default());
+            let cpu = Cpu::new(processor).unwrap();
+            reduce(
+                &mut Editor::new(&mut bytes, &mut receipt),
+                &layout,
+                cpu,
+                Level::Pointers,
+                Level::Pointers,
+            );
+            assert_eq!(receipt.discrepancy(&before, &bytes), None);
+            assert!(receipt.entries.len() > REGIONS);
+            assert_eq!(bytes[context + 64..], vec![0; REGIONS * 16]);
+        }
+    }
+
+    #[test]
+    fn of_threads_on_one_stack_the_lowest_counts() {
+        let mut bytes = vec![0; 2 * 1232];
+        for (context, pointer) in [(0, 0x7000_0018_u64), (1232, 0x7000_0008)] {
+            bytes[context + 152..context + 160].copy_from_slice(&pointer.to_le_bytes());
+        }
+        bytes.extend([1_u64, 2, 3, 4].map(u64::to_le_bytes).as_flattened());
+        let stack = MemoryEntry { address: 0x7000_0000, bytes: 2 * 1232..2 * 1232 + 32 };
+        let thread = |id, context| ThreadEntry { id, context, stack: stack.clone() };
+        let threads = vec![thread(1, 0..1232), thread(2, 1232..2 * 1232)];
+        let layout = Layout { memory: vec![stack.clone()], threads, ..Layout::default() };
+        let mut receipt = Receipt::default();
+        let cpu = Cpu::new(9).unwrap();
+        reduce(&mut Editor::new(&mut bytes, &mut receipt), &layout, cpu, Level::Pointers, Level::Keep);
+        assert_eq!(bytes[2 * 1232..], *[0_u64, 2, 3, 4].map(u64::to_le_bytes).as_flattened());
     }
 
     #[test]

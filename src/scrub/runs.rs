@@ -65,6 +65,11 @@ impl Run {
         zeros.iter().all(|&byte| byte == 0).then(|| Self { encoding, ..self.clone() })
     }
 
+    /// The run of all characters but the last, unless that is a letter of another script or the only one.
+    pub(super) fn without_last_character(&self) -> Option<Self> {
+        (self.ahead == 0 && self.count > 1).then(|| Self { count: self.count - 1, ..self.clone() })
+    }
+
     /// Whether a character before the first could be cut off by the start of the bytes.
     pub(super) fn at_start(&self) -> bool {
         self.first < self.encoding.stride()

@@ -264,7 +264,7 @@ fn streams_are_kept_blanked_or_dropped_by_their_kind() {
         (0x4767_0004, b"Name:\twilhelmina\nPid:\t12\n"),
         (0x4767_0009, b"5555 r-xp /home/gwendolyn/bin/game\n"),
         (0x4350_00ff, b"annotation: who knows"),
-        (0x4767_0008, b"\x01\0\0\0alice@example.com"),
+        (0x4767_0008, b"\x03\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0wilhelminaalice@example.com"),
     ];
     let mut bytes = vec![0; 12 * parts.len()];
     let mut layout = Layout { processor: 9, ..Layout::default() };
@@ -287,7 +287,11 @@ fn streams_are_kept_blanked_or_dropped_by_their_kind() {
     assert_eq!(text(4), "5555 r-xp /home/[#1]*****/bin/game\n");
     assert_eq!(text(5), "\0".repeat(21));
     assert_eq!(after[60..72], [0; 12], "its directory entry");
-    assert_eq!(text(6), "\u{1}\0\0\0alice@example.com", "the auxiliary vector is numbers");
+    assert_eq!(
+        text(6),
+        format!("\u{3}{}\u{7}{}", "\0".repeat(7), "\0".repeat(34)),
+        "an auxiliary vector is numbers"
+    );
     assert!(after.ends_with(&[0; 5]));
     let rules: Vec<_> = receipt.entries.iter().map(|entry| entry.rule.as_str()).collect();
     for rule in
@@ -377,6 +381,65 @@ fn a_piece_of_a_value_goes_from_thread_names_as_from_a_report() {
     assert_eq!(after[name], encode(&alias, Wide::Utf16Le));
     let of = |place| receipt.entries.iter().filter(move |e| e.place == place && e.rule == "echo");
     assert_eq!((of(Place::ThreadName).count(), of(Place::TextStream).count()), (1, 1));
+}
+
+#[test]
+fn debug_records_hold_what_they_are_for() {
+    let mut bytes = vec![0; 64];
+    bytes.extend(b"RSDS0123456789abcdef0001game.pdb\0alice@example.org");
+    let pdb = ModuleEntry {
+        base: 0,
+        size: 0,
+        name: 0..0,
+        codeview: 64..bytes.len(),
+        debug_file: 64 + 24..64 + 32,
+        build_id: 0..0,
+    };
+    let start = bytes.len();
+    bytes.extend(b"LEpB");
+    bytes.extend(b"carol@example.org ".repeat(8));
+    let (codeview, build_id) = (start..bytes.len(), start + 4..bytes.len());
+    let elf = ModuleEntry { codeview, debug_file: 0..0, build_id, ..pdb.clone() };
+    let (after, _) = scrubbed(&bytes, &Layout { modules: vec![pdb, elf], ..layout(32, 64) }, &engine());
+    assert_eq!(after[64..start - 17], bytes[64..start - 17], "the record itself");
+    assert!(after[start - 17..start].iter().all(|&byte| byte == 0));
+    assert!(after[start + 4..].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_string_that_many_name_is_scrubbed_once() {
+    let mut bytes = vec![0; 128];
+    let wide = encode(&"bob@example.org ".repeat(1 << 10), Wide::Utf16Le);
+    let name = bytes.len()..bytes.len() + wide.len();
+    bytes.extend(wide);
+    let (codeview, debug_file, build_id) = (0..0, 0..0, 0..0);
+    let module = ModuleEntry { base: 0, size: 0, name: name.clone(), codeview, debug_file, build_id };
+    let layout = Layout {
+        thread_names: vec![(1, name.clone()); 1 << 16],
+        modules: vec![module; 1 << 16],
+        ..layout(32, 128)
+    };
+    // Hours, once for each.
+    let (after, receipt) = scrubbed(&bytes, &layout, &engine());
+    assert!(receipt.entries.iter().all(|entry| entry.place == Place::ThreadName));
+    assert!(memchr::memmem::find(&after, &encode("bob@", Wide::Utf16Le)).is_none());
+}
+
+#[test]
+fn a_stricter_level_leaves_no_more_of_names() {
+    let mut bytes = vec![0; 40];
+    bytes.extend(b"annette.kowalski@example.org");
+    bytes.resize(128, 0);
+    let wide = encode("w-annette.k", Wide::Utf16Le);
+    let name = bytes.len()..bytes.len() + wide.len();
+    bytes.extend(wide);
+    let layout = Layout { thread_names: vec![(1, name.clone())], ..layout(32, 128) };
+    for level in [Level::Pattern, Level::Pointers, Level::Drop] {
+        let (after, _) = scrubbed(&bytes, &layout, &Engine::new(&Policy { level, ..policy() }).unwrap());
+        let left: Vec<u8> = after[name.clone()].iter().step_by(2).copied().collect();
+        let left = String::from_utf8(left).unwrap();
+        assert!(left.starts_with("w-") && !left.contains("anne"), "{left} at {level:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::edit::{Addresses, Editor, Encoding, Finding};
 use super::known::Known;
 use super::places::{self, DROPPED, THREAD_NAME};
 use super::receipt::{Entry, Place, Receipt};
-use super::{Level, Policy, finder, rules};
+use super::{Level, Policy, cut_off, finder, rules};
 use crate::error::Error;
 use crate::report::{AnnotationLevel, AttributeValue, Origin, Reason, Report};
 
@@ -50,7 +50,7 @@ pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receip
             AttributeValue::String(value) => {
                 let mut findings = means.find(value, Place::Attribute);
                 if attribute.truncated {
-                    findings.extend(finder::cut_end_of_utf8(&masked(value), means.known));
+                    findings.extend(cut_off::cut_end_of_utf8(&masked(value), means.known));
                 }
                 blank(value, findings, Place::Attribute, means, receipt);
             }
@@ -77,7 +77,7 @@ pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receip
         scrub_text(&mut breadcrumb.category, means, Place::Breadcrumb, receipt);
         let mut findings = means.find(&breadcrumb.message, Place::Breadcrumb);
         if breadcrumb.truncated {
-            findings.extend(finder::cut_end_of_utf8(&masked(&breadcrumb.message), means.known));
+            findings.extend(cut_off::cut_end_of_utf8(&masked(&breadcrumb.message), means.known));
         }
         blank(&mut breadcrumb.message, findings, Place::Breadcrumb, means, receipt);
     }
@@ -104,7 +104,7 @@ pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receip
         scrub_text(classifier, means, Place::Annotation, receipt);
     }
     for name in report.stack_trace.threads.iter_mut().filter_map(|thread| thread.name.as_mut()) {
-        if name.len() >= THREAD_NAME && finder::is_cut_value(masked(name).as_bytes(), means.known) {
+        if name.len() >= THREAD_NAME && cut_off::is_cut_value(masked(name).as_bytes(), means.known) {
             let whole = Finding { range: 0..name.len(), encoding: Encoding::Utf8, rule: "cut-off" };
             blank(name, vec![whole], Place::ThreadName, means, receipt);
         } else {

@@ -8,6 +8,7 @@ pub(crate) mod detach;
 pub(crate) mod errno;
 pub(crate) mod exit;
 pub(crate) mod fault;
+pub(crate) mod holes;
 pub(crate) mod kept;
 pub(crate) mod landlock;
 #[cfg(feature = "pmodule-plugins")]

@@ -88,25 +88,45 @@ fn program(rules: &[Rule], otherwise: Verdict) -> Vec<libc::sock_filter> {
         jump(libc::BPF_JGE, X32, 0, 1),
         end(Verdict::Kill),
     ];
-    for rule in rules {
-        match rule.condition {
-            None => program.push(jump(libc::BPF_JEQ, rule.call, 0, 1)),
-            Some((condition, then)) => {
-                let (argument, test) = match condition {
-                    If::Equal(argument, value) => (argument, jump(libc::BPF_JEQ, value, 0, 1)),
-                    If::AnyBit(argument, bits) => (argument, jump(libc::BPF_JSET, bits, 0, 1)),
-                };
-                // Everything behind ends the program, so that the number need not be loaded again.
-                program.push(jump(libc::BPF_JEQ, rule.call, 0, 4));
-                program.push(load(ARGUMENTS + u32::from(argument) * 8));
-                program.push(test);
-                program.push(end(then));
-            }
-        }
-        program.push(end(rule.verdict));
+    let mut sorted = rules.to_vec();
+    // Stable: the first that names a call stays first.
+    sorted.sort_by_key(|rule| rule.call);
+    sorted.dedup_by_key(|rule| rule.call);
+    for group in sorted.chunks(GROUP) {
+        let mut comparisons: Vec<libc::sock_filter> = group.iter().flat_map(compare).collect();
+        comparisons.push(end(otherwise));
+        // A group is far shorter than the 255 instructions that can be skipped.
+        let (last, length) = (group.last().map_or(0, |rule| rule.call), comparisons.len() as u8);
+        program.push(jump(libc::BPF_JGT, last, length, 0));
+        program.append(&mut comparisons);
     }
     program.push(end(otherwise));
     program
+}
+
+/// Rules that are compared one by one, behind one comparison for all of them. The kernel runs a filter for each number that it
+/// has when the filter is set (`seccomp_cache_prepare`), so that its length is waited for.
+const GROUP: usize = 8;
+
+/// What decides by one rule, and goes on behind if the rule is about another call.
+fn compare(rule: &Rule) -> Vec<libc::sock_filter> {
+    match rule.condition {
+        None => vec![jump(libc::BPF_JEQ, rule.call, 0, 1), end(rule.verdict)],
+        Some((condition, then)) => {
+            let (argument, test) = match condition {
+                If::Equal(argument, value) => (argument, jump(libc::BPF_JEQ, value, 0, 1)),
+                If::AnyBit(argument, bits) => (argument, jump(libc::BPF_JSET, bits, 0, 1)),
+            };
+            // Everything behind ends the program, so that the number need not be loaded again.
+            vec![
+                jump(libc::BPF_JEQ, rule.call, 0, 4),
+                load(ARGUMENTS + u32::from(argument) * 8),
+                test,
+                end(then),
+                end(rule.verdict),
+            ]
+        }
+    }
 }
 
 fn load(offset: u32) -> libc::sock_filter {
@@ -154,6 +174,8 @@ mod tests {
                 at += skip(accumulator == step.k);
             } else if code == libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K {
                 at += skip(accumulator >= step.k);
+            } else if code == libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K {
+                at += skip(accumulator > step.k);
             } else if code == libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K {
                 at += skip(accumulator & step.k != 0);
             } else {

@@ -162,8 +162,18 @@ impl Socket {
             if !poll_readable(self.0.as_fd(), deadline.saturating_duration_since(Instant::now()))? {
                 return Ok(Received::Nothing);
             }
-            match self.receive_now(limit) {
+            let received = match self.receive_now(limit) {
+                // The peer went without having read everything. That is told once, before what it had sent itself.
+                Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::ConnectionReset => {
+                    self.receive_now(limit)
+                }
+                received => received,
+            };
+            match received {
                 Ok(received) => return Ok(received),
+                Err(Error::System { source, .. }) if source.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok(Received::Closed);
+                }
                 Err(Error::System { source, .. })
                     if matches!(source.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error),
@@ -186,11 +196,7 @@ impl Socket {
             libc::recvmsg(self.0.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT)
         };
         if length < 0 {
-            let source = io::Error::last_os_error();
-            if source.kind() == io::ErrorKind::ConnectionReset {
-                return Ok(Received::Closed);
-            }
-            return Err(Error::System { call: "recvmsg", source });
+            return Err(Error::System { call: "recvmsg", source: io::Error::last_os_error() });
         }
         let (fds, sender) = read_control(&header);
         // An empty message has its sender; only the end has nobody.
@@ -321,5 +327,22 @@ mod tests {
         assert!(empty.bytes.is_empty(), "no end");
         drop(a);
         assert!(matches!(b.receive(4, Duration::from_secs(5)).unwrap(), Received::Closed));
+    }
+
+    #[test]
+    fn what_was_sent_before_the_end_arrives_even_if_the_sender_had_not_read_everything() {
+        let (a, b) = Socket::pair().unwrap();
+        a.send(b"first", &[]).unwrap();
+        a.send(b"second", &[]).unwrap();
+        b.send(b"never read", &[]).unwrap();
+        drop(a);
+        let receive = || match b.receive(16, Duration::from_secs(5)).unwrap() {
+            Received::Message(message) => Some(message.bytes),
+            other => matches!(other, Received::Closed).then_some(Vec::new()),
+        };
+        assert_eq!(
+            [receive(), receive(), receive()],
+            [&b"first"[..], b"second", b""].map(|b| Some(b.to_vec()))
+        );
     }
 }

@@ -11,7 +11,7 @@ use minidump_unwind::debuginfo::DebugInfoSymbolProvider;
 use minidump_unwind::{CallStack, MultiSymbolProvider};
 use serde::Serialize;
 
-use super::{missing, read_minidump, take, write_json};
+use super::{is_elf, missing, read_minidump, take, write_json};
 use crate::failure::{Failure, Result};
 use crate::output::{self, printable};
 
@@ -81,7 +81,13 @@ pub(crate) fn inspect(mut arguments: lexopt::Parser) -> Result<()> {
 }
 
 fn read(file: &Path) -> Result<Inspection> {
-    let bytes = read_minidump(file)?;
+    if is_elf(file)? {
+        return Err(Failure::Failed(format!(
+            "{}: an ELF file, and inspect takes minidumps; core files are for 'cenotaph scrub' and gdb",
+            file.display()
+        )));
+    }
+    let bytes = read_minidump(file, "; inspect takes minidumps")?;
     let length = bytes.len();
     let damaged = |e: &dyn std::fmt::Display| Failure::file(file, "read as a minidump", e);
     // The list of local binaries to unwind with comes first: it borrows the bytes.

@@ -49,6 +49,10 @@ fn take(into: &mut Option<PathBuf>, value: std::ffi::OsString) -> Result<()> {
 const MAX_FILE: u64 = 4 << 30;
 
 fn read(path: &Path) -> Result<Vec<u8>> {
+    read_at_most(path, MAX_FILE)
+}
+
+fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>> {
     let failed = |e: std::io::Error| Failure::file(path, "read", e);
     let file = std::fs::File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -56,9 +60,9 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         return Err(Failure::file(path, "read", "not a file with an end"));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(Failure::file(path, "read", format_args!("longer than {MAX_FILE} bytes")));
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > most {
+        return Err(Failure::file(path, "read", format_args!("longer than {most} bytes")));
     }
     Ok(bytes)
 }
@@ -72,8 +76,13 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     unfinished::write(path, (text + "\n").as_bytes())
 }
 
-/// A minidump's bytes, or words about what the file is instead.
-fn read_minidump(path: &Path) -> Result<Vec<u8>> {
+/// Fails now where [`write_json`] would fail when the work is done.
+pub(crate) fn check_writable(path: &Path) -> Result<()> {
+    if path == Path::new("-") { Ok(()) } else { unfinished::check(path) }
+}
+
+/// A minidump's bytes, or words about what the file is instead, and `more`: what else would do.
+fn read_minidump(path: &Path, more: &str) -> Result<Vec<u8>> {
     let bytes = read(path)?;
     if bytes.starts_with(CONTAINER_MAGIC) {
         return Err(Failure::Failed(format!(
@@ -84,9 +93,21 @@ fn read_minidump(path: &Path) -> Result<Vec<u8>> {
     }
     if !bytes.starts_with(b"MDMP") {
         return Err(Failure::Failed(format!(
-            "{}: not a minidump (it does not start with MDMP)",
+            "{}: not a minidump (it does not start with MDMP){more}",
             path.display()
         )));
     }
     Ok(bytes)
+}
+
+/// Whether a file begins as an ELF file does.
+fn is_elf(path: &Path) -> Result<bool> {
+    let failed = |e: std::io::Error| Failure::file(path, "read", e);
+    let file = std::fs::File::open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Ok(false);
+    }
+    let mut magic = Vec::new();
+    file.take(4).read_to_end(&mut magic).map_err(failed)?;
+    Ok(magic == b"\x7fELF")
 }

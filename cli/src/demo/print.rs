@@ -8,7 +8,8 @@ use std::path::Path;
 use cenotaph::report::Reason;
 
 use super::{Story, planted};
-use crate::failure::{Failure, Result};
+use crate::commands::write_json;
+use crate::failure::Result;
 use crate::output::{self, bold, line};
 
 /// The stages in the order in which they end.
@@ -133,9 +134,5 @@ pub(super) fn json(story: &Story, path: &Path) -> Result<()> {
         "searched_bytes": story.searched.iter().map(|source| source.bytes.len()).sum::<usize>(),
         "found": found,
     });
-    let text = serde_json::to_string_pretty(&value).map_err(|e| Failure::file(path, "write as JSON", e))?;
-    if path == Path::new("-") {
-        return line(text);
-    }
-    std::fs::write(path, text + "\n").map_err(|e| Failure::file(path, "write", e))
+    write_json(path, &value)
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use cenotaph::scrub::Receipt;
 use serde::Deserialize;
 
 use crate::failure::{Failure, Result};
@@ -95,7 +96,18 @@ pub(crate) struct Corpus {
     pub(crate) samples: Vec<Sample>,
     /// Kind and text.
     pub(crate) decoys: Vec<(String, String)>,
+    /// SHA-256 of the text that it was read from, in hexadecimal.
+    pub(crate) sha256: String,
+    /// The packages that drew it, with their versions; none for a draw from a file.
+    pub(crate) packages: Vec<String>,
 }
+
+/// What draws values, as `benches/pii/requirements.txt` names it.
+const PACKAGES: [&str; 4] = ["Faker", "phonenumbers", "python-stdnum", "schwifty"];
+
+/// How the Python environment is made that has them: the two commands of `benches/pii/README.md`.
+const ENVIRONMENT: &str =
+    "python3 -m venv target/pii && target/pii/bin/pip install -r benches/pii/requirements.txt";
 
 #[derive(Deserialize)]
 struct Line {
@@ -112,6 +124,15 @@ enum Value {
     Pieces(Vec<String>),
 }
 
+/// "python 3.12.3", "Faker 40.54.0": what draws depend on besides the seed. Empty if Python does not say.
+fn versions(python: &Path) -> Vec<String> {
+    const ASK: &str = "import sys, importlib.metadata as m\nprint('python', sys.version.split()[0])\n\
+                       for name in sys.argv[1:]: print(name, m.version(name))";
+    let said = Command::new(python).args(["-c", ASK]).args(PACKAGES).output();
+    let said = said.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+    String::from_utf8_lossy(&said.unwrap_or_default()).lines().map(str::to_owned).collect()
+}
+
 impl Corpus {
     /// The committed draw.
     pub(crate) fn sample() -> Result<Self> {
@@ -126,6 +147,12 @@ impl Corpus {
 
     /// A fresh draw of `count` values of each kind.
     pub(crate) fn generate(python: &Path, generator: &Path, seed: u64, count: usize) -> Result<Self> {
+        if !generator.is_file() {
+            return Err(Failure::Failed(format!(
+                "{}: no such file; run it in the repository's folder, or name benches/pii/generate.py with --generator",
+                generator.display()
+            )));
+        }
         let (count, decoys) = (count.to_string(), (count / 4).clamp(20, 1000).to_string());
         let output = Command::new(python)
             .arg(generator)
@@ -133,23 +160,32 @@ impl Corpus {
             .output()
             .map_err(|e| {
                 Failure::Failed(format!(
-                    "{}: cannot start: {e}; name a Python 3 with --python, or use --small or --data FILE",
+                    "{}: cannot start: {e}; make it ({ENVIRONMENT}), name a Python 3 that has the packages with --python, \
+                     or use --small or --data FILE, which need none",
                     python.display()
                 ))
             })?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(Failure::Failed(format!(
-                "{}: {}; then name it with --python target/pii/bin/python (--small needs none)",
+                "{} with {}: {}\nThe environment that score takes by itself is made by: {ENVIRONMENT} (--small needs none)",
                 generator.display(),
+                python.display(),
                 said.trim()
             )));
         }
-        Self::parse(&String::from_utf8_lossy(&output.stdout), &generator.display().to_string())
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut corpus = Self::parse(&text, &generator.display().to_string())?;
+        corpus.packages = versions(python);
+        Ok(corpus)
     }
 
     fn parse(text: &str, name: &str) -> Result<Self> {
-        let mut corpus = Self::default();
+        // Of any bytes, as a receipt has it.
+        let mut described = Receipt::default();
+        described.describe(text.as_bytes(), 0);
+        let sha256 = described.dump.map(|dump| dump.sha256).unwrap_or_default();
+        let mut corpus = Self { sha256, ..Self::default() };
         for (number, line) in text.lines().enumerate() {
             let failed = |why: String| Failure::Failed(format!("{name}: line {}: {why}", number + 1));
             let line: Line = serde_json::from_str(line).map_err(|e| failed(e.to_string()))?;
@@ -201,5 +237,26 @@ impl Corpus {
         }
         names.extend(short);
         names
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draw_has_a_digest_and_what_is_missing_is_said() {
+        let corpus = Corpus::sample().unwrap();
+        assert_eq!(corpus.sha256.len(), 64);
+        assert_ne!(corpus.sha256, Corpus::parse("", "empty").unwrap().sha256);
+        let absent = Path::new("/nonexistent");
+        let why = Corpus::generate(absent, absent, 1, 1).unwrap_err().to_string();
+        assert!(why.contains("repository's folder") && why.contains("--generator"), "{why}");
+        let here = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/pii/generate.py"));
+        let why = Corpus::generate(absent, here, 1, 1).unwrap_err().to_string();
+        assert!(why.contains("-m venv") && why.contains("pip install -r"), "{why}");
+        let requirements = include_str!("../../../benches/pii/requirements.txt");
+        assert!(PACKAGES.iter().all(|name| requirements.contains(&format!("{name}=="))), "{requirements}");
     }
 }

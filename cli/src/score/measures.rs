@@ -51,11 +51,30 @@ pub(crate) struct Cell {
 #[derive(Debug, Serialize)]
 pub(crate) struct Score {
     pub(crate) seed: u64,
+    pub(crate) small: bool,
+    /// Of each kind.
+    pub(crate) plants: usize,
+    /// What was drawn.
+    pub(crate) data: Data,
+    /// Of the heaps of programs: those that were asked for, and those that were found.
+    pub(crate) negatives_mib: usize,
+    pub(crate) negatives_mib_found: f64,
     pub(crate) engine: u32,
     pub(crate) measures: Vec<Measure>,
     pub(crate) matrix: Vec<Cell>,
     /// Whose heaps were looked at, with their versions.
     pub(crate) programs: Vec<String>,
+}
+
+/// The values that were planted, but for those that are told beforehand.
+#[derive(Debug, Serialize)]
+pub(crate) struct Data {
+    pub(crate) values: usize,
+    pub(crate) near_misses: usize,
+    /// Of the generator's output, or of the file.
+    pub(crate) sha256: String,
+    /// Whose versions the draw depends on.
+    pub(crate) packages: Vec<String>,
 }
 
 const LAYERS: [&str; 4] = ["base64", "percent", "hex", "json"];

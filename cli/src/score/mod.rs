@@ -21,11 +21,34 @@ use std::path::PathBuf;
 use cenotaph::scrub::ENGINE;
 use lexopt::prelude::*;
 
-use crate::commands::write_json;
+use crate::commands::{check_writable, write_json};
 use crate::failure::{Failure, Result};
 use crate::output;
 use corpus::Corpus;
-use measures::Score;
+use measures::{Data, Score};
+
+const HELP: &str = "\
+Usage: cenotaph score [--small] [--seed S] [--json FILE] [OPTIONS]
+
+Measures the scrubber: plants made-up values in every kind, encoding and place, in synthetic dumps and in real processes,
+scrubs, and looks at what is left of them and what else is lost. Run it in the repository's folder, with a release build
+and on a quiet machine: it takes some 2 to 5 minutes on two quiet cores, and --small less. benches/pii/README.md says how it is judged.
+
+  --small           a committed draw of 12 values of each kind: no Python, no network
+  --seed S          draws other values, and plants them elsewhere (default: random, and printed). With --small and --data
+                    the values are given, and it says only where they are planted and what random texts stand beside them
+  --plants N        values of each kind, and plants of them in each encoding and place (default: 1000; 12 with --small)
+  --negatives MIB   memory of programs that hold nobody's data (default: 1024; 32 with --small)
+  --heaps FOLDER    files of such memory, which are taken first
+  --data FILE       values from a file, as generate.py writes it
+  --python PYTHON   the Python that has the packages (default: target/pii/bin/python)
+  --generator FILE  what draws values (default: benches/pii/generate.py)
+  --only-speed      measures nothing but speed, and judges nothing by its exit code
+  --examples        prints some of what survived and of what was touched wrongly
+  --json FILE       the score and what it depends on ('-': standard output)
+
+Exit codes: 0 all that must be is, 1 a row is MISSED or it failed, 2 the command line cannot be understood.
+";
 
 /// What the command line asked for.
 struct Options {
@@ -45,13 +68,14 @@ struct Options {
 }
 
 pub(crate) fn score(arguments: lexopt::Parser) -> Result<()> {
-    let done = run(arguments);
+    let Some(options) = Options::parse(arguments)? else { return output::line(HELP.trim_end()) };
+    let done = run(&options);
     output::progress("");
     done
 }
 
-fn run(arguments: lexopt::Parser) -> Result<()> {
-    let options = Options::parse(arguments)?;
+fn run(options: &Options) -> Result<()> {
+    options.json.as_deref().map_or(Ok(()), check_writable)?;
     output::line(format_args!("seed {}", options.seed))?;
     if options.only_speed {
         let negatives = negatives::measure(48, 32 << 20, None)?;
@@ -64,6 +88,12 @@ fn run(arguments: lexopt::Parser) -> Result<()> {
             output::progress("drawing values");
             Corpus::generate(&options.python, &options.generator, options.seed, options.plants)?
         }
+    };
+    let data = Data {
+        values: corpus.samples.len(),
+        near_misses: corpus.decoys.len(),
+        sha256: corpus.sha256.clone(),
+        packages: corpus.packages.clone(),
     };
     let known = corpus.with_known(options.plants);
     let mut matrix = recall::measure(&corpus, &known, options.plants, options.seed)?;
@@ -90,6 +120,11 @@ fn run(arguments: lexopt::Parser) -> Result<()> {
     if let Some(path) = &options.json {
         let score = Score {
             seed: options.seed,
+            small: options.small,
+            plants: options.plants,
+            data,
+            negatives_mib: options.negatives,
+            negatives_mib_found: negatives.mebibytes,
             engine: ENGINE,
             measures,
             matrix: measures::cells(&matrix),
@@ -118,7 +153,8 @@ fn print_examples(matrix: &recall::Matrix) -> Result<()> {
 }
 
 impl Options {
-    fn parse(mut arguments: lexopt::Parser) -> Result<Self> {
+    /// None if help is asked for.
+    fn parse(mut arguments: lexopt::Parser) -> Result<Option<Self>> {
         let mut options = Self {
             seed: clock(),
             plants: 0,
@@ -145,6 +181,7 @@ impl Options {
                 Long("negatives") => options.negatives = arguments.value()?.parse()?,
                 Long("only-speed") => options.only_speed = true,
                 Long("examples") => options.examples = true,
+                Long("help") | Short('h') => return Ok(None),
                 other => return Err(other.unexpected().into()),
             }
         }
@@ -154,7 +191,7 @@ impl Options {
         if options.plants == 0 {
             options.plants = if options.small { 12 } else { 1000 };
         }
-        Ok(options)
+        Ok(Some(options))
     }
 }
 

@@ -64,7 +64,8 @@ const PROGRAMS: &[(&str, &[&str])] = &[
             "/dev/null",
         ],
     ),
-    ("rustc", &["--crate-type", "lib", "--emit", "metadata=/dev/null", "/dev/stdin"]),
+    // Not into /dev/null: as root it would come to lie there.
+    ("rustc", &["--crate-type", "lib", "--emit", "metadata=FOLDER/metadata", "/dev/stdin"]),
     (
         "sqlite3",
         &[
@@ -73,6 +74,20 @@ const PROGRAMS: &[(&str, &[&str])] = &[
             "-cmd",
             ".print ready",
             ":memory:",
+        ],
+    ),
+    // A browser, with a page that makes things. It ends with the folder that it was given as its home.
+    (
+        BROWSER,
+        &[
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--single-process",
+            "--remote-debugging-port=0",
+            "data:text/html,<script>const keep=[];for(let i=0;i<LIMIT*1000;i++){const p=document.createElement('p');p.textContent='row '+i+' '+Math.sin(i);document.body.append(p);keep.push({i,s:i.toString(36)})}</script>",
         ],
     ),
     // A game.
@@ -132,6 +147,9 @@ const PROGRAMS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+
+/// The program that leaves files, and is what it starts itself.
+const BROWSER: &str = "chromium";
 
 /// What heaps of programs showed.
 #[derive(Debug, Default)]
@@ -293,7 +311,13 @@ fn version(program: &str) -> Option<String> {
     text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
 }
 
-struct Running(Child);
+struct Running {
+    child: Child,
+    /// Where a program that leaves files leaves them.
+    folder: PathBuf,
+    /// Whether it starts others that do its work: gcc does.
+    has_children: bool,
+}
 
 /// How long a program may take until it waits.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -301,29 +325,40 @@ const DEADLINE: Duration = Duration::from_secs(60);
 impl Running {
     fn start(program: &str, arguments: &[String]) -> Option<Self> {
         let said = arguments.iter().any(|argument| argument.contains("ready"));
-        let child = command(program)?
-            .args(arguments)
+        let folder = std::env::temp_dir().join(format!("cenotaph-score-{}", std::process::id()));
+        let mut command = command(program)?;
+        std::fs::create_dir(&folder).ok()?;
+        let in_folder = |argument: &String| argument.replace("FOLDER", &folder.to_string_lossy());
+        let child = command
+            .args(arguments.iter().map(in_folder))
+            .envs((program == BROWSER).then_some(("HOME", &folder)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let mut running = Self(child);
+            .spawn();
+        let Ok(child) = child else {
+            let _ = std::fs::remove_dir(&folder);
+            return None;
+        };
+        let mut running = Self { child, folder, has_children: program != BROWSER };
         if program == "rustc" {
-            let stdin = running.0.stdin.as_mut()?;
+            let stdin = running.child.stdin.as_mut()?;
             stdin.write_all(b"pub fn nothing() {}\n").ok()?;
         }
         if !said {
             return running.waits().then_some(running);
         }
         let mut line = String::new();
-        BufReader::new(running.0.stdout.take()?).read_line(&mut line).ok()?;
+        BufReader::new(running.child.stdout.take()?).read_line(&mut line).ok()?;
         line.starts_with("ready").then_some(running)
     }
 
-    /// The process, or the one that it started: gcc has its compiler do the work.
+    /// The process, or the one that it started.
     fn process(&self) -> u32 {
-        let id = self.0.id();
+        let id = self.child.id();
+        if !self.has_children {
+            return id;
+        }
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         children.split_whitespace().next().and_then(|child| child.parse().ok()).unwrap_or(id)
     }
@@ -383,8 +418,26 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // Without its input a compiler that somebody else started ends too.
-        drop(self.0.stdin.take());
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        drop(self.child.stdin.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As root a compiler replaces a device that it is to write to.
+    #[test]
+    fn nothing_is_written_but_into_the_folder() {
+        let outputs: Vec<&str> = PROGRAMS
+            .iter()
+            .flat_map(|(_, arguments)| arguments.windows(2))
+            .filter(|two| matches!(two[0], "-o" | "--emit" | "--out-dir"))
+            .map(|two| two[1])
+            .collect();
+        assert_eq!(outputs, ["metadata=FOLDER/metadata"]);
     }
 }

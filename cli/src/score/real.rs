@@ -5,13 +5,14 @@
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Barrier};
 
 use aho_corasick::AhoCorasick;
-use cenotaph::dump::{Layout, writer};
+use cenotaph::dump::Layout;
+use cenotaph::dump::linux_writer::{self, Limits};
 use cenotaph::scrub::{self, Level, Policy, Receipt};
+use cenotaph::target::{Request, Target};
 
 use super::corpus::{Corpus, Sample};
 use super::encode::{Encoded, Form, encode};
@@ -173,16 +174,11 @@ impl Victim {
         Ok(victim)
     }
 
+    /// As the monitor takes it, with more of the heap.
     fn dump(&self) -> Result<Vec<u8>> {
-        let pid = self.child.id();
-        let path = format!("/proc/{pid}/maps");
-        let failed = |e: std::io::Error| Failure::Failed(format!("{path}: {e}"));
-        let maps = std::fs::read_to_string(&path).map_err(failed)?;
-        let memory = std::fs::File::open(format!("/proc/{pid}/mem")).map_err(failed)?;
-        let readable: Vec<Range<u64>> = maps.lines().filter_map(readable).collect();
-        let dump = writer::write(writer::Request::new(pid.cast_signed(), self.tid, None))?;
-        let mut read = |address, buffer: &mut [u8]| memory.read_at(buffer, address).unwrap_or(0);
-        Ok(writer::with_indirect(dump, 4 << 20, &readable, &mut read)?)
+        let target = Target::stop(Request::new(self.child.id().cast_signed(), self.tid, None))?;
+        let limits = Limits { indirect: 4 << 20, ..Limits::default() };
+        Ok(linux_writer::write(target, limits)?.dump)
     }
 }
 

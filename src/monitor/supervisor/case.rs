@@ -38,8 +38,8 @@ pub(super) struct Busy {
     pub(super) worker: Handle,
     pub(super) case: Case,
     pub(super) deadline: Instant,
-    /// When to see whether somebody has stopped it; `None` once it has let the application go.
-    pub(super) next_look: Option<Instant>,
+    /// When to see whether somebody has stopped it.
+    pub(super) next_look: Instant,
     /// When it was given the case.
     pub(super) since: Instant,
     /// Where it stood still at the last look.

@@ -21,7 +21,8 @@ use crate::sys::socket::Socket;
 /// How long a worker may take from the memory read to the commit.
 const COMPLETE_TIME: Duration = Duration::from_secs(120);
 
-/// How often a worker for which the application waits is looked at: one that is stopped holds it and does nothing.
+/// How often a worker is looked at: one that is stopped does nothing, and as long as it traces threads of the application,
+/// which can be until the last of them has ended, the application cannot end either.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How a worker ends that somebody killed.
@@ -63,7 +64,7 @@ impl Supervisor {
         // The next idle worker is made when this one is done: forking now would take the processor from it while the
         // application waits.
         let now = Instant::now();
-        let next_look = case.bundle.is_none().then(|| now + LOOK);
+        let next_look = now + LOOK;
         self.busy.push(Busy { worker, case, deadline: now + time, next_look, since: now, stood_at: None });
     }
 
@@ -74,10 +75,7 @@ impl Supervisor {
                 busy.case.bundle = Some(bundle);
             }
             // Only now: as long as it holds the application, it has no more time than for the memory.
-            Progress::LetGo => {
-                busy.deadline = Instant::now() + COMPLETE_TIME;
-                busy.next_look = None;
-            }
+            Progress::LetGo => busy.deadline = Instant::now() + COMPLETE_TIME,
             Progress::Done(outcome) => {
                 let Busy { case, .. } = self.busy.swap_remove(index);
                 self.let_go(&case);
@@ -168,9 +166,9 @@ impl Supervisor {
             if busy.deadline <= now {
                 self.log.event("supervisor", "worker-overdue", "ended at its deadline");
                 self.replace(index, true);
-            } else if busy.next_look.is_some_and(|look| look <= now) {
+            } else if busy.next_look <= now {
                 // The longer it has worked, the rarer: what a crash costs does not grow with the machine's load.
-                busy.next_look = Some(now + LOOK.max((now - busy.since) / 2));
+                busy.next_look = now + LOOK.max((now - busy.since) / 2);
                 let before = std::mem::replace(&mut busy.stood_at, busy.worker.stood_at());
                 if before.is_some() && busy.stood_at == before {
                     self.log.event("supervisor", "worker-stopped", "ended, since somebody has stopped it");

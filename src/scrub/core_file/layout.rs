@@ -5,13 +5,13 @@
 
 use std::ops::Range;
 
+use super::fields;
 use crate::error::Result;
-use crate::target::core_file::segments::{self, Load, malformed, narrow, word};
+use crate::target::core_file::segments::{self, ENTRY, Load, malformed, narrow, word};
 use crate::target::core_file::source::Source;
 
-/// Bytes of the ELF header, of a program header, and of the section header that a large table needs.
+/// Bytes of the ELF header, and of the section header that a large table needs.
 pub(super) const HEADER: u64 = 64;
-const ENTRY: u64 = 56;
 const SECTION: u64 = 64;
 /// A count of program headers that stands in the first section header (`PN_XNUM`).
 const ELSEWHERE: u32 = 0xffff;
@@ -23,10 +23,10 @@ pub(super) struct Core {
     pub(super) loads: Vec<Load>,
     /// Notes, as ranges of the file.
     pub(super) notes: Vec<Range<u64>>,
-    /// Program headers, and the section header that holds their number.
-    pub(super) tables: Vec<Range<u64>>,
-    /// Whether the header must go on naming section headers.
-    pub(super) has_section: bool,
+    /// The table of program headers.
+    pub(super) programs: Range<u64>,
+    /// The section header that holds their number.
+    pub(super) section: Option<Range<u64>>,
     /// What nobody claims.
     pub(super) gaps: Vec<Range<u64>>,
 }
@@ -44,17 +44,22 @@ impl Core {
         }
         let header = file.exactly(0, HEADER).ok_or_else(|| malformed("it is shorter than an ELF header"))?;
         let mut count = narrow(&header, 56) & 0xffff;
+        if let Some(load) = segments.loads.iter().find(|load| !fields::is_memory(&load.range)) {
+            return Err(malformed(format!(
+                "its memory at {:#x}..{:#x} is none that a process has",
+                load.range.start, load.range.end
+            )));
+        }
         let mut core = Self { loads: segments.loads, notes: segments.notes, ..Self::default() };
         if count == ELSEWHERE {
             let at = word(&header, 40);
             let section = file.exactly(at, SECTION);
             count = narrow(&section.ok_or_else(|| outside("section header", at))?, 44);
-            core.tables.push(at..at.saturating_add(SECTION));
-            core.has_section = true;
+            core.section = Some(at..at.saturating_add(SECTION));
         }
         let table = word(&header, 32);
         let end = u64::from(count).checked_mul(ENTRY).and_then(|length| table.checked_add(length));
-        core.tables.push(table..end.ok_or_else(|| outside("table of program headers", table))?);
+        core.programs = table..end.ok_or_else(|| outside("table of program headers", table))?;
         core.gaps = core.unclaimed(file.len())?;
         Ok(core)
     }
@@ -62,8 +67,9 @@ impl Core {
     /// The ranges of the file that no part claims.
     fn unclaimed(&self, length: u64) -> Result<Vec<Range<u64>>> {
         let loads = self.loads.iter().map(|load| load.offset..load.offset.saturating_add(load.held));
+        let tables = self.section.iter().chain([&self.programs]);
         let mut claims: Vec<Range<u64>> =
-            loads.chain(self.notes.iter().cloned()).chain(self.tables.iter().cloned()).collect();
+            loads.chain(self.notes.iter().cloned()).chain(tables.cloned()).collect();
         claims.push(0..HEADER);
         claims.retain(|claim| !claim.is_empty());
         claims.sort_unstable_by_key(|claim| (claim.start, claim.end));

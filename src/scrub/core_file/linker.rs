@@ -11,7 +11,7 @@ use super::layout::Core;
 use super::notes::Facts;
 use super::{AT_PHDR, AT_PHNUM};
 use crate::scrub::edit::{Addresses, Finding};
-use crate::scrub::{echoes, finder, known, places};
+use crate::scrub::{cut_off, echoes, known, places};
 use crate::target::core_file::segments::{narrow, word};
 use crate::target::core_file::source::Source;
 
@@ -69,7 +69,7 @@ impl Kept {
 
 /// Whether a rule goes by what stands elsewhere.
 fn is_guess(rule: &str) -> bool {
-    [known::COPIES, echoes::RULE, finder::CUT_OFF].contains(&rule)
+    [known::COPIES, echoes::RULE, cut_off::CUT_OFF].contains(&rule)
 }
 
 /// Follows the list as far as the core file has it. What somebody wrote over it leads to nothing worse than words that stay
@@ -91,7 +91,7 @@ pub(super) fn find(core: &Core, file: &Source, facts: &Facts) -> Kept {
         let base = name.saturating_add(places::base_name(text) as u64);
         let end = name.saturating_add(text.len() as u64);
         // A path that the linker opened begins so; anything else is not worth keeping.
-        if text.first() == Some(&b'/') && base < end {
+        if text.first() == Some(&b'/') && is_library(&text[places::base_name(text)..]) {
             all.push(name..end);
             names.push((name..end, base));
         }
@@ -100,6 +100,15 @@ pub(super) fn find(core: &Core, file: &Source, facts: &Facts) -> Kept {
     names.sort_unstable_by_key(|(name, _)| (name.start, name.end));
     names.dedup_by(|(next, _), (last, _)| next.start < last.end);
     Kept { all: Addresses::new(all), names }
+}
+
+/// Whether a base name is one of a shared library as they are called. A list that was written over may name any text.
+fn is_library(base: &[u8]) -> bool {
+    /// NAME_MAX (`<linux/limits.h>`).
+    const LONGEST: usize = 255;
+    base.len() <= LONGEST
+        && memchr::memmem::find(base, b".so").is_some()
+        && base.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte))
 }
 
 /// The program's dynamic section, and `_r_debug`, which it names.

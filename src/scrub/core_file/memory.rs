@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use super::{AT_SYSINFO_EHDR, Job, PIECE, is_zero};
-use crate::error::Result;
+use super::{AT_SYSINFO_EHDR, Job, is_zero, sparse};
+use crate::error::{Error, Result};
 use crate::scrub::Level;
 use crate::scrub::echoes::Echoes;
 use crate::scrub::edit::{Addresses, Editor, Finding, Guard};
@@ -12,7 +12,7 @@ use crate::scrub::finder::{self, Edges};
 use crate::scrub::places;
 use crate::scrub::pointers;
 use crate::scrub::receipt::{Place, Receipt};
-use crate::target::core_file::segments::Load;
+use crate::target::core_file::segments::{Load, malformed};
 
 /// Zeros that no text goes across, in any encoding.
 const GAP: usize = 16;
@@ -27,9 +27,11 @@ pub(super) fn scrub(job: &Job<'_>, echoes: &mut Echoes, receipt: &mut Receipt) -
     for load in &job.core.loads {
         let place = place(job, load);
         let is_binary = is_binary(job, load);
-        let (mut at, end) = (load.offset, load.offset.saturating_add(load.held));
-        while at < end {
-            let mut bytes = job.read(&(at..end.min(at.saturating_add(PIECE))))?;
+        let end = load.offset.saturating_add(load.held);
+        let mut rest = load.offset..end;
+        while let Some(piece) = sparse::next_piece(&job.input, &rest) {
+            let at = piece.start;
+            let mut bytes = job.read(&piece)?;
             if !is_zero(&bytes) {
                 if at + (bytes.len() as u64) < end {
                     bytes.truncate(cut(&bytes));
@@ -38,17 +40,20 @@ pub(super) fn scrub(job: &Job<'_>, echoes: &mut Echoes, receipt: &mut Receipt) -
                 job.edit(&mut bytes, at, receipt, |editor| {
                     arguments(job, editor, address);
                     let level = job.policy.level_of(place);
+                    let edges = Edges::Cut { address };
+                    let find =
+                        |bytes: &[u8]| finder::in_memory_with(bytes, edges, job.known, Some(&job.copies)).0;
                     if level >= Level::Pointers {
+                        // Pieces of what goes may stand in what stays.
+                        if !is_binary {
+                            finder::learn(echoes, editor.bytes(), &find(editor.bytes()));
+                        }
                         reduction.reduce(job, load, place, editor, address);
                     }
                     let mut findings = Vec::new();
                     match level {
                         Level::Keep => job.known.find(editor.bytes(), &mut findings),
-                        _ => {
-                            let edges = Edges::Cut { address };
-                            let more = Some(&job.copies);
-                            (findings, _) = finder::in_memory_with(editor.bytes(), edges, job.known, more);
-                        }
+                        _ => findings = find(editor.bytes()),
                     }
                     if !is_binary {
                         finder::learn(echoes, editor.bytes(), &findings);
@@ -58,7 +63,7 @@ pub(super) fn scrub(job: &Job<'_>, echoes: &mut Echoes, receipt: &mut Receipt) -
                 })?;
                 job.write(&bytes, at)?;
             }
-            at += bytes.len() as u64;
+            rest.start = at + bytes.len() as u64;
         }
     }
     if echoes.is_empty() { Ok(()) } else { repeated(job, echoes, receipt) }
@@ -66,14 +71,13 @@ pub(super) fn scrub(job: &Job<'_>, echoes: &mut Echoes, receipt: &mut Receipt) -
 
 /// A segment with a thread's stack pointer in it is a stack.
 fn place(job: &Job<'_>, load: &Load) -> Place {
-    let is_stack = job.facts.stack_pointers.iter().any(|pointer| load.range.contains(pointer));
-    if is_stack { Place::Stack } else { Place::Heap }
+    if job.facts.stack_pointer(&load.range).is_some() { Place::Stack } else { Place::Heap }
 }
 
 /// Whether a segment is of a mapped file, as it is there: nobody left pieces of values in it, and what rules find in it is the
 /// developer's own text.
 fn is_binary(job: &Job<'_>, load: &Load) -> bool {
-    load.flags & WRITABLE == 0 && job.facts.files.iter().any(|file| file.contains(&load.range.start))
+    load.flags & WRITABLE == 0 && job.facts.files.contains(load.range.start)
 }
 
 /// Blanks pieces of values in what was written.
@@ -84,44 +88,40 @@ fn repeated(job: &Job<'_>, echoes: &Echoes, receipt: &mut Receipt) -> Result<()>
         if job.policy.level_of(place) == Level::Keep {
             continue;
         }
-        let (mut at, end) = (load.offset, load.offset.saturating_add(load.held));
-        while at < end {
-            let mut bytes = written.upto(at, PIECE.min(end - at));
-            if bytes.is_empty() {
-                return Err(crate::error::Error::malformed(
-                    "core file",
-                    "what was written cannot be read again",
-                ));
-            }
+        let end = load.offset.saturating_add(load.held);
+        let mut rest = load.offset..end;
+        while let Some(piece) = sparse::next_piece(&written, &rest) {
+            let at = piece.start;
+            let bytes = written.exactly(at, piece.end - at);
+            let mut bytes = bytes.ok_or_else(|| malformed("what was written cannot be read again"))?;
             if !is_zero(&bytes) {
                 if at + (bytes.len() as u64) < end {
                     bytes.truncate(cut(&bytes));
                 }
                 let address = load.range.start + (at - load.offset);
-                let before = receipt.entries.len();
+                let before = bytes.clone();
                 job.edit(&mut bytes, at, receipt, |editor| {
                     let findings = finder::echoes_in_unseen(editor.bytes(), echoes);
                     blank(job, editor, address, findings, place);
                     Ok(())
                 })?;
-                if receipt.entries.len() > before {
-                    job.write(&bytes, at)?;
-                }
+                sparse::rewrite(job.output, &before, &bytes, at)
+                    .map_err(|source| Error::System { call: "pwrite", source })?;
             }
-            at += bytes.len() as u64;
+            rest.start = at + bytes.len() as u64;
         }
     }
     Ok(())
 }
 
-/// Where a piece that goes on ends best: behind zeros, so that nothing goes across. Else anywhere, and the text there
-/// counts as cut off on both sides.
+/// Where a piece that goes on ends best: among zeros, so that nothing goes across, and the text behind them counts as whole.
+/// Else anywhere, and the text there counts as cut off on both sides.
 fn cut(bytes: &[u8]) -> usize {
     let whole = bytes.len() & !7;
     let mut end = whole;
     while end > whole / 4 && end >= GAP {
         if bytes[end - GAP..end].iter().all(|&byte| byte == 0) {
-            return end;
+            return end - GAP / 2;
         }
         end -= 8;
     }
@@ -157,13 +157,9 @@ struct Reduction {
 
 impl Reduction {
     fn new(job: &Job<'_>) -> Self {
-        let stacks = job
-            .core
-            .loads
-            .iter()
-            .filter(|load| job.facts.stack_pointers.iter().any(|pointer| load.range.contains(pointer)));
+        let stacks = job.core.loads.iter().filter(|load| job.facts.stack_pointer(&load.range).is_some());
         let code = job.core.loads.iter().filter(|load| load.flags & EXECUTABLE != 0);
-        let files = job.facts.files.iter().map(|file| file.start..file.end.saturating_add(1));
+        let files = job.facts.files.all().iter().map(|file| file.start..file.end.saturating_add(1));
         Self { targets: Addresses::new(stacks.chain(code).map(|load| load.range.clone()).chain(files)) }
     }
 
@@ -175,9 +171,9 @@ impl Reduction {
         }
         if place == Place::Stack {
             // What lies below the lowest stack pointer in it is dead.
-            let pointers = job.facts.stack_pointers.iter().filter(|pointer| load.range.contains(pointer));
-            let live = pointers.min().copied().unwrap_or(address);
-            return words.reduce(editor, whole, address, live, place);
+            let live = job.facts.stack_pointer(&load.range).unwrap_or(address);
+            let changed = editor.changed();
+            return words.reduce(editor, whole, address, live, place, &changed);
         }
         // Of the kernel's own binary there is no file; of others a debugger reads the headers and the build id.
         if job.facts.auxv(AT_SYSINFO_EHDR) == Some(load.range.start) {
@@ -185,14 +181,15 @@ impl Reduction {
         }
         let is_binary = address == load.range.start && editor.bytes().starts_with(b"\x7fELF");
         let from = if is_binary { whole.end.min(HEADERS as usize) } else { 0 };
-        let is_file = job.facts.files.iter().any(|file| file.contains(&load.range.start));
+        let is_file = job.facts.files.contains(load.range.start);
+        let changed = editor.changed();
         let mut at = from;
         for kept in job.linker.parts(address, whole.end) {
             let start = kept.start.max(at);
-            self.drop_or_reduce(&words, editor, at..start, address, is_file);
+            self.drop_or_reduce(&words, editor, at..start, address, is_file, &changed);
             at = kept.end.max(at);
         }
-        self.drop_or_reduce(&words, editor, at..whole.end, address, is_file);
+        self.drop_or_reduce(&words, editor, at..whole.end, address, is_file, &changed);
     }
 
     /// A binary's own data keeps the words that point into binaries: the linker's tables. Other memory keeps nothing.
@@ -203,11 +200,12 @@ impl Reduction {
         range: Range<usize>,
         address: u64,
         is_file: bool,
+        changed: &Addresses,
     ) {
         if range.is_empty() {
         } else if is_file {
             let address = address + range.start as u64;
-            words.reduce(editor, range, address, address, Place::Heap);
+            words.reduce(editor, range, address, address, Place::Heap, changed);
         } else {
             editor.zero(range, Place::Heap, pointers::RULE);
         }

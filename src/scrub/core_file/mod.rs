@@ -1,42 +1,38 @@
 //! ELF core files, of any size: read once in pieces, written once in pieces, then looked through once more for pieces of what
-//! was found.
+//! was found. Holes stay holes.
 //!
 //! Only what the program headers name is copied. Notes: see [`notes`]. Memory: the same rules as a dump's, by segment.
 #![forbid(unsafe_code)]
 
+mod fields;
+mod headers;
 mod layout;
 mod linker;
 mod memory;
 mod notes;
+mod sparse;
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use self::layout::{Core, HEADER};
 use self::notes::Facts;
-use super::Policy;
 use super::echoes::Echoes;
 use super::edit::{Addresses, Editor};
 use super::finder::{self, Edges};
 use super::known::Known;
 use super::receipt::{Place, Receipt};
+use super::{MOST_CHANGES, Policy, arguments};
 use crate::error::{Error, Result};
 use crate::target::core_file::segments::malformed;
 use crate::target::core_file::source::Source;
 
-/// Changes of one core file, at most: a receipt is held in memory.
-const MOST_CHANGES: usize = 1 << 22;
 /// Bytes that are read at once.
 const PIECE: u64 = 4 << 20;
-/// Bytes of argv and envp that are looked at; the kernel's limit is 6 MiB (a quarter of the stack, `execve(2)`).
-const MOST_ARGUMENTS: u64 = 8 << 20;
 
 /// Keys of the auxiliary vector (`<elf.h>`).
 const AT_PHDR: u64 = 3;
 const AT_PHNUM: u64 = 5;
-const AT_RANDOM: u64 = 25;
-const AT_EXECFN: u64 = 31;
 const AT_SYSINFO_EHDR: u64 = 33;
 
 /// Everything that is known while a core file is scrubbed.
@@ -73,8 +69,9 @@ pub(super) fn scrub(
     let notes = notes::all(&input, &core.notes)?;
     let facts = notes::facts(&input, &notes)?;
     output.set_len(input.len()).map_err(failed("ftruncate"))?;
-    let arguments = arguments(&facts);
-    let strings = core.memory(&input, arguments.start, (arguments.end - arguments.start).min(MOST_ARGUMENTS));
+    let arguments = arguments(&core, &facts)?;
+    let strings =
+        core.memory(&input, arguments.start, (arguments.end - arguments.start).min(arguments::MOST));
     let job = Job {
         policy,
         copies: copies(&strings, policy)?,
@@ -102,20 +99,23 @@ impl Job<'_> {
     /// Copies the headers and names in the receipt what is left out of the file.
     fn structure(&self, receipt: &mut Receipt) -> Result<()> {
         self.piece(0..HEADER, receipt, |editor| {
-            // Padding of the identification; the section headers, which no reader of core files needs.
-            editor.zero(9..16, Place::Unclaimed, "gap");
-            if !self.core.has_section {
-                editor.zero(40..48, Place::Unclaimed, "section-headers");
-                editor.zero(58..64, Place::Unclaimed, "section-headers");
-            }
+            headers::elf(editor, self.core.section.is_some());
             Ok(())
         })?;
-        for table in &self.core.tables {
-            self.piece(table.clone(), receipt, |_| Ok(()))?;
+        self.piece(self.core.programs.clone(), receipt, |editor| {
+            headers::programs(editor, self.input.len())
+        })?;
+        if let Some(section) = &self.core.section {
+            self.piece(section.clone(), receipt, |editor| {
+                headers::section(editor);
+                Ok(())
+            })?;
         }
         for gap in &self.core.gaps {
-            for start in (gap.start..gap.end).step_by(PIECE as usize) {
-                self.piece(start..gap.end.min(start + PIECE), receipt, |editor| {
+            let mut rest = gap.clone();
+            while let Some(piece) = sparse::next_piece(&self.input, &rest) {
+                rest.start = piece.end;
+                self.piece(piece, receipt, |editor| {
                     editor.zero(0..editor.bytes().len(), Place::Unclaimed, "gap");
                     Ok(())
                 })?;
@@ -171,10 +171,7 @@ impl Job<'_> {
 
     /// Zeros are there already.
     fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        if is_zero(bytes) {
-            return Ok(());
-        }
-        self.output.write_all_at(bytes, offset).map_err(|source| Error::System { call: "pwrite", source })
+        sparse::write(self.output, bytes, offset).map_err(|source| Error::System { call: "pwrite", source })
     }
 }
 
@@ -184,11 +181,25 @@ fn is_zero(bytes: &[u8]) -> bool {
 
 /// The strings that the kernel puts at the top of the first stack, between the random bytes that the vector names and the
 /// program's file name (`fs/binfmt_elf.c`, `create_elf_tables`).
-fn arguments(facts: &Facts) -> Range<u64> {
-    match (facts.auxv(AT_RANDOM), facts.auxv(AT_EXECFN)) {
-        (Some(random), Some(name)) if random < name => random.saturating_add(16)..name,
-        _ => 0..0,
+///
+/// # Errors
+/// If the vector does not lead to them: they would stay.
+fn arguments(core: &Core, facts: &Facts) -> Result<Range<u64>> {
+    let (Some(random), Some(name)) = (facts.auxv(arguments::AT_RANDOM), facts.auxv(arguments::AT_EXECFN))
+    else {
+        return Err(malformed(
+            "its auxiliary vector (NT_AUXV) does not say where the command line and the environment are (AT_RANDOM, AT_EXECFN)",
+        ));
+    };
+    let strings = random.saturating_add(16)..name;
+    let inside = |range: &Range<u64>| range.start <= random && name < range.end;
+    if strings.is_empty() || !core.loads.iter().any(|load| inside(&load.range)) {
+        return Err(malformed(format!(
+            "the command line and the environment are said to be at {:#x}..{:#x}, where it has no stack",
+            strings.start, strings.end
+        )));
     }
+    Ok(strings)
 }
 
 /// What of the environment and the command line may stand elsewhere too.
@@ -206,7 +217,7 @@ fn copies(strings: &[u8], policy: &Policy) -> Result<Known> {
 fn mapped(core: &Core, facts: &Facts) -> Addresses {
     let loads = core.loads.iter().map(|load| load.range.clone());
     // A return address may lie just behind a module.
-    Addresses::new(loads.chain(facts.files.iter().map(|file| file.start..file.end.saturating_add(1))))
+    Addresses::new(loads.chain(facts.files.all().iter().map(|file| file.start..file.end.saturating_add(1))))
 }
 
 #[cfg(test)]

@@ -1,4 +1,9 @@
+mod costs;
+mod hidden;
+mod holes;
+
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use crate::error::Result;
@@ -68,9 +73,12 @@ fn file(bytes: &[u8]) -> File {
 }
 
 fn scrubbed(bytes: &[u8], level: Level) -> Result<(Vec<u8>, Receipt)> {
+    scrubbed_by(bytes, &Policy { level, known: vec!["wilhelmina".into()], ..Policy::default() })
+}
+
+fn scrubbed_by(bytes: &[u8], policy: &Policy) -> Result<(Vec<u8>, Receipt)> {
     let (output, mut receipt) = (file(&[]), Receipt::default());
-    let policy = Policy { level, known: vec!["wilhelmina".into()], ..Policy::default() };
-    core_file(&file(bytes), &output, &policy, &mut receipt)?;
+    core_file(&file(bytes), &output, policy, &mut receipt)?;
     let mut after = vec![0; output.metadata().unwrap().len() as usize];
     output.read_exact_at(&mut after, 0).unwrap();
     assert_equals_receipt("a core file built by hand", bytes, &after, &receipt);
@@ -112,6 +120,28 @@ fn notes_and_memory_lose_what_is_of_a_person() {
 }
 
 #[test]
+fn notes_have_the_levels_of_their_places() {
+    let mut stack = stack();
+    stack[0x300..0x304].fill(1);
+    let bytes = core(&[(4, 0, 0, &notes()), (1, 6, STACK, &stack)]);
+    let at = |place, level| {
+        let policy = Policy { places: [(place, level)].into(), ..Policy::default() };
+        scrubbed_by(&bytes, &policy).unwrap().0
+    };
+    for (place, level, text, expected) in [
+        (Place::ModulePath, Level::Pattern, "/bin/game", true),
+        (Place::ModulePath, Level::Drop, "/bin/game", false),
+        (Place::ModulePath, Level::Keep, "/home/alice/bin/game", true),
+        (Place::Environment, Level::Drop, "game --user", false),
+        (Place::Environment, Level::Pattern, "game --user=alice.s", true),
+        (Place::ThreadName, Level::Pattern, "\0game\0\0", true),
+        (Place::ThreadName, Level::Drop, "\0game\0\0", false),
+    ] {
+        assert_eq!(has(&at(place, level), text), expected, "{place}={level:?}: {text:?}");
+    }
+}
+
+#[test]
 fn a_value_across_two_pieces_is_found() {
     let stack = stack();
     for before in [40, 10, 0] {
@@ -135,6 +165,10 @@ fn what_contradicts_itself_is_refused_with_a_reason() {
         changed[at..at + bytes.len()].copy_from_slice(bytes);
         changed
     };
+    let with_vector = |vector: &[u64]| {
+        let notes = [note(1, &[0; 336]), note(6, &words(vector))].concat();
+        core(&[(4, 0, 0, &notes), (1, 6, STACK, &stack)])
+    };
     let first_load = 64 + 56;
     let cases = [
         ("empty", Vec::new(), "shorter than an ELF header"),
@@ -152,10 +186,17 @@ fn what_contradicts_itself_is_refused_with_a_reason() {
             core(&[(4, 0, 0, &note(6, &words(&[25, 1, 0, 0]))), (1, 6, STACK, &stack)]),
             "no thread",
         ),
+        ("no random bytes", with_vector(&[31, STACK + 0x300, 0, 0]), "AT_RANDOM"),
+        (
+            "strings the wrong way round",
+            with_vector(&[25, STACK + 0x300, 31, STACK + 0x200, 0, 0]),
+            "no stack",
+        ),
+        ("strings elsewhere", with_vector(&[25, HEAP, 31, HEAP + 0x100, 0, 0]), "no stack"),
         ("no vector", core(&[(4, 0, 0, &note(1, &[0; 336])), (1, 6, STACK, &stack)]), "NT_AUXV"),
         (
             "a short status",
-            core(&[(4, 0, 0, &[note(1, &[0; 300]), notes.clone()].concat())]),
+            core(&[(4, 0, 0, &[note(1, &[0; 300]), notes.clone()].concat()), (1, 6, STACK, &stack)]),
             "300 bytes instead of 336",
         ),
         (

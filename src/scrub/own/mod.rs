@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod cost;
 mod file;
 
 use std::collections::BTreeSet;
@@ -17,8 +18,9 @@ use regex_syntax::hir::Hir;
 use serde::{Deserialize, Serialize};
 
 pub use check::Check;
-pub use file::parse as rules_from_toml;
+pub use file::{parse as rules_from_toml, read as rules_from_file};
 
+use super::aliases::KINDS;
 use super::rules::{self, Hit};
 use crate::error::{Error, Result};
 
@@ -38,14 +40,20 @@ const MOST_WORDS: usize = 32;
 const LONGEST_WORD: usize = 64;
 /// Characters before a match in which one of its context words must stand.
 const CONTEXT: usize = 40;
+/// The way out for a pattern that costs too much.
+const CHEAPER: &str = ": have it begin with fixed characters, shorten repetitions of nearly everything such as .{1,250}, or leave \
+                       out of them what the pattern begins with (docs/rules.md has examples)";
 /// Names that this process has met, at most: they are kept as long as it lives.
 const MOST_NAMES: usize = 4096;
-/// Rules of the engine itself, whose names in receipts mean something else.
-const RESERVED: [&str; 12] = [
+/// Rules of the engine itself, whose names in receipts mean something else, besides [`KINDS`].
+const RESERVED: [&str; 20] = [
     "argv-envp",
+    "client-id",
     "command-line",
+    "cpu-serial",
     "cut-off",
     "debug-registers",
+    "dropped",
     "echo",
     "environment",
     "environment-value",
@@ -53,10 +61,18 @@ const RESERVED: [&str; 12] = [
     "known-value",
     "pointers",
     "printable-word",
+    "secret-range",
+    "section-headers",
+    "unknown-note",
+    "unknown-record",
+    "unknown-stream",
     "vector-state",
 ];
 
 /// A rule of the application's own.
+///
+/// Limits: 64 rules; a pattern of 1024 bytes of ASCII that matches 3 to 512 characters, nests 32 deep, compiles to 256 KiB and takes 2048 steps a character at worst; 32
+/// context words and 32 prefixes of 1 to 64 characters of ASCII each; 4096 names in the life of a process. `docs/rules.md` has the rest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     name: String,
@@ -74,7 +90,8 @@ pub struct Rule {
 
 impl Rule {
     /// A rule by the name that receipts give (1 to 32 lower-case letters, digits and dashes, a letter first) and a regular expression
-    /// in the syntax of the crate `regex`, without Unicode. If it has a group, only what the first one matches is removed.
+    /// in the syntax of the crate `regex`, without Unicode; `^` and `$` are the ends of a line of text. If it has a group, only what
+    /// the first one matches is removed. Names of the built-in rules are taken.
     ///
     /// It is checked when it is used: by [`Config::validate`](crate::Config::validate), [`Engine::new`](super::Engine::new).
     pub fn new(name: impl Into<String>, pattern: impl Into<String>) -> Self {
@@ -127,6 +144,8 @@ struct Compiled {
     name: &'static str,
     regex: Regex,
     has_group: bool,
+    /// Of a search, in steps a character.
+    cost: usize,
     rule: Rule,
 }
 
@@ -150,6 +169,22 @@ impl OwnRules {
             return Err(Error::Limit { what: "the number of own rules", limit: MOST });
         }
         let compiled = Self(rules.iter().map(compile).collect::<Result<Vec<_>>>()?.into());
+        let cost = compiled.0.iter().fold(0, |sum: usize, rule| sum.saturating_add(rule.cost));
+        if cost > cost::MOST_OF_ALL {
+            let (dear, most) = compiled
+                .0
+                .iter()
+                .map(|rule| (rule.name, rule.cost))
+                .max_by_key(|rule| rule.1)
+                .unwrap_or_default();
+            return Err(Error::InvalidConfig {
+                field: "rule",
+                reason: format!(
+                    "searches for all rules may take {cost} steps a character, and {} are the most; {dear} takes {most} of them{CHEAPER}",
+                    cost::MOST_OF_ALL
+                ),
+            });
+        }
         *last = Some((rules.to_vec(), compiled.clone()));
         Ok(compiled)
     }
@@ -219,7 +254,16 @@ fn compile(rule: &Rule) -> Result<Compiled> {
             None => error.to_string(),
         })
     })?;
-    Ok(Compiled { name: interned(&rule.name)?, regex, has_group, rule: rule.clone() })
+    let length = hir.properties();
+    let cost =
+        cost::of(&hir, length.minimum_len().unwrap_or(0), length.maximum_len().unwrap_or(LONGEST_MATCH));
+    match cost.unwrap_or(usize::MAX) {
+        cost if cost > cost::MOST => Err(invalid(format!(
+            "a search for the pattern may take {cost} steps a character, and {} are the most{CHEAPER}",
+            cost::MOST
+        ))),
+        cost => Ok(Compiled { name: interned(&rule.name)?, regex, has_group, cost, rule: rule.clone() }),
+    }
 }
 
 fn check_texts(rule: &Rule) -> Result<(), String> {
@@ -230,8 +274,10 @@ fn check_texts(rule: &Rule) -> Result<(), String> {
             "a name takes 1 to {LONGEST_NAME} lower-case letters, digits and dashes, a letter first"
         ));
     }
-    if RESERVED.contains(&rule.name.as_str()) {
-        return Err("this name is one of the engine's own".to_owned());
+    if RESERVED.iter().chain(KINDS).any(|reserved| *reserved == rule.name) {
+        return Err(
+            "this name is one of the engine's own, and receipts would mix them up; take another".to_owned()
+        );
     }
     let words = || rule.context.iter().chain(&rule.prefixes);
     if rule.context.len().max(rule.prefixes.len()) > MOST_WORDS {
@@ -254,7 +300,7 @@ fn parse(pattern: &str) -> Result<Hir, String> {
     if let Some(other) = pattern.chars().find(|c| !c.is_ascii()) {
         return Err(format!("{other:?} is not ASCII; in a pattern other characters are [\\x80-\\xff]"));
     }
-    let config = syntax::Config::new().unicode(false).utf8(false).nest_limit(32);
+    let config = syntax::Config::new().unicode(false).utf8(false).multi_line(true).nest_limit(32);
     let hir = syntax::parse_with(pattern, &config).map_err(|error| error.to_string())?;
     let properties = hir.properties();
     match (properties.minimum_len(), properties.maximum_len()) {

@@ -13,6 +13,8 @@ pub(in crate::scrub) const MNEMONIC: &str = "mnemonic";
 
 /// The longest value that is assigned to a word.
 const LONGEST: usize = 256;
+/// And the longest password.
+const LONGEST_PASSWORD: usize = 128;
 
 /// What the search for announced values remembers along a line.
 pub(super) struct Announced {
@@ -40,7 +42,9 @@ impl Announced {
         let mut looked = 1;
         let hit = match meaning {
             Meaning::Password => {
-                self.value(line, &word, &mut looked).and_then(|value| password(line, &word, value))
+                let value = self.value(line, &word, &mut looked);
+                let value = value.map(|value| whole_password(line, value, &mut looked));
+                value.and_then(|value| password(line, &word, value))
             }
             Meaning::Secret => self.value(line, &word, &mut looked).and_then(|value| secret(line, value)),
             Meaning::Parameter if is_parameter(line, &word) => {
@@ -119,6 +123,34 @@ fn rule(meaning: Meaning) -> &'static str {
     }
 }
 
+/// Passwords have `&` and commas in them; in a form or a URL what follows one is the name of the next field, and in HTML an entity.
+fn whole_password(line: &[u8], value: Value, looked: &mut usize) -> Value {
+    /// The longest name of a field.
+    const NAME: usize = 40;
+    /// What stands for characters that mean something in HTML and XML.
+    const ENTITIES: [&[u8]; 6] = [b"amp;", b"lt;", b"gt;", b"quot;", b"apos;", b"#"];
+    let Value { range, quote, formal } = value;
+    let most = line.len().min(range.start + LONGEST_PASSWORD + 1);
+    let mut end = range.end;
+    while quote.is_none() && end < most && matches!(line[end], b'&' | b',') {
+        let comma = line[end] == b',';
+        if comma && !line.get(end + 1).copied().is_some_and(|byte| is_plain(byte) && byte != b'}') {
+            break;
+        }
+        let name = &line[..line.len().min(end + 1 + NAME)];
+        let named = end_of(name, end + 1, |byte| byte.is_ascii_alphanumeric() || b"_.-%[]".contains(&byte));
+        *looked += named - end;
+        let field =
+            named > end + 1 && line.get(named).is_some_and(|&byte| byte == b'=' || (comma && byte == b':'));
+        if field || (!comma && ENTITIES.iter().any(|entity| line[end + 1..].starts_with(entity))) {
+            break;
+        }
+        end = end_of(&line[..most], end + 1, is_plain);
+    }
+    *looked += end - range.end;
+    Value { range: range.start..end, quote, formal }
+}
+
 /// Whether a character goes on in a value without quotes.
 fn is_plain(byte: u8) -> bool {
     byte > b' ' && !matches!(byte, 0x7f | b'&' | b'"' | b'\'' | b'<' | b'>' | b';' | b',' | b'`' | b'\\')
@@ -169,7 +201,7 @@ fn password(line: &[u8], word: &Range<usize>, value: Value) -> Option<Range<usiz
     (whole
         && !path
         && text.len() >= 4
-        && text.len() <= 128
+        && text.len() <= LONGEST_PASSWORD
         && !is_no_value(text, quote)
         && (formal || mixed)
         && prose(text, quote))
@@ -237,14 +269,15 @@ fn network(line: &[u8], word: &Range<usize>, value: Value) -> Option<Range<usize
     ((2..=32).contains(&range.len()) && !is_no_value(&line[range.clone()], value.quote)).then_some(range)
 }
 
-/// 12 to 24 lower-case words of 3 to 8 letters (BIP 39).
+/// 12 to 24 lower-case words of 3 to 8 letters (BIP 39); malloc's next block may put its size, an `a`, behind the last one.
 fn mnemonic(line: &[u8], word: &Range<usize>, looked: &mut usize) -> Option<Range<usize>> {
     let start = separators(line, word.end, 6);
     let (mut at, mut words) = (start, 0);
     let mut whole = start;
     while words < 24 {
         let next = end_of(line, at, |byte| byte.is_ascii_lowercase());
-        if !(3..=8).contains(&(next - at)) {
+        let glued = usize::from(words >= 11 && words % 3 == 2 && line.get(next) != Some(&b' '));
+        if !(3..=8 + glued).contains(&(next - at)) {
             break;
         }
         words += 1;
@@ -321,6 +354,23 @@ mod tests {
                 "client_secret=«abcdefg1»&x=1",
                 "GET /x?code=«ce9e5805954»&b=2",
                 "AccountKey=«abcdEFGH0123456789+/abcdEFGH==»;x",
+                "password=«Tr0ub4dor&3xyz»",
+                "password=«a&b&c&»",
+                "password=«hunter2,x,y&z» ok",
+                "password=«hunter2»,user=bob",
+                "{password:«Hunter2»,user:bob}",
+                "password=«hunter2», retrying",
+                "password=«hunter2»,",
+                "password=«hunter2»,\"user\"",
+                "password: «Ab&cdefghijklmnop»",
+                "parola d'ordine=«&lI0BebpKPj9H»",
+                "\"Passwort\":\"«%(i#y3OsG9iZ»\"",
+                "Passwort = '«${abc1x9»'",
+                "password=«hunter2»&next=1",
+                "password=«hunt&r2»&next%5B%5D=1",
+                "password=«hunter2»&amp;x",
+                "losenord=«25Bhrq)p&FsUC»;x=1",
+                "password: «Ab1&c:d&e»",
                 "ssid=\"«Miller WiFi»\"",
                 "wifiSSID: «Miller-5G»",
             ],
@@ -333,6 +383,10 @@ mod tests {
                 "password: required",
                 "password=None",
                 "password=%s",
+                "password=&next=1",
+                "password=%(password)s and",
+                "password: '$(cat file)'",
+                "password=\"{{ vault.password }}\"",
                 "password=getpass(x)",
                 "password=getenv(\"PW\")[0]",
                 "password == other",
@@ -419,6 +473,7 @@ mod tests {
                 "geo:«-24.2799,43.0336»",
                 "\"latitude\": «48.137154»,",
                 "mnemonic: «abandon ability able about above absent absorb abstract absurd abuse access accident»",
+                "mnemonic: «abandon ability able about above absent accident absorb abuse access absurd abstracta»",
                 "wallet «0x52908400098527886E0F7030069857D2E4169EE7»",
                 "Cookie: «a=bcd; e=fgh»",
                 "Set-Cookie: «sid=0123456789»; Path=/",

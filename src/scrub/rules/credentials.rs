@@ -157,7 +157,8 @@ fn find_token(line: &[u8], start: usize, token: &Token, hits: &mut Vec<Hit>) -> 
 /// Words alone are no token: "task_live_queueconsumer". One in a hundred of those with few characters has no digit.
 fn is_random(body: &[u8]) -> bool {
     let has = |class: fn(&u8) -> bool| body.iter().any(class);
-    body.len() >= 30 || has(u8::is_ascii_digit) || body.len() >= 16 && is_mixed(body)
+    let both = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
+    body.len() >= 30 || has(u8::is_ascii_digit) || body.len() >= 16 && both
 }
 
 /// Whether capitals stand in the middle of words again and again.
@@ -205,6 +206,7 @@ mod tests {
                 "https://«hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX»",
                 "«sk_live_51H8abcdEFGHijklMNOP» «pk_live_0123456789abcdef» «whsec_0123456789abcdef01»",
                 "x«sk_test_4eC39HqLyjWDarjtT1zdp7dc»\"",
+                "\"key\":\"«glpat-voFTB-bjywrxjpq_GFmo»\"",
             ],
         );
     }

@@ -72,9 +72,14 @@ pub(super) fn payment_card(line: &[u8], hits: &mut Vec<Hit>) {
     }
 }
 
+/// What stands between groups: spaces that do not break a line (U+00A0, U+202F) are two or three bytes of UTF-8, one in ISO 8859-1, and one
+/// as other encodings are [narrowed](super::narrow).
+const SEPARATORS: &[&[u8]] = &[b" ", b"-", b".", b"\xc2\xa0", b"\xe2\x80\xaf", b"\xa0", b"\xa1", b"\xef"];
+
 /// The end of a grouped card number that begins with the four digits at `start`.
 fn grouped(line: &[u8], start: usize) -> Option<usize> {
-    let separator = *line.get(start + 4).filter(|&&byte| byte == b' ' || byte == b'-')?;
+    let behind = line.get(start + 4..)?;
+    let separator = SEPARATORS.iter().find(|separator| behind.starts_with(separator))?;
     // The ends of up to five groups, each of up to six digits.
     let (mut lengths, mut ends, mut from) = ([0; 5], [0; 5], start);
     for group in 0..5 {
@@ -83,20 +88,23 @@ fn grouped(line: &[u8], start: usize) -> Option<usize> {
             break;
         }
         (lengths[group], ends[group]) = (digits, from + digits);
-        if line.get(from + digits) != Some(&separator) {
+        if !line[from + digits..].starts_with(separator) {
             break;
         }
-        from += digits + 1;
+        from += digits + separator.len();
     }
-    GROUPS
+    // With dots there are numbers of many kinds in groups of other lengths.
+    let shapes = if *separator == b"." { &GROUPS[1..2] } else { GROUPS };
+    shapes
         .iter()
         .find_map(|shape| {
             let end = ends[shape.len() - 1];
             (lengths[..shape.len()] == **shape && is_card(&line[start..end])).then_some(end)
         })
         .or_else(|| {
-            let end = start + 19;
-            (lengths[..3] == [4, 4, 4] && lengths[3] > 4 && is_card(&line[start..end])).then_some(end)
+            let end = start + 16 + 3 * separator.len();
+            (*separator != b"." && lengths[..3] == [4, 4, 4] && lengths[3] > 4 && is_card(&line[start..end]))
+                .then_some(end)
         })
 }
 
@@ -170,6 +178,11 @@ mod tests {
                 "\"«4111111111111111»\"",
                 "«4929 7242 4711 2357»2oml",
                 "«4111-1111-1111-1111»23",
+                "«4111.1111.1111.1111» x",
+                "pay «4111.1111.1111.1111».",
+                "«4111\u{a0}1111\u{a0}1111\u{a0}1111» x",
+                "«3782\u{a0}822463\u{a0}10005»",
+                "«4111\u{202f}1111\u{202f}1111\u{202f}1111»",
             ],
         );
     }
@@ -193,10 +206,30 @@ mod tests {
                 "0000000000000000",
                 "1700000000000000000",
                 "4111 1111 1111 1112",
+                "4111.1111.1111.1112",
+                "1.4111.1111.1111.1111",
+                "4111.1111.1111.1111.5",
+                "4111.1111.1111.11111",
+                "3782.822463.10005",
+                "4111.1111 1111.1111",
+                "4111\u{a0}1111\u{a0}1111\u{a0}1112",
+                "4111\u{a9}1111\u{a9}1111\u{a9}1111",
                 "4111 1111 1111 11123",
                 "4111111111111111e0",
             ],
         );
+    }
+
+    /// In UTF-16 and UTF-32 a character is one byte of the line.
+    #[test]
+    fn spaces_that_do_not_break_are_known_when_narrowed() {
+        for space in ['\u{a0}', '\u{202f}'] {
+            let text = format!("4111{space}1111{space}1111{space}1111");
+            let line: Vec<u8> = text.chars().map(crate::scrub::rules::narrow).collect();
+            let mut hits = Vec::new();
+            payment_card(&line, &mut hits);
+            assert_eq!(hits.first().map(|hit| hit.range.clone()), Some(0..19), "{space:?}");
+        }
     }
 
     #[test]

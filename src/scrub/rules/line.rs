@@ -9,14 +9,12 @@ use crate::scrub::trigrams::Trigrams;
 /// What one pass over a line shows.
 #[derive(Debug, Default)]
 pub(in crate::scrub) struct Line {
-    /// How many characters of each class it has, up to 255.
-    counts: [u8; 8],
+    /// How many characters of each class it has, up to 127: a byte each.
+    counts: u64,
     /// Where something of a set may begin.
     pub(in crate::scrub) starts: Starts,
     /// The words of base64 characters.
     pub(in crate::scrub) words: Words,
-    /// Whether there is a percent sign.
-    pub(in crate::scrub) percent: bool,
 }
 
 /// Where in a line something may begin.
@@ -37,29 +35,30 @@ pub(in crate::scrub) struct Words {
 impl Line {
     /// Looks at `text` once, without a branch that depends on a character. `set` holds [`begins`](super::begins) at least.
     pub(in crate::scrub) fn look(&mut self, text: &[u8], set: &Trigrams) {
-        let Self { counts, starts, words, percent } = self;
-        *counts = [0; 8];
+        let Self { counts, starts, words } = self;
         starts.bits.clear();
         words.bits.clear();
-        let (mut index, mut marks) = (0u16, 0);
+        let mut sums = [0u8; 8];
+        let mut index = 0u32;
         for part in text.chunks(64) {
-            let (mut sum, mut start_bits, mut word_bits) = (0, 0u64, 0u64);
-            for (at, &byte) in part.iter().enumerate() {
-                sum += ONES[usize::from(byte)];
-                let mark = MARKS[usize::from(byte)];
-                marks |= mark;
-                word_bits |= u64::from(mark & WORD) << at;
-                index = index << 5 | u16::from(byte & 31);
-                start_bits |= u64::from(set.contains(index & 0x7fff)) << at;
+            let (mut sum, mut start_bits, mut word_bits) = (0u64, 0u64, 0u64);
+            // Bits come in at the top, by a rotation.
+            for &byte in part {
+                let ones = ONES[usize::from(byte)];
+                sum = sum.wrapping_add(ones);
+                word_bits = (word_bits | ones >> 63).rotate_right(1);
+                index = index << 5 | u32::from(byte & 31);
+                start_bits = (start_bits | u64::from(set.contains(index as u16))).rotate_right(1);
             }
-            let sums: [u8; 8] = sum.to_le_bytes();
-            counts.iter_mut().zip(sums).for_each(|(count, sum)| *count = count.saturating_add(sum));
-            starts.bits.push(start_bits);
-            words.bits.push(word_bits);
+            words.bits.push(word_bits >> (64 - part.len()));
+            starts.bits.push(start_bits >> (64 - part.len()));
+            // At most 64 more of each, so that no sum exceeds a byte.
+            let sum = (sum & !WORD).to_le_bytes();
+            sums.iter_mut().zip(sum).for_each(|(count, sum)| *count = MOST.min(*count + sum));
         }
-        *percent = marks & PERCENT != 0;
+        *counts = u64::from_le_bytes(sums);
         // Two characters at the end.
-        if set.contains(index << 5 & 0x7fff) {
+        if set.contains((index << 5) as u16) {
             starts.bits.resize(text.len() / 64 + 1, 0);
             starts.bits[text.len() / 64] |= 1 << (text.len() % 64);
         }
@@ -69,9 +68,16 @@ impl Line {
         starts.any = starts.bits.iter().any(|&bits| bits != 0);
     }
 
-    /// Whether there are as many characters of a class.
+    /// Whether there are as many characters of a class (up to 127).
     pub(in crate::scrub) fn has(&self, class: Class, least: u8) -> bool {
-        self.counts[class as usize] >= least
+        (self.counts >> (class as u32 * 8)) as u8 >= least
+    }
+
+    /// Whether there are as many of each class.
+    pub(in crate::scrub) fn has_all(&self, needs: Needs) -> bool {
+        // Each byte with its highest bit set, less what is needed, keeps that bit if there is as much.
+        const HIGHEST: u64 = 0x8080_8080_8080_8080;
+        ((self.counts | HIGHEST) - needs.0) & HIGHEST == HIGHEST
     }
 }
 
@@ -154,12 +160,33 @@ pub(in crate::scrub) enum Class {
     Colon,
     Dot,
     Dash,
-    /// A plus sign or an opening bracket, before a telephone number.
+    /// A plus sign or an opening bracket, before a telephone number; or a percent sign.
     Sign,
     Angle,
 }
 
-/// For each byte a word with a one in the byte of its class.
+/// The most that is counted of a class.
+const MOST: u8 = 127;
+
+/// How many characters of each class something needs: a byte each.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::scrub) struct Needs(u64);
+
+impl Needs {
+    /// Each count is 127 at most.
+    pub(in crate::scrub) const fn new(classes: &[(Class, u8)]) -> Self {
+        let (mut needs, mut at) = (0, 0);
+        while at < classes.len() {
+            let (class, least) = classes[at];
+            assert!(least <= MOST);
+            needs |= (least as u64) << (class as u32 * 8);
+            at += 1;
+        }
+        Self(needs)
+    }
+}
+
+/// For each byte a word with a one in the byte of its class, and [`WORD`].
 const ONES: [u64; 256] = {
     let mut table = [0; 256];
     let mut byte = b'0';
@@ -175,7 +202,14 @@ const ONES: [u64; 256] = {
     table[b'-' as usize] = one(Dash);
     table[b'+' as usize] = one(Sign);
     table[b'(' as usize] = one(Sign);
+    table[b'%' as usize] = one(Sign);
     table[b'<' as usize] = one(Angle);
+    byte = 0;
+    while byte < 128 {
+        let word = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
+        table[byte as usize] |= if word { WORD } else { 0 };
+        byte += 1;
+    }
     table
 };
 
@@ -183,24 +217,9 @@ const fn one(class: Class) -> u64 {
     1 << (class as u32 * 8)
 }
 
-/// Base64 characters.
-const WORD: u8 = 1;
-/// A percent sign.
-const PERCENT: u8 = 2;
-
-/// For each byte which of these it is.
-const MARKS: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        let c = byte as u8;
-        let word = c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/' | b'-' | b'_');
-        table[byte] = if word { WORD } else { 0 };
-        byte += 1;
-    }
-    table[b'%' as usize] = PERCENT;
-    table
-};
+/// That it is a base64 character. No count of 64 characters needs the highest bit of its byte, and what is carried out of this
+/// one is lost.
+const WORD: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests {
@@ -233,12 +252,33 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_counted_up_to_255() {
+    fn characters_are_counted_up_to_127() {
         let line = looked(&b"a1:%b".repeat(300), &Trigrams::new());
-        assert!(line.has(Class::Digit, 255) && line.has(Class::Colon, 255) && !line.has(Class::At, 1));
-        assert!(line.percent);
+        assert!(line.has(Class::Digit, 127) && line.has(Class::Colon, 127) && !line.has(Class::At, 1));
         let line = looked(b"12 x", &Trigrams::new());
-        assert!(line.has(Class::Digit, 2) && !line.has(Class::Digit, 3) && !line.percent);
+        assert!(line.has(Class::Digit, 2) && !line.has(Class::Digit, 3));
+        assert!(looked(&b"1".repeat(126), &Trigrams::new()).has(Class::Digit, 126));
+        assert!(!looked(&b"1".repeat(126), &Trigrams::new()).has(Class::Digit, 127));
+    }
+
+    #[test]
+    fn all_that_is_needed_is_there_or_not() {
+        let line = looked(b"a@b.co <1:2.3>", &Trigrams::new());
+        for (needs, there) in [
+            (&[][..], true),
+            (&[(Class::At, 1), (Class::Dot, 2)], true),
+            (&[(Class::At, 1), (Class::Dot, 3)], false),
+            (&[(Class::At, 2)], false),
+            (&[(Class::Digit, 3), (Class::Colon, 1), (Class::Angle, 1)], true),
+            (&[(Class::Slash, 1)], false),
+            (&[(Class::Digit, 127)], false),
+        ] {
+            assert_eq!(line.has_all(Needs::new(needs)), there, "{needs:?}");
+            assert_eq!(needs.iter().all(|&(class, least)| line.has(class, least)), there, "{needs:?}");
+        }
+        assert!(looked(&b"<a".repeat(64), &Trigrams::new()).has_all(Needs::new(&[(Class::Angle, 64)])));
+        let most = looked(&b"1@/:.-+<".repeat(200), &Trigrams::new());
+        assert!(most.has_all(Needs::new(&[(Class::At, 127), (Class::Angle, 127), (Class::Digit, 127)])));
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub(in crate::scrub) use financial::luhn;
 pub(in crate::scrub) use keys::{HTTP_AUTH, values_of_pairs};
 pub(super) use line::Class;
 use line::Class::*;
+use line::Needs;
 pub(super) use line::{Line, Starts};
 
 use super::trigrams::Trigrams;
@@ -46,27 +47,28 @@ pub(super) struct Hit {
 
 /// A rule, or several that share a search.
 struct Rule {
-    /// Characters of each class without as many of which there can be no hit: classes and counts (up to 255).
-    needs: &'static [(Class, u8)],
+    /// Characters of each class without as many of which there can be no hit.
+    needs: Needs,
     find: fn(&[u8], &mut Vec<Hit>),
 }
 
 const RULES: &[Rule] = &[
-    Rule { needs: &[(At, 1), (Dot, 1)], find: contact::email },
-    Rule { needs: &[(Digit, 12)], find: financial::payment_card },
+    Rule { needs: Needs::new(&[(At, 1), (Dot, 1)]), find: contact::email },
+    Rule { needs: Needs::new(&[(Digit, 12)]), find: financial::payment_card },
     // Besides the check digits there may be letters alone.
-    Rule { needs: &[(Digit, 2)], find: iban::iban },
-    Rule { needs: &[(Digit, 9), (Dash, 2)], find: identity::us_itin },
-    Rule { needs: &[(Digit, 9)], find: identity::us_ssn },
-    Rule { needs: &[(Colon, 5)], find: network::mac },
-    Rule { needs: &[(Dash, 5)], find: network::mac },
-    Rule { needs: &[(Digit, 7), (Sign, 1)], find: phone::international },
-    Rule { needs: &[(Dot, 2)], find: wallets::discord },
-    Rule { needs: &[(Angle, 2)], find: documents::mrz },
-    Rule { needs: &[(Digit, 4), (Dot, 3)], find: network::ipv4 },
-    Rule { needs: &[(Digit, 1), (Colon, 2)], find: network::ipv6 },
-    Rule { needs: &[(At, 1), (Slash, 2), (Colon, 1)], find: network::url_user_info },
-    Rule { needs: &[(Slash, 2)], find: paths::user_path },
+    Rule { needs: Needs::new(&[(Digit, 2)]), find: iban::iban },
+    Rule { needs: Needs::new(&[(Digit, 9), (Dash, 2)]), find: identity::us_itin },
+    Rule { needs: Needs::new(&[(Digit, 9)]), find: identity::us_ssn },
+    Rule { needs: Needs::new(&[(Colon, 5)]), find: network::mac },
+    Rule { needs: Needs::new(&[(Dash, 5)]), find: network::mac },
+    Rule { needs: Needs::new(&[(Digit, 1), (Dot, 2)]), find: network::dotted_mac },
+    Rule { needs: Needs::new(&[(Digit, 7), (Sign, 1)]), find: phone::international },
+    Rule { needs: Needs::new(&[(Dot, 2)]), find: wallets::discord },
+    Rule { needs: Needs::new(&[(Angle, 2)]), find: documents::mrz },
+    Rule { needs: Needs::new(&[(Digit, 4), (Dot, 3)]), find: network::ipv4 },
+    Rule { needs: Needs::new(&[(Digit, 1), (Colon, 2)]), find: network::ipv6 },
+    Rule { needs: Needs::new(&[(At, 1), (Slash, 2), (Colon, 1)]), find: network::url_user_info },
+    Rule { needs: Needs::new(&[(Slash, 2)]), find: paths::user_path },
 ];
 
 /// Compiles what there is to compile, so that it is not done at crash time.
@@ -89,7 +91,7 @@ pub(super) fn find_in(text: &[u8], hits: &mut Vec<Hit>) {
 /// All hits of all rules in `text`, which `line` is about.
 pub(super) fn find(text: &[u8], line: &Line, hits: &mut Vec<Hit>) {
     for rule in RULES {
-        if rule.needs.iter().all(|(class, least)| line.has(*class, *least)) {
+        if line.has_all(rule.needs) {
             (rule.find)(text, hits);
         }
     }

@@ -131,6 +131,34 @@ pub(super) fn mac(line: &[u8], hits: &mut Vec<Hit>) {
     }
 }
 
+/// Three groups of four hexadecimal digits with dots between, as routers print a MAC address: letters of one case and digits, and nothing
+/// that goes on, or it is a version or part of a name.
+pub(super) fn dotted_mac(line: &[u8], hits: &mut Vec<Hit>) {
+    let mut floor = 0;
+    for dot in memchr::memchr_iter(b'.', line) {
+        let Some(start) = dot.checked_sub(4).filter(|&start| start >= floor) else { continue };
+        let Some(text) = line.get(start..start + 14) else { break };
+        let digits = || text.iter().enumerate().filter(|(at, _)| at % 5 != 4).map(|(_, byte)| byte);
+        if text[9] != b'.' || !digits().all(u8::is_ascii_hexdigit) {
+            continue;
+        }
+        let goes_on = |byte: u8| is_word(byte) || byte == b'-' || byte == b':' || byte == b'/';
+        let behind = &line[start + 14..];
+        let inside = before(line, start).is_some_and(|byte| goes_on(byte) || byte == b'.')
+            || match behind {
+                [b'.', next, ..] => is_word(*next),
+                [next, ..] => goes_on(*next),
+                [] => false,
+            };
+        let has = |class: fn(&u8) -> bool| digits().any(class);
+        let mixed = has(u8::is_ascii_digit) && (has(u8::is_ascii_lowercase) != has(u8::is_ascii_uppercase));
+        if mixed && !inside {
+            hits.push(Hit { range: start..start + 14, rule: "mac" });
+            floor = start + 14;
+        }
+    }
+}
+
 /// `user` or `user:password` between `://` and `@` (RFC 3986, section 3.2.1).
 pub(super) fn url_user_info(line: &[u8], hits: &mut Vec<Hit>) {
     for scheme in memchr::memmem::find_iter(line, b"://") {
@@ -241,6 +269,32 @@ mod tests {
                 "10-20-30",
                 "550e8400-e29b-41d4-a716-446655440000",
                 "12:34:56",
+            ],
+        );
+    }
+
+    #[test]
+    fn hardware_addresses_of_routers() {
+        check(
+            dotted_mac,
+            &[
+                "mac «4c5d.0164.edde» DYNAMIC",
+                "«4C5D.0164.EDDE».",
+                "(«0050.56be.6e01»)",
+                "10 «4c5d.0164.edde» «4c5d.0164.eddf»",
+                "4c5d.0164.EDDE",
+                "2024.1115.1230",
+                "dead.beef.cafe",
+                "x4c5d.0164.edde",
+                "4c5d.0164.eddef",
+                "4c5d.0164.edde.0001",
+                "1.4c5d.0164.edde",
+                "v-4c5d.0164.edde",
+                "4c5d.0164.edde-rc1",
+                "lib/4c5d.0164.edde",
+                "4c5d.0164",
+                "4c5d.01640.edd",
+                "4c5d.0164.edge",
             ],
         );
     }

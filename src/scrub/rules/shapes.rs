@@ -20,10 +20,17 @@ pub(super) fn is_no_value(text: &[u8], quote: Option<u8>) -> bool {
         || call
         || same
         || matches!(text.first(), Some(b'%' | b'$' | b'{' | b'<' | b'(' | b'[')) && text.len() < 8
-        || text.starts_with(b"%(")
-        || text.starts_with(b"${")
-        || text.starts_with(b"{{")
-        || text.starts_with(b"$(")
+        || is_placeholder(text)
+}
+
+/// What a program puts a value in the place of: `%(name)s`, `${NAME}`, `{{ name }}`, `$(command)`.
+fn is_placeholder(text: &[u8]) -> bool {
+    let rest = [&b"%("[..], b"${", b"{{", b"$("].iter().find_map(|opening| text.strip_prefix(*opening));
+    // Without the rest of it, a password may begin so.
+    rest.is_some_and(|rest| {
+        let inside = rest.iter().position(|byte| b")}".contains(byte));
+        inside.is_some_and(|end| rest[..end].iter().any(u8::is_ascii_alphabetic))
+    })
 }
 
 /// What stands between the brackets of a call or an index: names, with digits at their ends, and numbers. Most passwords with a

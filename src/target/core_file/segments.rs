@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 const MOST: u64 = 1 << 16;
 const HEADER: u64 = 64;
 /// Bytes of a program header.
-const ENTRY: u64 = 56;
+pub(crate) const ENTRY: u64 = 56;
 /// Bytes of a section header.
 const SECTION: u64 = 64;
 const ET_CORE: u16 = 4;
 const EM_X86_64: u16 = 62;
-const PT_LOAD: u32 = 1;
-const PT_NOTE: u32 = 4;
+pub(crate) const PT_LOAD: u32 = 1;
+pub(crate) const PT_NOTE: u32 = 4;
 /// A number of program headers that does not fit is in the first section header (`sh_info`).
 const PN_XNUM: u16 = 0xffff;
 

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
+use crate::sys::holes;
 use crate::target::memory::read_file;
 
 /// An open file of a known length.
@@ -40,6 +42,21 @@ impl Source {
         let done = self.read(offset, &mut bytes);
         bytes.truncate(done);
         bytes
+    }
+
+    /// The first part of `range` that may be other than zeros; `None` if all of it is a hole, or behind the file's end.
+    pub(crate) fn next_data(&self, range: &Range<u64>) -> Option<Range<u64>> {
+        let whole = range.start..range.end.min(self.length);
+        if whole.is_empty() {
+            return None;
+        }
+        // Without an answer, or with one that cannot be, all of it may be data.
+        let data = holes::next_data(&self.file, whole.start).unwrap_or_else(|_| Some(whole.clone()))?;
+        if data.start < whole.start || data.is_empty() {
+            return Some(whole);
+        }
+        let data = data.start..data.end.min(whole.end);
+        (!data.is_empty()).then_some(data)
     }
 
     /// All of `length` bytes at `offset`.

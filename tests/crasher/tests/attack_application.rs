@@ -15,6 +15,11 @@ use std::{env, fs, mem, ptr};
 use cenotaph::privacy::ConsentPolicy;
 use cenotaph::{Config, Guard, ReleaseAt};
 
+#[path = "support/applications.rs"]
+mod applications;
+
+use applications::Watched;
+
 type Way = (&'static str, fn(&Path));
 
 const WAYS: [Way; 5] = [
@@ -35,6 +40,7 @@ fn main() {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env::current_exe().unwrap());
         command.env("WAY", way).env("FOLDER", folder.path());
+        let watched = Watched::on(&mut command);
         let output = run(&mut command);
         let said = String::from_utf8_lossy(&output.stderr);
         let signal = match way {
@@ -48,6 +54,9 @@ fn main() {
         }
         assert_eq!(reports(folder.path()), 1, "{way}: {said}");
         assert!(signal.is_some() || output.status.success(), "{way}: {said}");
+        // Of the panic there is a record, and no dump.
+        let dumps = usize::from(way != "descriptors-closed");
+        assert_eq!(watched.check(folder.path()), dumps, "{way}: dumps compared with their receipts");
         println!("{way} ok");
     }
     short_files();

@@ -9,6 +9,11 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::Command;
 
+#[path = "support/applications.rs"]
+mod applications;
+
+use applications::Watched;
+
 const CRASHER: &str = env!("CARGO_BIN_EXE_crasher");
 
 fn is_root() -> bool {
@@ -77,9 +82,11 @@ fn the_first_process_of_a_container_is_reported() {
         let mut command = Command::new("unshare");
         command.args(if is_root() { &["-pf", "--mount-proc"][..] } else { &["-Urpf", "--mount-proc"] });
         command.arg(CRASHER).arg("--spool").arg(folder.path()).args(["--consent", "granted", way]);
+        let watched = Watched::on(&mut command);
         let output = command.output().unwrap();
         let reports = fs::read_dir(folder.path().join("pending")).map_or(0, Iterator::count);
         let ended = (output.status.signal(), output.status.code());
         assert_eq!(reports, 1, "{way}: {ended:?} {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(watched.check(folder.path()), 1, "{way}: the dump was compared with its receipt");
     }
 }

@@ -215,8 +215,10 @@ fn search(needles: &Needles, all: &[(String, Vec<u8>)]) -> usize {
     let (mut leaks, mut bytes) = (Vec::new(), 0);
     for (name, content) in all {
         bytes += content.len();
-        for found in needles.find(content) {
-            let piece = String::from_utf8_lossy(&content[found.offset..found.offset + needles::WINDOW]);
+        for found in needles.find(content).into_iter().filter(|found| !in_json_number(content, found.offset))
+        {
+            let around = found.offset.saturating_sub(32)..(found.offset + 64).min(content.len());
+            let piece = String::from_utf8_lossy(&content[around]);
             let place = place_in_dump(content, found.offset).unwrap_or_default();
             leaks.push(format!("{} at {:#x} of {name}{place}: {piece:?}", found.label, found.offset));
         }
@@ -225,6 +227,20 @@ fn search(needles: &Needles, all: &[(String, Vec<u8>)]) -> usize {
     leaks.truncate(20);
     assert!(leaks.is_empty(), "{leaks:#?}");
     bytes
+}
+
+/// Whether the window there is digits within a number of a JSON text. The reports hold hundreds of addresses of 14 and 15
+/// digits, so that eight of some card's digits are in one of them every few hundred runs. What was planted is text, which is
+/// in quotes, and a card has 16 digits.
+fn in_json_number(bytes: &[u8], window: usize) -> bool {
+    let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if digits(&bytes[window..]) < needles::WINDOW {
+        return false;
+    }
+    let start = window - bytes[..window].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let end = window + digits(&bytes[window..]);
+    let is_behind = |before: &[u8]| before.ends_with(b"\":");
+    end - start <= 15 && is_behind(&bytes[..start]) && matches!(bytes.get(end), Some(b',' | b'}'))
 }
 
 /// What lies at that offset, if the bytes are a dump.
@@ -275,6 +291,15 @@ fn values_can_be_told_from_everything_else() {
             }
         }
     }
+}
+
+#[test]
+fn digits_of_addresses_are_no_piece_of_a_value() {
+    let at = |text: &str| in_json_number(text.as_bytes(), text.find("17023664").unwrap());
+    assert!(at(r#"{"base":140170236642048,"size":4096}"#) && at(r#"{"address":94517023664128}"#));
+    assert!(!at(r#"{"base":4539578170236640,"size":4096}"#), "a card's length");
+    assert!(!at(r#"{"value":"539578170236640","size":4096}"#), "a text");
+    assert!(!at("card: 140170236642048,") && !at(r#"{"base":140170236642048.5}"#) && !at("17023664"));
 }
 
 #[test]

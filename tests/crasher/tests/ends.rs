@@ -9,18 +9,20 @@
     reason = "a test fails by panicking"
 )]
 
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+#[path = "support/oneself.rs"]
+mod oneself;
+
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, fs, mem};
 
 use cenotaph::privacy::ConsentPolicy;
 use cenotaph::report::{Detail, Reason, Report};
 use cenotaph::spool::{LocalKey, PartKind, Spool, container};
 use cenotaph::{Config, Destination, Guard, Monitor};
-
-type Application = fn(&Path);
+use oneself::{Application, Watched, begin, monitors, wait_for, wait_for_all_to_end};
 
 const APPLICATIONS: [(&str, Application); 6] = [
     ("opted-out", opted_out),
@@ -32,12 +34,7 @@ const APPLICATIONS: [(&str, Application); 6] = [
 ];
 
 fn main() {
-    cenotaph::monitor_entry();
-    if let (Some(name), Some(folder)) = (env::var_os("APPLICATION"), env::var_os("FOLDER")) {
-        let (_, run) = APPLICATIONS.into_iter().find(|(known, _)| name == *known).unwrap();
-        return run(Path::new(&folder));
-    }
-    let only: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let chosen = begin(APPLICATIONS);
     for (name, test) in [
         ("opted-out", no_report_of_what_was_opted_out as fn()),
         ("panics", panics_out_of_main_are_crashes_of_the_start),
@@ -46,7 +43,7 @@ fn main() {
         ("no-descriptors", a_new_monitor_needs_no_descriptor_to_spare),
         ("another-thread-ends-it", what_a_crash_sent_outlives_the_process),
     ] {
-        if only.is_empty() || only.iter().any(|only| name.contains(only.as_str())) {
+        if chosen.contains(&name) {
             test();
             println!("{name} ok");
         }
@@ -54,21 +51,8 @@ fn main() {
 }
 
 fn application(name: &str, folder: &Path) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command
-        .arg0(folder.file_name().unwrap())
-        .env("APPLICATION", name)
-        .env("FOLDER", folder)
-        .current_dir("/")
-        .stderr(Stdio::null());
-    // SAFETY: a single system call.
-    unsafe {
-        command.pre_exec(|| {
-            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
-            Ok(())
-        })
-    };
+    let mut command = oneself::application(name, folder);
+    command.stderr(Stdio::null());
     command
 }
 
@@ -77,42 +61,6 @@ fn config(folder: &Path) -> Config {
         .spool(folder.join("spool"))
         .consent(ConsentPolicy::NotRequired)
         .log(folder.join("log"))
-}
-
-fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Applications and their monitors have the folder's name as their own.
-fn wait_for_all_to_end(folder: &Path) {
-    let name = folder.file_name().unwrap().as_encoded_bytes();
-    wait_for("the monitor's end", || {
-        let commands = fs::read_dir("/proc").unwrap();
-        let commands = commands.filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
-        let mut names =
-            commands.filter_map(|command| Some(command.split(|&byte| byte == 0).next()?.to_vec()));
-        (!names.any(|one| one == name)).then_some(())
-    });
-}
-
-/// The monitor's processes.
-fn monitors(folder: &Path) -> Vec<i32> {
-    let name = folder.file_name().unwrap().as_encoded_bytes();
-    let pids = fs::read_dir("/proc").unwrap();
-    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    let is_one = |pid: &i32| {
-        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        arguments.split(|&byte| byte == 0).next() == Some(name) && comm.trim() == "cenotaph"
-    };
-    pids.filter(is_one).collect()
 }
 
 fn signal(pid: i32, signal: i32) {
@@ -168,9 +116,11 @@ fn no_report_of_what_was_opted_out() {
         if aborts {
             command.env("ABORTS", "1");
         }
+        let watched = Watched::on(&mut command);
         assert_eq!(command.status().unwrap().signal(), Some(signal));
         wait_for_all_to_end(folder.path());
         assert_eq!(Spool::new(folder.path().join("spool")).list().unwrap().len(), reports, "{signal}");
+        assert_eq!(watched.check(&folder.path().join("spool")), reports, "{signal}");
     }
 }
 
@@ -190,9 +140,13 @@ fn panics_out_of_main_are_crashes_of_the_start() {
     };
     assert_eq!(mode(), "usual");
     for _ in 0..3 {
-        let ended = application("panics", folder.path()).env("PANICS", "1").status().unwrap();
-        assert_eq!(ended.code(), Some(101));
+        let mut command = application("panics", folder.path());
+        let watched = Watched::on(command.env("PANICS", "1"));
+        assert_eq!(command.status().unwrap().code(), Some(101));
         wait_for_all_to_end(folder.path());
+        // A tap knows what went through it.
+        assert_eq!(watched.check(&folder.path().join("spool")), 1);
+        fs::remove_dir_all(folder.path().join("spool/pending")).unwrap();
     }
     assert_eq!(mode(), "safe");
     assert_eq!(mode(), "usual", "a clean end breaks the row");
@@ -222,9 +176,12 @@ fn takes_in_orphans(folder: &Path) {
 
 fn nothing_is_left_for_the_application_to_collect() {
     let folder = tempfile::tempdir().unwrap();
-    let ended = application("takes-in-orphans", folder.path()).stderr(Stdio::inherit()).status().unwrap();
+    let mut command = application("takes-in-orphans", folder.path());
+    let watched = Watched::on(command.stderr(Stdio::inherit()));
+    let ended = command.status().unwrap();
     assert!(ended.success(), "{ended:?}");
     wait_for_all_to_end(folder.path());
+    assert_eq!(watched.check(&folder.path().join("spool")), 3);
 }
 
 /// Nobody can be started in the place of the monitor, and the minidump's place is a record of 96 KiB.
@@ -266,9 +223,11 @@ fn no_descriptors(folder: &Path) {
 
 fn a_new_monitor_needs_no_descriptor_to_spare() {
     let folder = tempfile::tempdir().unwrap();
-    let ended = application("no-descriptors", folder.path()).status().unwrap();
-    assert_eq!(ended.signal(), Some(libc::SIGSEGV));
+    let mut command = application("no-descriptors", folder.path());
+    let watched = Watched::on(&mut command);
+    assert_eq!(command.status().unwrap().signal(), Some(libc::SIGSEGV));
     wait_for_all_to_end(folder.path());
+    assert_eq!(watched.check(&folder.path().join("spool")), 1);
     let found = reports(folder.path());
     assert!(
         matches!(found[..], [(Detail::Minidump, Reason::Signal { number: libc::SIGSEGV, .. })]),

@@ -15,6 +15,11 @@ use cenotaph::spool::{LocalKey, PartKind, container};
 use cenotaph::{Config, ReleaseAt};
 use serde_json::Value;
 
+#[path = "support/applications.rs"]
+mod applications;
+
+use applications::Watched;
+
 /// Name, application, the signal that ends it, and what its one report says of the reason, if there is one.
 type Way = (&'static str, fn(&Path), Option<i32>, Option<&'static str>);
 
@@ -49,7 +54,9 @@ fn main() {
     for (way, _, signal, reason) in WAYS {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env::current_exe().unwrap());
-        let output = command.env("WAY", way).env("FOLDER", folder.path()).output().unwrap();
+        command.env("WAY", way).env("FOLDER", folder.path());
+        let watched = Watched::on(&mut command);
+        let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.signal(), signal, "{way}: {said}");
         assert!(signal.is_some() || output.status.success(), "{way}: {said}");
@@ -61,6 +68,7 @@ fn main() {
             let parts = reason.split(',').all(|part| found.contains(part));
             assert!(parts && reports[0]["detail"] == "minidump", "{way}: {found} {}", reports[0]["notes"]);
         }
+        assert_eq!(watched.check(folder.path()), reports.len(), "{way}: dumps compared with their receipts");
         println!("{way} ok");
     }
 }

@@ -14,28 +14,63 @@ use std::time::{Duration, Instant};
 use scene::{Live, Scene, attachment_of, wait_for};
 use support::ending::Ending;
 
-/// Who traces a thread; 0 if nobody does, `None` if it is no more.
-fn tracer(victim: i32, thread: i32) -> Option<i32> {
-    let status = fs::read_to_string(format!("/proc/{victim}/task/{thread}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
-    line.trim().parse().ok()
+/// What the system says of a thread.
+struct Thread {
+    /// Who traces it; 0 if nobody does.
+    tracer: i32,
+    /// It has ended and waits for the process's other threads, or for being reaped.
+    zombie: bool,
 }
 
-/// Stops the worker when it has let the first thread go, which is the one that crashed. Whether others are left to it.
-fn stop_in_between(victim: i32) -> bool {
-    let mut worker = 0;
-    loop {
-        match tracer(victim, victim) {
-            None => return false,
-            Some(0) if worker != 0 => break,
-            Some(0) => {}
-            Some(found) => worker = found,
+/// `None` if it is no more.
+fn look(victim: i32, thread: i32) -> Option<Thread> {
+    let status = fs::read_to_string(format!("/proc/{victim}/task/{thread}/status")).ok()?;
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    Some(Thread { tracer: field("TracerPid:")?.parse().ok()?, zombie: field("State:")?.starts_with('Z') })
+}
+
+/// Waits for the worker's letting the first thread go, which is the one that crashed. Who that is, if it was seen to trace:
+/// on a busy machine all may be over between two looks.
+fn first_is_let_go(victim: i32) -> Option<i32> {
+    let mut worker = None;
+    looking(|| match look(victim, victim) {
+        Some(Thread { tracer: 0, zombie: false }) => worker.map(Some),
+        Some(Thread { tracer: 0, zombie: true }) | None => Some(worker),
+        Some(Thread { tracer, .. }) => {
+            worker = Some(tracer);
+            None
         }
+    })
+}
+
+/// Waits for the end of the first thread, when that of the others is on its way.
+fn first_has_ended(victim: i32) -> Option<i32> {
+    let worker = first_is_let_go(victim)?;
+    looking(|| match look(victim, victim) {
+        Some(Thread { zombie: false, .. }) => None,
+        Some(_) => Some(Some(worker)),
+        None => Some(None),
+    })
+}
+
+/// Without a pause, as what is looked for lasts some microseconds, but not for ever.
+fn looking(mut probe: impl FnMut() -> Option<Option<i32>>) -> Option<i32> {
+    let began = Instant::now();
+    loop {
+        if let Some(seen) = probe() {
+            return seen;
+        }
+        assert!(began.elapsed() < BOUND, "the worker has not let go");
     }
+}
+
+/// Stops the worker at `moment`. Whether threads are left to it then.
+fn stop_at(moment: fn(i32) -> Option<i32>, victim: i32) -> bool {
+    let Some(worker) = moment(victim) else { return false };
     processes::signal(worker, libc::SIGSTOP);
     let Ok(threads) = fs::read_dir(format!("/proc/{victim}/task")) else { return false };
     let mut threads = threads.map_while(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    threads.any(|thread| tracer(victim, thread) == Some(worker))
+    threads.any(|thread| look(victim, thread).is_some_and(|thread| thread.tracer == worker))
 }
 
 /// Far more than the victims' deadline, far less than a worker's time for a report (120 s).
@@ -43,6 +78,15 @@ const BOUND: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_worker_that_is_stopped_while_it_lets_go_holds_nobody() {
+    holds_nobody(first_is_let_go);
+}
+
+#[test]
+fn a_worker_that_is_stopped_while_the_process_ends_holds_nobody() {
+    holds_nobody(first_has_ended);
+}
+
+fn holds_nobody(moment: fn(i32) -> Option<i32>) {
     let mut caught = 0;
     for _ in 0..40 {
         let scene = Scene::new();
@@ -55,7 +99,7 @@ fn a_worker_that_is_stopped_while_it_lets_go_holds_nobody() {
         wait_for("the supervisor and its idle worker", || (scene.processes().len() == 3).then_some(()));
         let began = Instant::now();
         live.tell("die null");
-        let hit = stop_in_between(live.pid());
+        let hit = stop_at(moment, live.pid());
         let (ending, said) = live.end();
         assert_eq!(ending, Ending::Signal(libc::SIGSEGV), "{said}");
         assert!(began.elapsed() < BOUND, "it was held for {:?}", began.elapsed());

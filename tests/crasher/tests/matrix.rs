@@ -1,13 +1,23 @@
 //! A listed part of `crasher matrix`, few enough victims for every change: each case is complete. All of it:
 //! `cargo run --release -p crasher -- matrix`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
+#[path = "support/applications.rs"]
+mod applications;
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use applications::Watched;
 use serde_json::Value;
 
 /// Arguments of `crasher matrix`, and how many cases they select: a list that selects nothing must not pass.
@@ -79,9 +89,13 @@ const EVERY_WAY: &str = "null,abort,panic,bus,ill,fpe,trap,sys,stack-overflow,st
 const HARD_WAYS: &str = "null,abort,stack-overflow-thread,heap-lock,two-threads";
 
 fn matrix(arguments: &[&str], json: &Path) -> Output {
+    command(arguments, json).output().unwrap()
+}
+
+fn command(arguments: &[&str], json: &Path) -> Command {
     let mut command = Command::new(support::crasher());
     command.arg("matrix").args(["--jobs", "2", "--json"]).arg(json).args(arguments);
-    command.output().unwrap()
+    command
 }
 
 fn text(output: &Output) -> String {
@@ -97,9 +111,17 @@ fn cases(json: &Path) -> Vec<Value> {
 fn the_listed_cases_are_complete() {
     let folder = tempfile::tempdir().unwrap();
     for part in PARTS {
-        let json = folder.path().join("matrix.json");
-        let output = matrix(part.arguments, &json);
+        let (json, victims) = (folder.path().join("matrix.json"), tempfile::tempdir().unwrap());
+        fs::set_permissions(victims.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = command(part.arguments, &json);
+        command.arg("--keep-all").arg("--folder").arg(victims.path());
+        let watched = Watched::on(&mut command);
+        let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        let spools = fs::read_dir(victims.path()).unwrap().map(|victim| victim.unwrap().path().join("spool"));
+        let compared: usize = spools.map(|spool| watched.check(&spool)).sum();
+        println!("{compared} dumps compared with their receipts");
+        assert!(compared >= part.cases / 2, "{compared} of {} cases", part.cases);
         let cases = cases(&json);
         assert_eq!(cases.len(), part.cases, "{}", text(&output));
         for case in cases {

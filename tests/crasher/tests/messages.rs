@@ -27,9 +27,9 @@ use std::{env, mem, ptr};
 
 use cenotaph::privacy::ConsentPolicy;
 use cenotaph::{Config, Guard, Monitor, ReleaseAt};
-use oneself::{application, events, log, monitors, processes, reasons, run, wait_for};
-
-type Application = fn(&Path);
+use oneself::{
+    Application, application, begin, events, log, monitors, reasons, run, wait_for, wait_for_all_to_end,
+};
 
 /// Name, what it does, the reasons of all reports, and how many clients the shared monitor has ended.
 const APPLICATIONS: [(&str, Application, &[&str], usize); 9] = [
@@ -55,26 +55,20 @@ const RELEASED: u32 = 20;
 const REFUSED: u32 = 22;
 
 fn main() {
-    cenotaph::monitor_entry();
-    if let (Some(name), Some(folder)) = (env::var_os("APPLICATION"), env::var_os("FOLDER")) {
-        let (_, run, ..) = APPLICATIONS.into_iter().find(|(known, ..)| name == *known).unwrap();
-        return run(Path::new(&folder));
-    }
-    let only: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    for (name, _, expected, ended) in APPLICATIONS.into_iter().filter(|(name, ..)| !CHILDREN.contains(name)) {
-        if !only.is_empty() && !only.iter().any(|only| name.contains(only.as_str())) {
-            continue;
-        }
+    let chosen = begin(APPLICATIONS.map(|(name, run, ..)| (name, run)));
+    let chosen = |name: &str| chosen.contains(&name) && !CHILDREN.contains(&name);
+    for (name, _, expected, ended) in APPLICATIONS.into_iter().filter(|(name, ..)| chosen(name)) {
         // SAFETY: asks only.
         if name == "another-user-joins" && unsafe { libc::geteuid() } != 0 {
             println!("{name} n/a: only root can become another user");
             continue;
         }
         let folder = tempfile::tempdir().unwrap();
-        run(name, folder.path(), 0);
-        wait_for("everybody's end", || processes(folder.path()).is_empty().then_some(()));
+        let watched = run(name, folder.path(), 0);
+        wait_for_all_to_end(folder.path());
         let found = (reasons(folder.path()), events(folder.path(), "client-ended"));
         assert_eq!(found, (expected.to_vec(), ended), "{name}: {}", log(folder.path()));
+        assert!(watched.check(folder.path()) > 0, "{name}: no dump was compared with its receipt");
         println!("{name} ok");
     }
 }

@@ -29,9 +29,7 @@ use std::{env, mem, ptr};
 use cenotaph::privacy::ConsentPolicy;
 use cenotaph::{Config, Error, Guard, Monitor, ReleaseAt};
 use kept_state::{State, native_thread};
-use oneself::{end_monitor, log, monitors, processes, reasons, run, wait_for};
-
-type Application = fn(&Path);
+use oneself::{Application, begin, end_monitor, log, monitors, reasons, run, wait_for, wait_for_all_to_end};
 
 /// Name, what it does, the signal that ends it (0: it ends well), the reasons of its reports.
 const APPLICATIONS: [(&str, Application, i32, &[&str]); 16] = [
@@ -57,27 +55,23 @@ fn main() {
     if old_helper() {
         return;
     }
-    cenotaph::monitor_entry();
-    if let (Some(name), Some(folder)) = (env::var_os("APPLICATION"), env::var_os("FOLDER")) {
-        let (_, run, ..) = APPLICATIONS.into_iter().find(|(known, ..)| name == *known).unwrap();
-        return run(Path::new(&folder));
-    }
-    let only: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    for (name, _, signal, expected) in APPLICATIONS {
-        if name == "next-start" || !(only.is_empty() || only.iter().any(|only| name.contains(only.as_str())))
-        {
-            continue;
-        }
+    let chosen = begin(APPLICATIONS.map(|(name, run, ..)| (name, run)));
+    let chosen = |name: &str| chosen.contains(&name) && name != "next-start";
+    for (name, _, signal, expected) in APPLICATIONS.into_iter().filter(|(name, ..)| chosen(name)) {
         let folder = tempfile::tempdir().unwrap();
-        run(name, folder.path(), signal);
+        let watched = run(name, folder.path(), signal);
         // The monitor may be at it still where the application could not wait for it.
-        wait_for("everybody's end", || processes(folder.path()).is_empty().then_some(()));
+        wait_for_all_to_end(folder.path());
+        let dumps = watched.check(folder.path());
+        // One that has closed its socket leaves a record, of which there is no dump.
+        let is_dumped = !expected.is_empty() && !name.starts_with("closes-everything");
+        assert!(dumps > 0 || !is_dumped, "{name}: no dump was compared with its receipt");
         assert_eq!(reasons(folder.path()), expected, "{name}: {}", log(folder.path()));
         if matches!(name, "closes-everything-after-the-monitor" | "a-helper-of-another-version") {
             // Its own record is all that there can be.
             run("next-start", folder.path(), 0);
             wait_for("the record's report", || (reasons(folder.path()) == ["signal"]).then_some(()));
-            wait_for("everybody's end", || processes(folder.path()).is_empty().then_some(()));
+            wait_for_all_to_end(folder.path());
         }
         println!("{name} ok");
     }

@@ -140,8 +140,10 @@ fn run_all(
                 while !INTERRUPTED.load(Ordering::Relaxed) {
                     let Some(&index) = runs.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
                     let Some(case) = cases.get(index) else { break };
-                    let keep =
-                        |observed: &_| options.keep && !problems(case, observed, case.own_ms).is_empty();
+                    let keep = |observed: &_| {
+                        let failed = || !problems(case, observed, case.own_ms).is_empty();
+                        options.keep_all || (options.keep && failed())
+                    };
                     let run = victim::run(grounds, case, keep);
                     let own_ms = run.as_ref().map_or(0.0, |run| own_ms(grounds, case, &run.observed));
                     if sender.send((index, run, own_ms)).is_err() {

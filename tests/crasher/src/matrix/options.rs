@@ -27,6 +27,7 @@ with what it must come to: one usable report, the right ending with the right ca
   --json FILE          the same as JSON; written every half minute too
   --resume             go on where the matrix that wrote the JSON file was interrupted
   --keep-core          keep the folders of victims with a problem: spool, core file, output
+  --keep-all           keep the folders of all victims
   --folder DIR         where victims have their folders; default: the temporary folder
 
 exit code: 0 if every case is complete, 1 if one is not, 2 for a usage error
@@ -45,6 +46,7 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     pub(crate) resume: bool,
     pub(crate) keep: bool,
+    pub(crate) keep_all: bool,
     pub(crate) folder: Option<PathBuf>,
     pub(crate) help: bool,
 }
@@ -62,6 +64,7 @@ impl Default for Options {
             json: None,
             resume: false,
             keep: false,
+            keep_all: false,
             folder: None,
             help: false,
         }
@@ -79,6 +82,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Options, Usage> {
         match argument {
             Short('h') | Long("help") => options.help = true,
             Long("keep-core") => options.keep = true,
+            Long("keep-all") => options.keep_all = true,
             Long("resume") => options.resume = true,
             Long(name) => {
                 let name = name.to_owned();

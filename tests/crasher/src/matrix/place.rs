@@ -17,6 +17,9 @@ use crate::processes::{self, Handle, Process};
 /// What Cenotaph's processes may take after the victim's end. (Its own limit for a worker is 120 s.)
 const SETTLE: Duration = Duration::from_secs(60);
 
+/// The library's feature `raw-tap`.
+const TAP: &str = "CENOTAPH_RAW_TAP_FD";
+
 /// A victim's folder, and the name by which its processes are known. Dropping it ends them.
 pub(super) struct Place {
     folder: tempfile::TempDir,
@@ -56,6 +59,8 @@ impl Place {
         let mut command = Command::new(&grounds.program);
         command.arg0(&self.name).arg("--spool").arg(self.spool());
         command.env_clear().env("TMPDIR", self.path("tmp")).env("HOME", self.path("home"));
+        // Of the tests, which see the dumps before scrubbing.
+        command.envs(std::env::var_os(TAP).map(|descriptor| (TAP, descriptor)));
         // A group of its own: an interrupt from the keyboard is not for the victims.
         command.current_dir(self.folder.path()).process_group(0);
         command

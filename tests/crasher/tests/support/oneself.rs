@@ -1,39 +1,41 @@
-//! Test programs that execute themselves as applications: starting one, and what came of it.
+//! Test programs that execute themselves as [`applications`]: starting one under a name of its own, and what came of it.
 #![allow(dead_code, reason = "each test program uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
-use std::{env, fs};
 
+#[path = "applications.rs"]
+mod applications;
+
+pub(crate) use applications::{Application, Watched, begin, wait_for};
 use cenotaph::report::{Reason, Report};
 use cenotaph::spool::{LocalKey, PartKind, Spool, container};
 
 /// This program as application `name`, which finds both in its environment.
 pub(crate) fn application(name: &str, folder: &Path) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.env("APPLICATION", name).env("FOLDER", folder).current_dir("/");
+    let mut command = applications::application(name, folder);
     // So that its monitors, which have the same arguments, can be told from others.
     command.arg0(folder.file_name().unwrap());
-    // SAFETY: one system call between fork and exec.
-    unsafe {
-        command.pre_exec(|| {
-            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
-            Ok(())
-        });
-    }
     command
 }
 
 /// Runs it; `signal` 0: it has to end well.
-pub(crate) fn run(name: &str, folder: &Path, signal: i32) {
-    let output = application(name, folder).output().unwrap();
+pub(crate) fn run(name: &str, folder: &Path, signal: i32) -> Watched {
+    let mut command = application(name, folder);
+    let watched = Watched::on(&mut command);
+    let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let ending = (output.status.signal().unwrap_or(0), output.status.code().unwrap_or(0));
     assert_eq!(ending, (signal, 0), "{name}: {said} {}", log(folder));
+    watched
+}
+
+/// Waits until nobody of them runs any more.
+pub(crate) fn wait_for_all_to_end(folder: &Path) {
+    wait_for("everybody's end", || processes(folder).is_empty().then_some(()));
 }
 
 /// Processes named `cenotaph` with the folder's name as `argv[0]`: monitors that have begun.
@@ -92,15 +94,4 @@ pub(crate) fn log(folder: &Path) -> String {
 /// How often something is in the log.
 pub(crate) fn events(folder: &Path, event: &str) -> usize {
     log(folder).matches(&format!("\"event\":\"{event}\"")).count()
-}
-
-pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -340,12 +340,15 @@ impl Live {
         self.input.as_mut().unwrap().write_all(format!("{command}\n").as_bytes()).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for its end. The second is what it said on standard error.
     pub(crate) fn end(mut self) -> (Ending, String) {
         self.input = None;
-        let mut said = String::new();
-        self.errors.read_to_string(&mut said).unwrap();
-        (self.child.wait().unwrap().into(), said)
+        let said = std::thread::spawn(move || {
+            let mut said = String::new();
+            self.errors.read_to_string(&mut said).map(|_| said)
+        });
+        let status = wait_for("the victim's end", || self.child.try_wait().unwrap());
+        (status.into(), said.join().unwrap().unwrap())
     }
 
     fn line(&mut self) -> String {

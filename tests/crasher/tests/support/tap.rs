@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::fs::{File, Permissions};
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -27,6 +29,9 @@ pub(crate) struct Tap {
 impl Tap {
     pub(crate) fn new() -> Self {
         let (mut read, write) = io::pipe().unwrap();
+        // A victim may have become another user, and opens it again.
+        let write = File::from(OwnedFd::from(write));
+        write.set_permissions(Permissions::from_mode(0o666)).unwrap();
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let all = bytes.clone();
         std::thread::spawn(move || {
