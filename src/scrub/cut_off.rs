@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::edges;
 use super::edit::{Encoding, Finding};
-use super::finder::finding;
+use super::finder::{self, finding};
 use super::known::Known;
 use super::runs::{self, Run, Scratch};
 
@@ -48,11 +48,12 @@ pub(super) fn blanked<'a>(
 }
 
 /// What of `bytes`, a whole piece of memory in which something was blanked, its edges cut off as it stands now: stars and zeros make
-/// other runs, and other words of them, than there were.
-pub(super) fn now(bytes: &[u8], known: &Known) -> Vec<Finding> {
+/// other runs, and other words of them, than there were. `least` is that of [`finder::shortest_run`]: letters of other scripts beside a
+/// short run may make its text long enough.
+pub(super) fn now(bytes: &[u8], known: &Known, least: usize) -> Vec<Finding> {
     let mut findings = Vec::new();
-    at_edge(bytes, |length| 0..length, known, cut_before, &mut findings);
-    at_edge(bytes, |length| bytes.len() - length..bytes.len(), known, cut_behind, &mut findings);
+    at_edge(bytes, |length| 0..length, known, least, cut_before, &mut findings);
+    at_edge(bytes, |length| bytes.len() - length..bytes.len(), known, least, cut_behind, &mut findings);
     runs::scan_edges(bytes, |run, line| findings.extend(cut(run, &[line], bytes, known)));
     findings
 }
@@ -62,6 +63,7 @@ fn at_edge(
     bytes: &[u8],
     part: impl Fn(usize) -> Range<usize>,
     known: &Known,
+    least: usize,
     cut: impl Fn(&Run, &[&[u8]], &[u8], &Known) -> Option<Finding>,
     findings: &mut Vec<Finding>,
 ) {
@@ -70,8 +72,10 @@ fn at_edge(
         let range = part(length.min(bytes.len()));
         let part = &bytes[range.clone()];
         let (mut found, mut is_filled) = (Vec::new(), false);
-        runs::scan(part, runs::SHORTEST, &mut Scratch::default(), |run, line| {
-            found.extend(cut(run, &[line], part, known));
+        runs::scan(part, least, &mut Scratch::default(), |run, line| {
+            if line.len() >= runs::SHORTEST {
+                found.extend(cut(run, &[line], part, known));
+            }
             is_filled |= run.at_start() && run.at_end(part.len());
         });
         if !is_filled || length >= bytes.len() {
@@ -156,10 +160,12 @@ mod tests {
         for (card, after) in [("card=****", "*********"), ("see ****", "see ****")] {
             let memory = format!("\u{1}{words}{card}").into_bytes();
             let mut left = memory.clone();
-            now(&memory, &known()).into_iter().for_each(|Finding { range, .. }| left[range].fill(b'*'));
+            now(&memory, &known(), runs::SHORTEST)
+                .into_iter()
+                .for_each(|Finding { range, .. }| left[range].fill(b'*'));
             assert_eq!(String::from_utf8(left).unwrap(), format!("\u{1}{words}{after}"));
         }
-        let pieces: [&[u8]; 14] = [
+        let pieces: [&[u8]; 17] = [
             b"U",
             b"6\x05",
             b"\0",
@@ -174,6 +180,9 @@ mod tests {
             b"a\0b\0",
             b"Jane Q. Public",
             b"\xc3\xa9",
+            b"1\x041\x041\x041\x04",
+            b"a\0b\0=\0",
+            b"\x041\x041\x041\0a\0b\0=\0",
         ];
         let mut state = 7u64;
         let mut random = |below: usize| {
@@ -188,19 +197,24 @@ mod tests {
                 }
             }
         };
-        for _ in 0..800 {
-            let mut bytes: Vec<u8> = (0..1 + random(24)).flat_map(|_| pieces[random(14)]).copied().collect();
-            let first = in_memory(&bytes, CUT, &known());
-            fill(&mut bytes, first);
-            for _ in 0..16 {
-                let now = now(&bytes, &known());
-                fill(&mut bytes, now);
+        // Of the second, runs of three characters may hold a value.
+        for known in [known(), Known::new(&["ab".to_owned()]).unwrap()] {
+            let least = finder::shortest_run(&known, None);
+            for _ in 0..800 {
+                let pieces = (0..1 + random(24)).flat_map(|_| pieces[random(pieces.len())]);
+                let mut bytes: Vec<u8> = pieces.copied().collect();
+                let first = in_memory(&bytes, CUT, &known);
+                fill(&mut bytes, first);
+                for _ in 0..16 {
+                    let now = now(&bytes, &known, least);
+                    fill(&mut bytes, now);
+                }
+                let mut again = bytes.clone();
+                let mut second = in_memory(&bytes, CUT, &known);
+                second.retain(|finding| finding.rule == CUT_OFF);
+                fill(&mut again, second.clone());
+                assert_eq!(bytes.escape_ascii().to_string(), again.escape_ascii().to_string(), "{second:?}");
             }
-            let mut again = bytes.clone();
-            let mut second = in_memory(&bytes, CUT, &known());
-            second.retain(|finding| finding.rule == CUT_OFF);
-            fill(&mut again, second.clone());
-            assert_eq!(bytes.escape_ascii().to_string(), again.escape_ascii().to_string(), "{second:?}");
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) fn in_memory_with(
         united
     });
     let looked_for = united.as_ref().unwrap_or_else(|| known.looked_for());
-    let least = known.shortest_run().min(more.map_or(runs::SHORTEST, Known::shortest_run));
+    let least = shortest_run(known, more);
     let mut look = |run: &Run, line: &[u8], found: &mut Found| {
         searcher.line.look(line, looked_for);
         let starts = &searcher.line.starts;
@@ -97,6 +97,11 @@ pub(super) fn in_memory_with(
     findings.append(&mut cut_off);
     findings.append(&mut last);
     (findings, blocks)
+}
+
+/// The shortest run that may hold a value of either.
+pub(super) fn shortest_run(known: &Known, more: Option<&Known>) -> usize {
+    known.shortest_run().min(more.map_or(runs::SHORTEST, Known::shortest_run))
 }
 
 /// What was found so far, in the order in which it is blanked.

@@ -267,10 +267,11 @@ fn memory(
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
     // What is blanked at an edge may leave less of a text there, and may make a text of what was none.
+    let least = finder::shortest_run(means.known, Some(copies));
     for entry in changed {
         let guard = Guard::new(mapped, entry.bytes.start, entry.address, width);
         for _ in 0..ROUNDS {
-            let findings = cut_off::now(&editor.bytes()[entry.bytes.clone()], means.known);
+            let findings = cut_off::now(&editor.bytes()[entry.bytes.clone()], means.known, least);
             if !blank(editor, entry.bytes.start, findings, place(entry), Some(guard)) {
                 break;
             }
