@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::edges;
 use super::edit::{Encoding, Finding};
-use super::finder::{self, finding};
+use super::finder::finding;
 use super::known::Known;
 use super::runs::{self, Run, Scratch};
 
@@ -145,7 +145,7 @@ pub(super) fn is_cut_value(name: &[u8], known: &Known) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finder::{Edges, in_memory};
+    use super::super::finder::{self, Edges, in_memory};
     use super::*;
 
     const CUT: Edges = Edges::Cut { address: 0x1000 };

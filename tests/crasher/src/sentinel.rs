@@ -103,15 +103,23 @@ fn watch(victim: libc::pid_t, deed: Deed) -> bool {
     caught
 }
 
-/// `TracerPid` (proc_pid_status(5)): 0 if nobody traces it, `None` if it is dead.
+/// Who traces the process: 0 if nobody does, `None` if it is dead.
 fn tracer(status: &File) -> Option<libc::pid_t> {
     let mut text = [0u8; 4096];
     let length = status.read_at(&mut text, 0).ok()?;
-    let text = str::from_utf8(text.get(..length)?).ok()?;
-    if text.lines().any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX")) {
+    tracer_in(str::from_utf8(text.get(..length)?).ok()?)
+}
+
+/// The same as `status` says it (proc_pid_status(5)). While a tracer comes or goes, Linux may name the process's parent in its place
+/// (`ptrace_link` and `__ptrace_unlink` change `ptrace` and `parent` one after the other, and a reader takes no lock): nobody's
+/// parent traces here.
+fn tracer_in(status: &str) -> Option<libc::pid_t> {
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    if field("State:")?.starts_with(['Z', 'X']) {
         return None;
     }
-    text.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim().parse().ok()
+    let tracer: libc::pid_t = field("TracerPid:")?.parse().ok()?;
+    Some(if field("PPid:")?.parse() == Ok(tracer) { 0 } else { tracer })
 }
 
 #[cfg(test)]
@@ -121,5 +129,19 @@ mod tests {
     #[test]
     fn reads_that_nobody_traces_this() {
         assert_eq!(tracer(&File::open("/proc/self/status").unwrap()), Some(0));
+    }
+
+    #[test]
+    fn a_parent_is_not_taken_for_a_tracer() {
+        for (state, tracer, expected) in [
+            ("R (running)", 0, Some(0)),
+            ("t (tracing stop)", 8, Some(8)),
+            ("R (running)", 7, Some(0)),
+            ("Z (zombie)", 8, None),
+            ("X (dead)", 0, None),
+        ] {
+            let status = format!("Name:\tcrasher\nState:\t{state}\nPPid:\t7\nTracerPid:\t{tracer}\n");
+            assert_eq!(tracer_in(&status), expected, "{state} {tracer}");
+        }
     }
 }

@@ -16,6 +16,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use filters::{forbid_tracing, trap_calls};
+use processes::Traced;
 use scene::{Collector, Ending, Live, Scene, attachment_of, wait_for};
 use serde_json::Value;
 use support::ending;
@@ -349,12 +350,10 @@ fn words(options: &[String]) -> Vec<&str> {
 /// The thread that traces `victim`, once there is one; `None` if the victim ended first.
 fn tracer(victim: i32) -> Option<i32> {
     loop {
-        let status = fs::read_to_string(format!("/proc/{victim}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
-        match line.trim().parse().unwrap() {
-            0 if status.contains("State:\tZ") => return None,
-            0 => {}
-            tracer => return Some(tracer),
+        match processes::traced(victim, victim)? {
+            Traced { tracer: 0, zombie: true } => return None,
+            Traced { tracer: 0, .. } => {}
+            Traced { tracer, .. } => return Some(tracer),
         }
     }
 }

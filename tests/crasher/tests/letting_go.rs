@@ -11,32 +11,18 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use processes::{Traced, traced};
 use scene::{Live, Scene, attachment_of, wait_for};
 use support::ending::Ending;
-
-/// What the system says of a thread.
-struct Thread {
-    /// Who traces it; 0 if nobody does.
-    tracer: i32,
-    /// It has ended and waits for the process's other threads, or for being reaped.
-    zombie: bool,
-}
-
-/// `None` if it is no more.
-fn look(victim: i32, thread: i32) -> Option<Thread> {
-    let status = fs::read_to_string(format!("/proc/{victim}/task/{thread}/status")).ok()?;
-    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    Some(Thread { tracer: field("TracerPid:")?.parse().ok()?, zombie: field("State:")?.starts_with('Z') })
-}
 
 /// Waits for the worker's letting the first thread go, which is the one that crashed. Who that is, if it was seen to trace:
 /// on a busy machine all may be over between two looks.
 fn first_is_let_go(victim: i32) -> Option<i32> {
     let mut worker = None;
-    looking(|| match look(victim, victim) {
-        Some(Thread { tracer: 0, zombie: false }) => worker.map(Some),
-        Some(Thread { tracer: 0, zombie: true }) | None => Some(worker),
-        Some(Thread { tracer, .. }) => {
+    looking(|| match traced(victim, victim) {
+        Some(Traced { tracer: 0, zombie: false }) => worker.map(Some),
+        Some(Traced { tracer: 0, zombie: true }) | None => Some(worker),
+        Some(Traced { tracer, .. }) => {
             worker = Some(tracer);
             None
         }
@@ -46,8 +32,8 @@ fn first_is_let_go(victim: i32) -> Option<i32> {
 /// Waits for the end of the first thread, when that of the others is on its way.
 fn first_has_ended(victim: i32) -> Option<i32> {
     let worker = first_is_let_go(victim)?;
-    looking(|| match look(victim, victim) {
-        Some(Thread { zombie: false, .. }) => None,
+    looking(|| match traced(victim, victim) {
+        Some(Traced { zombie: false, .. }) => None,
         Some(_) => Some(Some(worker)),
         None => Some(None),
     })
@@ -70,7 +56,7 @@ fn stop_at(moment: fn(i32) -> Option<i32>, victim: i32) -> bool {
     processes::signal(worker, libc::SIGSTOP);
     let Ok(threads) = fs::read_dir(format!("/proc/{victim}/task")) else { return false };
     let mut threads = threads.map_while(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    threads.any(|thread| look(victim, thread).is_some_and(|thread| thread.tracer == worker))
+    threads.any(|thread| traced(victim, thread).is_some_and(|thread| thread.tracer == worker))
 }
 
 /// Far more than the victims' deadline, far less than a worker's time for a report (120 s).
@@ -84,6 +70,14 @@ fn a_worker_that_is_stopped_while_it_lets_go_holds_nobody() {
 #[test]
 fn a_worker_that_is_stopped_while_the_process_ends_holds_nobody() {
     holds_nobody(first_has_ended);
+}
+
+#[test]
+fn a_parent_is_not_taken_for_a_tracer() {
+    let status =
+        |tracer: i32| format!("Name:\tcrasher\nState:\tR (running)\nPPid:\t7\nTracerPid:\t{tracer}\n");
+    let seen = |tracer| processes::traced_as(&status(tracer)).map(|thread| thread.tracer);
+    assert_eq!([seen(0), seen(8), seen(7)], [Some(0), Some(8), Some(0)]);
 }
 
 fn holds_nobody(moment: fn(i32) -> Option<i32>) {

@@ -26,6 +26,32 @@ pub(crate) fn named(name: &str) -> Vec<Process> {
     found
 }
 
+/// What the system says of a thread that somebody may trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traced {
+    /// Who traces it; 0 if nobody does.
+    pub(crate) tracer: i32,
+    /// It has ended and waits for the process's other threads, or for being reaped.
+    pub(crate) zombie: bool,
+}
+
+/// What the system says of `thread`; `None` if it is no more.
+pub(crate) fn traced(process: i32, thread: i32) -> Option<Traced> {
+    traced_as(&fs::read_to_string(format!("/proc/{process}/task/{thread}/status")).ok()?)
+}
+
+/// The same as `status` says it (proc_pid_status(5)).
+///
+/// While a tracer comes or goes, Linux may name the process's own parent in its place (`ptrace_link` and `__ptrace_unlink` change
+/// `ptrace` and `parent` one after the other, and a reader takes no lock). That is this test, which traces nobody; whoever believed
+/// it and stopped the tracer would stop himself.
+pub(crate) fn traced_as(status: &str) -> Option<Traced> {
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let (tracer, parent): (i32, i32) = (field("TracerPid:")?.parse().ok()?, field("PPid:")?.parse().ok()?);
+    let zombie = field("State:")?.starts_with(['Z', 'X']);
+    Some(Traced { tracer: if tracer == parent { 0 } else { tracer }, zombie })
+}
+
 /// kill -9. It may have ended by itself meanwhile.
 pub(crate) fn kill(pid: i32) {
     signal(pid, libc::SIGKILL);
