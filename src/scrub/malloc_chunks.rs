@@ -36,8 +36,8 @@ pub(super) fn freed(run: &Run, bytes: &[u8], address: u64) -> Option<Freed> {
     (into < 8 && is_size && is_cached).then_some(Freed { text, chars })
 }
 
-/// If the last character of `run` of `bytes`, whose text is `line`, is the lowest byte of the next chunk's size ("a": 0x61, a
-/// chunk of 96 bytes behind a used one): the run and its text without it.
+/// If the last characters of `run` of `bytes`, whose text is `line`, are the lowest bytes of the next chunk's size ("a": 0x61, a
+/// chunk of 96 bytes behind a used one; "1\n": 0xa31): the run and its text without them.
 ///
 /// A text that nothing ends may fill its chunk to the last byte: `String` of Rust, `std::string_view`, what `read` wrote.
 pub(super) fn without_size<'a>(
@@ -46,19 +46,23 @@ pub(super) fn without_size<'a>(
     bytes: &[u8],
     address: u64,
 ) -> Option<(Run, &'a [u8])> {
-    let (&last, rest) = line.split_last()?;
-    // With the highest byte of a unit first, this one belongs to no character.
+    // With the highest byte of a unit first, these belong to no character.
     let little = matches!(run.encoding, Encoding::Utf8 | Encoding::Utf16Le | Encoding::Utf32Le);
-    if last & 0xb != 1 || !little {
+    if !little {
         return None;
     }
-    let at = run.bytes(&(rest.len()..line.len()), bytes).start;
-    let is_place = address.wrapping_add(at as u64) % 16 == 8;
-    let size = contexts::word(bytes, at);
-    if !is_place || size >> 32 != 0 || size & 0xff != u64::from(last) {
-        return None;
+    let mut shorter = run.clone();
+    for length in (1..line.len()).rev().take(4) {
+        shorter = shorter.without_last_character()?;
+        let at = run.bytes(&(length..length + 1), bytes).start;
+        if line[length] & 0xb == 1 && address.wrapping_add(at as u64) % 16 == 8 {
+            // The end of the memory may cut it off.
+            let size = bytes[at..].iter().take(8).rev().fold(0, |size, &byte| size << 8 | u64::from(byte));
+            let is_size = size >> 32 == 0 && size & 0xff == u64::from(line[length]);
+            return is_size.then_some((shorter, &line[..length]));
+        }
     }
-    Some((run.without_last_character()?, rest))
+    None
 }
 
 #[cfg(test)]
@@ -132,7 +136,7 @@ mod tests {
         let texts =
             ["2001:db8:85a3::8a2e:370:7334", "4111111111111111", "alice@example.com", "for wilhelmina"];
         for text in texts {
-            for size in [0x21_u64, 0x31, 0x61, 0x65, 0x71, 0x131, 0x1_0161] {
+            for size in [0x21_u64, 0x31, 0x61, 0x65, 0x71, 0x131, 0x1_0161, 0xa31, 0x2e61, 0x3131, 0x2_0d31, 0x20_3031] {
                 let wide = |width: usize| -> Vec<u8> {
                     text.bytes().flat_map(|byte| [byte, 0, 0, 0].into_iter().take(width)).collect()
                 };
