@@ -48,22 +48,26 @@ pub(super) fn without_size<'a>(
 ) -> Option<(Run, &'a [u8])> {
     // With the highest byte of a unit first, these belong to no character.
     let little = matches!(run.encoding, Encoding::Utf8 | Encoding::Utf16Le | Encoding::Utf32Le);
-    if !little {
+    let last = line.len().checked_sub(1).filter(|_| little)?;
+    // From the only place where a size may stand to the last character: less than half a word.
+    let behind =
+        address.wrapping_add(run.bytes(&(last..line.len()), bytes).start as u64).wrapping_sub(8) % 16;
+    let characters = usize::try_from(behind).ok()? / run.encoding.stride();
+    let length = last.checked_sub(characters).filter(|&length| characters < MOST_OF_SIZE && length > 0)?;
+    let lowest = *line.get(length).filter(|&&lowest| lowest & 0xb == 1)?;
+    let at = run.bytes(&(length..length + 1), bytes).start;
+    // The end of the memory may cut it off.
+    let size = bytes.get(at..)?.iter().take(8).rev().fold(0, |size, &byte| size << 8 | u64::from(byte));
+    let is_place = address.wrapping_add(at as u64) % 16 == 8;
+    if !is_place || size >> 32 != 0 || size & 0xff != u64::from(lowest) {
         return None;
     }
-    let mut shorter = run.clone();
-    for length in (1..line.len()).rev().take(4) {
-        shorter = shorter.without_last_character()?;
-        let at = run.bytes(&(length..length + 1), bytes).start;
-        if line[length] & 0xb == 1 && address.wrapping_add(at as u64) % 16 == 8 {
-            // The end of the memory may cut it off.
-            let size = bytes[at..].iter().take(8).rev().fold(0, |size, &byte| size << 8 | u64::from(byte));
-            let is_size = size >> 32 == 0 && size & 0xff == u64::from(line[length]);
-            return is_size.then_some((shorter, &line[..length]));
-        }
-    }
-    None
+    let shorter = (0..=characters).try_fold(run.clone(), |run, _| run.without_last_character());
+    Some((shorter?, &line[..length]))
 }
+
+/// Characters that a size may seem to have: it is less than 4 GiB.
+const MOST_OF_SIZE: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -136,20 +140,24 @@ mod tests {
         let texts =
             ["2001:db8:85a3::8a2e:370:7334", "4111111111111111", "alice@example.com", "for wilhelmina"];
         for text in texts {
-            for size in [0x21_u64, 0x31, 0x61, 0x65, 0x71, 0x131, 0x1_0161, 0xa31, 0x2e61, 0x3131, 0x2_0d31, 0x20_3031] {
+            let small = [0x21_u64, 0x31, 0x61, 0x65, 0x71, 0x131, 0x1_0161];
+            for size in small.into_iter().chain([0xa31, 0x2e61, 0x3131, 0x2_0d31, 0x20_3031, 0x3031_6361]) {
                 let wide = |width: usize| -> Vec<u8> {
                     text.bytes().flat_map(|byte| [byte, 0, 0, 0].into_iter().take(width)).collect()
                 };
                 for width in [1, 2, 4] {
                     let text_bytes = wide(width);
                     let (address, bytes) = chunk(&text_bytes, size);
-                    let start = bytes.len() - 24 - text_bytes.len();
-                    let value = text.rfind(' ').map_or(0, |at| at + 1) * width;
-                    let found = in_memory(&bytes, Edges::Cut { address }, &known());
-                    let covered = |at: usize| found.iter().any(|finding| finding.range.contains(&at));
-                    let bare: Vec<usize> =
-                        (start + value..bytes.len() - 24).step_by(width).filter(|&at| !covered(at)).collect();
-                    assert!(bare.is_empty(), "{text} {size:x} {width}: {bare:?} of {found:?}");
+                    let end = bytes.len() - 24;
+                    let value = end - text_bytes.len() + text.rfind(' ').map_or(0, |at| at + 1) * width;
+                    // All of it, and where the memory ends within the size.
+                    for left in [24, 1, 2, 3, 4, 5, 6, 7] {
+                        let found = in_memory(&bytes[..end + left], Edges::Cut { address }, &known());
+                        let covered = |at: usize| found.iter().any(|finding| finding.range.contains(&at));
+                        let bare: Vec<usize> =
+                            (value..end).step_by(width).filter(|&at| !covered(at)).collect();
+                        assert!(bare.is_empty(), "{text} {size:x} {width} {left}: {bare:?} of {found:?}");
+                    }
                 }
             }
         }
