@@ -184,11 +184,11 @@ impl Known {
     }
 
     /// The values of an environment and a command line (both as the kernel keeps them: separated by zero bytes) that may be
-    /// secrets: programs copy them into their heap.
+    /// secrets: programs copy them into their heap. `None` if there are none.
     ///
     /// # Errors
     /// As [`Known::new`].
-    pub(super) fn copies(environment: &[u8], arguments: &[u8]) -> Result<Self> {
+    pub(super) fn copies(environment: &[u8], arguments: &[u8]) -> Result<Option<Self>> {
         let variables = environment.split(|&byte| byte == 0).filter_map(|variable| {
             let equals = variable.iter().position(|&byte| byte == b'=')?;
             let (name, value) = (&variable[..equals], &variable[equals + 1..]);
@@ -202,7 +202,10 @@ impl Known {
         let values = variables.chain(arguments).filter(|value| is_secret_like(value));
         let values: Vec<String> =
             values.filter_map(|value| String::from_utf8(value.to_vec()).ok()).take(MOST).collect();
-        Ok(Self { rule: COPIES, ..Self::new(&values)? })
+        if values.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self { rule: COPIES, ..Self::new(&values)? }))
     }
 
     /// The same values, and own rules with them.

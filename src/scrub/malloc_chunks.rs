@@ -24,16 +24,16 @@ pub(super) struct Freed {
 /// (1) and perhaps a thread's arena (4). What is left of a secret
 /// behind that has lost its prefix.
 pub(super) fn freed(run: &Run, bytes: &[u8], address: u64) -> Option<Freed> {
-    let start = run.bytes(&(0..1), bytes).start;
+    let start = run.start(0);
     // The key's last bytes may be printable by chance, so that the run begins in it.
     let into = (address.wrapping_add(start as u64)).wrapping_neg() % 16;
-    let text = start.checked_add(usize::try_from(into).ok()?)?;
+    let text = start.checked_add(usize::try_from(into).ok().filter(|&into| into < 8)?)?;
     let word = |before: usize| text.checked_sub(before).map(|at| contexts::word(bytes, at));
-    let (size, link, key) = (word(24)?, word(16)?, word(8)?);
-    let is_size = (0x20..=0x410).contains(&(size & !7)) && size & 0xb == 1;
+    let is_size = |size: u64| (0x20..=0x410).contains(&(size & !7)) && size & 0xb == 1;
+    word(24).filter(|&size| is_size(size))?;
+    let (link, key) = (word(16)?, word(8)?);
     let is_cached = link >> 48 == 0 && link != 0 && !matches!(key >> 48, 0 | 0xffff);
-    let chars = (text - start) / run.encoding.stride();
-    (into < 8 && is_size && is_cached).then_some(Freed { text, chars })
+    is_cached.then(|| Freed { text, chars: (text - start) / run.encoding.stride() })
 }
 
 /// If the last characters of `run` of `bytes`, whose text is `line`, are the lowest bytes of the next chunk's size ("a": 0x61, a
@@ -50,12 +50,11 @@ pub(super) fn without_size<'a>(
     let little = matches!(run.encoding, Encoding::Utf8 | Encoding::Utf16Le | Encoding::Utf32Le);
     let last = line.len().checked_sub(1).filter(|_| little)?;
     // From the only place where a size may stand to the last character: less than half a word.
-    let behind =
-        address.wrapping_add(run.bytes(&(last..line.len()), bytes).start as u64).wrapping_sub(8) % 16;
+    let behind = address.wrapping_add(run.start(last) as u64).wrapping_sub(8) % 16;
     let characters = usize::try_from(behind).ok()? / run.encoding.stride();
     let length = last.checked_sub(characters).filter(|&length| characters < MOST_OF_SIZE && length > 0)?;
     let lowest = *line.get(length).filter(|&&lowest| lowest & 0xb == 1)?;
-    let at = run.bytes(&(length..length + 1), bytes).start;
+    let at = run.start(length);
     // The end of the memory may cut it off.
     let size = bytes.get(at..)?.iter().take(8).rev().fold(0, |size, &byte| size << 8 | u64::from(byte));
     let is_place = address.wrapping_add(at as u64) % 16 == 8;

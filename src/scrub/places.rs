@@ -89,9 +89,9 @@ pub(super) fn scrub(
     structures::scrub(editor, layout, cpu, &mapped, known);
     saved_registers::scrub(editor, layout, policy, &mapped, known);
     let means = Means { policy, known };
-    learn_from_reduced(editor, layout, &means, &copies, echoes);
+    learn_from_reduced(editor, layout, &means, copies.as_ref(), echoes);
     pointers::reduce(editor, layout, cpu, policy.level_of(Place::Stack), policy.level_of(Place::Heap));
-    memory(editor, layout, &mapped, cpu.width, &means, &copies, echoes);
+    memory(editor, layout, &mapped, cpu.width, &means, copies.as_ref(), echoes);
     let registers = policy.level_of(Place::Registers);
     for thread in &layout.threads {
         cpu.scrub(editor, &thread.context, &mapped, known, registers)?;
@@ -157,7 +157,7 @@ fn whole(bytes: &[u8], encoding: Encoding, rule: &'static str) -> Vec<Finding> {
 }
 
 /// What the environment and the command line hold may stand elsewhere too, whether the dump has streams of them or not.
-fn copies(bytes: &[u8], layout: &Layout, policy: &Policy) -> Result<Known> {
+fn copies(bytes: &[u8], layout: &Layout, policy: &Policy) -> Result<Option<Known>> {
     let stream = |kind: u32, beside: &str| {
         let stream = layout.streams.iter().find(|stream| stream.kind == kind);
         let stream = stream.map_or(&[][..], |stream| &bytes[stream.bytes.clone()]);
@@ -208,7 +208,7 @@ fn learn_from_reduced(
     editor: &Editor<'_>,
     layout: &Layout,
     means: &Means<'_>,
-    copies: &Known,
+    copies: Option<&Known>,
     echoes: &mut Echoes,
 ) {
     if [Place::Stack, Place::Heap].iter().all(|place| means.policy.level_of(*place) < Level::Pointers) {
@@ -217,7 +217,7 @@ fn learn_from_reduced(
     for entry in &layout.memory {
         let bytes = &editor.bytes()[entry.bytes.clone()];
         let edges = Edges::Cut { address: entry.address };
-        let (findings, _) = finder::in_memory_with(bytes, edges, means.known, Some(copies));
+        let (findings, _) = finder::in_memory_with(bytes, edges, means.known, copies);
         finder::learn(echoes, bytes, &findings);
     }
 }
@@ -229,7 +229,7 @@ fn memory(
     mapped: &Addresses,
     width: usize,
     means: &Means<'_>,
-    copies: &Known,
+    copies: Option<&Known>,
     echoes: &mut Echoes,
 ) {
     let mut stacks: Vec<_> = layout.threads.iter().map(|thread| &thread.stack.bytes).collect();
@@ -247,7 +247,7 @@ fn memory(
                 return (means.values(bytes), Blocks::default());
             }
             let edges = Edges::Cut { address: entry.address };
-            let (findings, blocks) = finder::in_memory_with(bytes, edges, means.known, Some(copies));
+            let (findings, blocks) = finder::in_memory_with(bytes, edges, means.known, copies);
             finder::learn(echoes, bytes, &findings);
             (findings, blocks)
         })
@@ -267,7 +267,7 @@ fn memory(
         blank(editor, entry.bytes.start, findings, place, Some(guard));
     }
     // What is blanked at an edge may leave less of a text there, and may make a text of what was none.
-    let least = finder::shortest_run(means.known, Some(copies));
+    let least = finder::shortest_run(means.known, copies);
     for entry in changed {
         let guard = Guard::new(mapped, entry.bytes.start, entry.address, width);
         for _ in 0..ROUNDS {

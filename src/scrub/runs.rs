@@ -39,6 +39,12 @@ impl Run {
         (self.first + at * self.encoding.stride()).saturating_sub(self.back * self.encoding.stride())
     }
 
+    /// The first byte of character `at` of its line.
+    #[inline]
+    pub(super) fn start(&self, at: usize) -> usize {
+        self.position(at) - self.encoding.lead()
+    }
+
     /// The bytes of the characters `chars` of this run of `bytes`, not empty. A unit that is cut off by the end of
     /// `bytes` is given as far as it goes.
     pub(super) fn bytes(&self, chars: &Range<usize>, bytes: &[u8]) -> Range<usize> {
@@ -51,7 +57,7 @@ impl Run {
         } else {
             rest.take_while(|&&byte| byte == 0).count()
         };
-        self.position(chars.start) - self.encoding.lead()..last + 1 + rest
+        self.start(chars.start)..last + 1 + rest
     }
 
     /// The same characters as big-endian text, where there are zeros on both sides and either order may be meant.

@@ -42,7 +42,7 @@ pub(super) fn scrub(job: &Job<'_>, echoes: &mut Echoes, receipt: &mut Receipt) -
                     let level = job.policy.level_of(place);
                     let edges = Edges::Cut { address };
                     let find =
-                        |bytes: &[u8]| finder::in_memory_with(bytes, edges, job.known, Some(&job.copies)).0;
+                        |bytes: &[u8]| finder::in_memory_with(bytes, edges, job.known, job.copies.as_ref()).0;
                     if level >= Level::Pointers {
                         // Pieces of what goes may stand in what stays.
                         if !is_binary {

@@ -44,7 +44,7 @@ struct Job<'a> {
     policy: &'a Policy,
     known: &'a Known,
     /// What the environment and the command line hold.
-    copies: Known,
+    copies: Option<Known>,
     /// What a pointer may point to.
     mapped: Addresses,
     /// Addresses of argv's and envp's strings.
@@ -203,7 +203,7 @@ fn arguments(core: &Core, facts: &Facts) -> Result<Range<u64>> {
 }
 
 /// What of the environment and the command line may stand elsewhere too.
-fn copies(strings: &[u8], policy: &Policy) -> Result<Known> {
+fn copies(strings: &[u8], policy: &Policy) -> Result<Option<Known>> {
     let is_name = |name: &[u8]| name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let is_variable = |text: &&[u8]| {
         text.iter().position(|&byte| byte == b'=').is_some_and(|at| at > 0 && is_name(&text[..at]))

@@ -71,7 +71,10 @@ fn cut_off_phrases_are_noticed() {
 #[test]
 fn copies_of_the_environment_are_found_if_they_may_be_secret() {
     let environment = b"TERM=xterm-256color\0PW=hunter2-long\0HOME=/home/x1\0N=12345678\0S=short1\0\0=x";
-    let known = Known::copies(environment, b"game\0--token=abcdefgh1\0positional9\0/usr/bin/x86_64").unwrap();
+    let known = Known::copies(environment, b"game\0--token=abcdefgh1\0positional9\0/usr/bin/x86_64")
+        .unwrap()
+        .unwrap();
+    assert!(Known::copies(b"LANG=C\0TERM=xterm", b"game\0-v").unwrap().is_none());
     let text =
         b"xterm-256color hunter2-long /home/x1 12345678 short1 --token=abcdefgh1 positional9 /usr/bin/x86_64";
     let mut all = Vec::new();
