@@ -11,6 +11,9 @@ use std::ops::Range;
 
 /// The shortest piece, in characters.
 const PIECE: usize = 8;
+/// Of each piece, wherever it stands in a line, as many characters in a row begin at a multiple of [`STEP`].
+const PART: usize = 4;
+const STEP: usize = PIECE - PART + 1;
 /// Pieces that are remembered; a dump has a few hundred.
 const MAX_PIECES: usize = 1 << 16;
 /// A piece of fewer different bytes ("00000000", "11111111") says nothing.
@@ -23,8 +26,10 @@ pub(super) const RULE: &str = "echo";
 #[derive(Debug, Clone)]
 pub(super) struct Echoes {
     pieces: HashSet<u64, PieceHash>,
-    /// A bit for each hash that a piece has: nearly all of a dump's text ends here.
+    /// A bit for each hash that a piece has.
     filter: Box<[u64; 1024]>,
+    /// A bit for each hash that [`PART`] characters in a row of a piece have: nearly all of a dump's text ends here.
+    parts: Box<[u64; 1024]>,
 }
 
 /// A product with a random number, folded: what stands in a dump cannot be made to collide, and it is cheaper than the standard
@@ -65,7 +70,7 @@ impl Hasher for PieceHasher {
 
 impl Default for Echoes {
     fn default() -> Self {
-        Self { pieces: HashSet::default(), filter: Box::new([0; 1024]) }
+        Self { pieces: HashSet::default(), filter: Box::new([0; 1024]), parts: Box::new([0; 1024]) }
     }
 }
 
@@ -85,6 +90,10 @@ impl Echoes {
                 self.filter[word] >> bit & 1 == 1 && self.pieces.contains(&u64::from_le_bytes(*piece));
             if !known && says_something(piece) {
                 self.filter[word] |= 1 << bit;
+                for part in piece.array_windows::<PART>() {
+                    let (word, bit) = position_of_part(part);
+                    self.parts[word] |= 1 << bit;
+                }
                 self.pieces.insert(u64::from_le_bytes(*piece));
             }
         }
@@ -92,6 +101,13 @@ impl Echoes {
 
     /// Calls `found` with what of `line` repeats what was learnt: ascending, disjoint.
     pub(super) fn find(&self, line: &[u8], mut found: impl FnMut(Range<usize>)) {
+        let some = line.array_windows::<PART>().step_by(STEP).any(|part| {
+            let (word, bit) = position_of_part(part);
+            self.parts[word] >> bit & 1 == 1
+        });
+        if !some {
+            return;
+        }
         let mut last: Option<Range<usize>> = None;
         for (start, piece) in line.array_windows::<PIECE>().enumerate() {
             let (word, bit) = position(piece);
@@ -119,6 +135,12 @@ fn position(piece: &[u8; PIECE]) -> (usize, u32) {
     ((hash >> 6) as usize, (hash & 63) as u32)
 }
 
+/// The same of a part of a piece.
+fn position_of_part(part: &[u8; PART]) -> (usize, u32) {
+    let hash = u32::from_le_bytes(*part).wrapping_mul(0x9e37_79b1) >> 16;
+    ((hash >> 6) as usize, hash & 63)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +162,20 @@ mod tests {
             let mut found = Vec::new();
             echoes.find(line, |range| found.push(range));
             assert_eq!(found, expected, "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn a_piece_is_found_wherever_it_stands() {
+        let mut echoes = Echoes::default();
+        echoes.learn(b"quist@corvid-mail");
+        for before in 0..40 {
+            for length in PIECE..=17 {
+                let line = [&vec![b'.'; before], &b"quist@corvid-mail"[17 - length..], b"~~"].concat();
+                let mut found = Vec::new();
+                echoes.find(&line, |range| found.push(range));
+                assert_eq!(found, [before..before + length]);
+            }
         }
     }
 

@@ -128,6 +128,10 @@ impl Searcher {
         rules::find(text, line, hits);
         known.find_own(text, hits);
         layers::each(text, line, decoded, |decoded| {
+            // What is too short for anything; of words that happen to be base64, most are.
+            if decoded.text.len() < runs::SHORTEST.min(known.shortest_value()) {
+                return;
+            }
             inner_line.look(&decoded.text, known.looked_for());
             rules::find(&decoded.text, inner_line, inner);
             known.find_own(&decoded.text, inner);

@@ -102,6 +102,8 @@ pub(super) struct Known {
     own: OwnRules,
     /// See [`Known::shortest_run`].
     shortest: usize,
+    /// See [`Known::shortest_value`].
+    shortest_value: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -163,6 +165,7 @@ impl Known {
         let in_runs = texts.iter().filter(|value| value.iter().copied().all(runs::is_text));
         let shortest = in_runs.map(|value| value.len()).min().unwrap_or(runs::SHORTEST);
         let shortest = shortest.clamp(runs::LEAST, runs::SHORTEST);
+        let shortest_value = texts.iter().map(|value| value.len()).min().unwrap_or(usize::MAX);
         let automaton = compile(&patterns)?;
         let lines = compile(&texts)?;
         let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
@@ -180,6 +183,7 @@ impl Known {
             values,
             own: OwnRules::default(),
             shortest,
+            shortest_value,
         })
     }
 
@@ -226,6 +230,11 @@ impl Known {
     /// The shortest run that may hold a value: [`runs::LEAST`] to [`runs::SHORTEST`].
     pub(super) fn shortest_run(&self) -> usize {
         self.shortest
+    }
+
+    /// Bytes of the shortest value, in UTF-8; without any, the most.
+    pub(super) fn shortest_value(&self) -> usize {
+        self.shortest_value
     }
 
     /// Every occurrence in `bytes`. Overlapping ones of one encoding are given as one.

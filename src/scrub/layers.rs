@@ -26,7 +26,16 @@ pub(super) fn each(text: &[u8], line: &Line, scratch: &mut Decoded, mut found: i
     if line.has(Class::Digit, 2 * PAIRS) && has_pairs(text) && scratch.pairs(text) {
         found(scratch);
     }
-    line.words.each(SHORTEST, |range| word(&text[range.clone()], range.start, scratch, &mut found));
+    let some_hex = line.words.has_hex(SHORTEST_HEX);
+    let is_first = |at: usize| FIRST[usize::from(text[at])];
+    if !some_hex && !line.words.may_begin(SHORTEST, is_first) {
+        return;
+    }
+    line.words.each(SHORTEST, |word| {
+        if !(some_hex && from_hex(text, &word, scratch, &mut found)) {
+            from_base64(text, &word, line.words.cuts(&word), scratch, &mut found);
+        }
+    });
 }
 
 /// Decoded text.
@@ -145,13 +154,13 @@ impl Decoded {
         is_text_throughout(&self.text)
     }
 
-    /// `word` from `phase` on from base64 (RFC 4648, sections 4 and 5), as far as it is text.
-    fn base64(&mut self, word: &[u8], start: usize, phase: usize) -> bool {
+    /// `word` (at `start` in its line) from base64 (RFC 4648, sections 4 and 5), as far as it is text.
+    fn base64(&mut self, word: &[u8], start: usize) -> bool {
         self.clear();
         // Bytes that a character still needs (RFC 3629): most words that are no base64 fail at the second byte.
         let mut open = 0;
         let (mut bits, mut count) = (0u32, 0);
-        for (at, &byte) in word.iter().enumerate().skip(phase) {
+        for (at, &byte) in word.iter().enumerate() {
             let Some(value) = base64_value(byte) else { break };
             bits = bits << 6 | u32::from(value);
             count += 6;
@@ -227,38 +236,42 @@ fn hexadecimal(word: &[u8], mut found: impl FnMut(Range<usize>)) {
     }
 }
 
-/// A word of base64 characters, or of hexadecimal digits, which are among them.
-fn word(word: &[u8], start: usize, scratch: &mut Decoded, found: &mut impl FnMut(&Decoded)) {
+/// A word of base64 characters with hexadecimal digits among them. Whether all of it was such.
+fn from_hex(
+    text: &[u8],
+    word: &Range<usize>,
+    scratch: &mut Decoded,
+    found: &mut impl FnMut(&Decoded),
+) -> bool {
     let mut whole = false;
-    hexadecimal(word, |series| {
+    hexadecimal(&text[word.clone()], |series| {
         // A digit too many may stand before it.
         for phase in 0..2 {
-            let digits = series.start + phase..series.end;
-            if digits.len() >= SHORTEST_HEX && scratch.hex(&word[digits.clone()], start + digits.start) {
+            let digits = word.start + series.start + phase..word.start + series.end;
+            if digits.len() >= SHORTEST_HEX && scratch.hex(&text[digits.clone()], digits.start) {
                 found(scratch);
                 whole |= digits.len() == word.len();
             }
         }
     });
-    if whole {
-        return;
-    }
-    // What stands before may be of the same characters: "/path/", "key-".
-    let cuts = word.iter().take(64).enumerate().filter(|&(_, &byte)| is_cut(byte)).map(|(at, _)| at + 1);
-    for phase in std::iter::once(0).chain(cuts.take(4)) {
-        if word.len() - phase >= SHORTEST
-            && begins_as_text(&word[phase..])
-            && scratch.base64(word, start, phase)
-        {
+    whole
+}
+
+/// A word of base64 characters. What stands before it may be of the same: "/path/", "key-".
+fn from_base64(
+    text: &[u8],
+    word: &Range<usize>,
+    cuts: impl Iterator<Item = usize>,
+    scratch: &mut Decoded,
+    found: &mut impl FnMut(&Decoded),
+) {
+    for start in std::iter::once(word.start).chain(cuts.take(4).map(|at| at + 1)) {
+        let rest = &text[start..word.end];
+        if rest.len() >= SHORTEST && begins_as_text(rest) && scratch.base64(rest, start) {
             found(scratch);
             break;
         }
     }
-}
-
-/// The last two digits of either alphabet: "/-_+".
-fn is_cut(byte: u8) -> bool {
-    matches!(BASE64[usize::from(byte)], 62 | 63)
 }
 
 /// Whether the first three bytes that `word`, of four base64 characters at least, encodes may be of a text: those of hardly one
@@ -274,6 +287,19 @@ fn begins_as_text(word: &[u8]) -> bool {
         _ => false,
     }
 }
+
+/// The base64 characters that a text may begin with, by the upper six bits of a first byte that [`begins_as_text`]: those of two in three
+/// words.
+const FIRST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        // Tab and line feed, carriage return, printable ASCII, what UTF-8 begins with.
+        table[byte] = matches!(BASE64[byte], 2 | 3 | 8..=31 | 48..=61);
+        byte += 1;
+    }
+    table
+};
 
 fn hex_pair(line: &[u8], at: usize) -> Option<u8> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
@@ -344,6 +370,14 @@ mod tests {
                 let mut found = Vec::new();
                 hexadecimal(&word, |series| found.push(series));
                 assert_eq!(found, [before..before + series], "{before} {series} {behind}");
+            }
+        }
+        // Whatever begins as text begins with one of those.
+        for first in 0..=255 {
+            for second in 0..=255 {
+                let begins =
+                    [b"AA", b"d3", b"gI"].iter().any(|&&[a, b]| begins_as_text(&[first, second, a, b]));
+                assert!(FIRST[usize::from(first)] || !begins, "{first} {second}");
             }
         }
         for line in [

@@ -110,7 +110,7 @@ const FEW: usize = 1024;
 pub(super) const LEAST: usize = 3;
 
 /// Blocks that are classified at once: what they hold stays in the nearest cache.
-const BLOCKS: usize = 256;
+const BLOCKS: usize = 4096;
 
 /// Calls `found` with every run of `bytes` of at least `least` characters ([`LEAST`] to [`SHORTEST`]) and its text, one byte a
 /// character. Returns where those of [`SHORTEST`] characters and more are.

@@ -1,5 +1,5 @@
-//! The bitmaps of [`runs`](super::runs): which bytes are printable, which are zero, 64 at a time. The one place of scrubbing
-//! with `unsafe`: intrinsics, chosen when the program runs.
+//! Bitmaps of 64 bytes: for [`runs`](super::runs), which are printable and which zero; for lines, which characters are of what kind.
+//! The one place of scrubbing with `unsafe`: intrinsics, chosen when the program runs.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 /// Bytes of a block.
@@ -41,6 +41,53 @@ pub(super) fn maps(bytes: &[u8], start: usize) -> Maps {
     (u128::from(low.0) | u128::from(high.0) << 64, u128::from(low.1) | u128::from(high.1) << 64)
 }
 
+/// Which characters of a part of a line, of 64 at most, are of a kind: a bit for each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Kinds {
+    /// Base64 digits of either alphabet (RFC 4648, sections 4 and 5).
+    pub(super) word: u64,
+    /// Hexadecimal digits among them.
+    pub(super) hex: u64,
+    /// The last two digits of either alphabet among them: "+/-_".
+    pub(super) cut: u64,
+}
+
+/// Those of `part`, which has 64 characters at most.
+pub(super) fn kinds(part: &[u8]) -> Kinds {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has it, which is all that the function needs.
+        return unsafe { x86::kinds_avx2(part) };
+    }
+    by_table(part)
+}
+
+/// The reference for that, and what there is where nothing better is known.
+fn by_table(part: &[u8]) -> Kinds {
+    part.iter().enumerate().fold(Kinds::default(), |kinds, (at, &byte)| {
+        let of = KINDS[usize::from(byte)];
+        let bit = |kind: u8| u64::from(of & kind != 0) << at;
+        Kinds { word: kinds.word | bit(WORD), hex: kinds.hex | bit(HEX), cut: kinds.cut | bit(CUT) }
+    })
+}
+
+const WORD: u8 = 1;
+const HEX: u8 = 2;
+const CUT: u8 = 4;
+
+const KINDS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        let cut = matches!(byte, b'+' | b'/' | b'-' | b'_');
+        table[byte as usize] = if byte.is_ascii_alphanumeric() || cut { WORD } else { 0 }
+            | if byte.is_ascii_hexdigit() { HEX } else { 0 }
+            | if cut { CUT } else { 0 };
+        byte += 1;
+    }
+    table
+};
+
 /// Where the text that goes on at `from` ends.
 pub(super) fn text_end(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
@@ -69,6 +116,8 @@ fn filled<T>(rest: &[u8], classify: impl Fn(&[u8; BLOCK]) -> T) -> T {
     classify(&block)
 }
 
+/// The candidates by `classify`, which gives the maps of a block. Of nearly all blocks the text alone is asked for, and the compiler
+/// leaves the rest out.
 #[inline(always)]
 fn collect(
     blocks: &[[u8; BLOCK]],
@@ -77,49 +126,31 @@ fn collect(
     classify: impl Fn(&[u8; BLOCK]) -> (u64, u64),
     out: &mut Vec<Candidate>,
 ) {
-    let mut open: Option<(u64, u64)> = None;
-    let mut close = |open: Option<(u64, u64)>, next: (u64, u64), behind: usize| {
-        if let Some((text, zero)) = open {
-            let text = u128::from(text) | u128::from(next.0) << 64;
-            let zero = u128::from(zero) | u128::from(next.1) << 64;
-            out.push(Candidate { block: behind - 1, maps: (text, zero) });
-        }
+    let maps = |block: usize| match blocks.get(block) {
+        Some(block) => classify(block),
+        None if block == blocks.len() && !rest.is_empty() => filled(rest, &classify),
+        None => (0, 0),
     };
-    for (at, block) in blocks.iter().enumerate() {
-        let maps = classify(block);
-        close(open, maps, at);
-        open = may_begin(maps, long).then_some(maps);
+    for (block, bytes) in blocks.iter().enumerate() {
+        if holds_enough(classify(bytes).0, long) {
+            out.push(Candidate { block, maps: (0, 0) });
+        }
     }
-    let mut behind = blocks.len();
-    if !rest.is_empty() {
-        let maps = filled(rest, classify);
-        close(open, maps, behind);
-        open = may_begin(maps, long).then_some(maps);
-        behind += 1;
+    if !rest.is_empty() && holds_enough(maps(blocks.len()).0, long) {
+        out.push(Candidate { block: blocks.len(), maps: (0, 0) });
     }
-    close(open, (0, 0), behind);
+    for Candidate { block, maps: both } in out {
+        let (low, high) = (maps(*block), maps(*block + 1));
+        let join = |low: u64, high: u64| u128::from(low) | u128::from(high) << 64;
+        *both = (join(low.0, high.0), join(low.1, high.1));
+    }
 }
 
-/// Whether a run may begin in a block, whatever comes behind it.
+/// Whether a block has as much text as a run that begins in it. One that begins not at the very end has all its first characters here.
 #[inline(always)]
-fn may_begin((text, zero): (u64, u64), long: bool) -> bool {
-    // A run that begins here and not at the very end has all its first characters here: nearly everything ends so.
+fn holds_enough(text: u64, long: bool) -> bool {
     let first = if long { 6 } else { 3 };
-    if text.count_ones() < first && text >> 60 == 0 {
-        return false;
-    }
-    // The last byte goes on as it is: if it is text, more of it may follow.
-    let from = |bits: u64, count: u32| (bits.cast_signed() >> count).cast_unsigned();
-    let pairs = text & from(text, 1);
-    let ascii = if long { pairs & from(pairs, 2) & from(pairs, 4) } else { pairs & from(pairs, 1) };
-    // What comes behind the block may be anything.
-    let then = |bits: u64, count: u32| bits >> count | !(u64::MAX >> count);
-    let two = text & then(zero, 1) & then(text, 2);
-    let zeros = then(zero, 1) & then(zero, 2) & then(zero, 3);
-    let four = text & zeros & then(text, 4);
-    let (two, four) = (two & then(two, 2), four & then(four, 4));
-    let (two, four) = if long { (two & then(two, 4), four & then(four, 8)) } else { (two, four) };
-    ascii | two | four != 0
+    text.count_ones() >= first || text >> 60 != 0
 }
 
 /// Printable ASCII, tab, line feed, carriage return.
@@ -177,7 +208,81 @@ mod portable {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::BLOCK;
+    use super::{BLOCK, Kinds};
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn kinds_avx2(part: &[u8]) -> Kinds {
+        // As below. 1: digit; 2: A to F; 4 and 8: letter; 0x10: "_"; 0x20: "+-/".
+        let low = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+            9, 15, 15, 15, 15, 15, 15, 13, 13, 13, 12, 36, 4, 36, 4, 52,
+        ));
+        let high =
+            _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 32, 1, 6, 24, 6, 8, 0, 0, 0, 0, 0, 0, 0, 0));
+        let half = |at: usize| {
+            let bytes = _mm256_set_m128i(sixteen(part, at + 16), sixteen(part, at));
+            let upper = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(0xf));
+            let class = _mm256_and_si256(_mm256_shuffle_epi8(low, bytes), _mm256_shuffle_epi8(high, upper));
+            let any = |classes: i8| {
+                let some = _mm256_and_si256(class, _mm256_set1_epi8(classes));
+                let some = _mm256_cmpgt_epi8(some, _mm256_setzero_si256());
+                u64::from(_mm256_movemask_epi8(some).cast_unsigned())
+            };
+            Kinds { word: any(0x3f), hex: any(3), cut: any(0x30) }
+        };
+        let first = half(0);
+        if part.len() <= 32 {
+            return first;
+        }
+        let second = half(32);
+        Kinds {
+            word: first.word | second.word << 32,
+            hex: first.hex | second.hex << 32,
+            cut: first.cut | second.cut << 32,
+        }
+    }
+
+    /// 16 bytes of `part` from `at` on, a multiple of 16, with zeros behind its end.
+    #[target_feature(enable = "avx2")]
+    fn sixteen(part: &[u8], at: usize) -> __m128i {
+        /// Shuffles a vector's last bytes to its start, by as many as one begins further on.
+        const LAST: [u8; 32] = {
+            let mut shuffle = [0x80; 32];
+            let mut at = 0;
+            while at < 16 {
+                shuffle[at] = at as u8;
+                at += 1;
+            }
+            shuffle
+        };
+        // SAFETY: 16 bytes, and the load needs no alignment.
+        let load = |bytes: &[u8; 16]| unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+        match (part.get(at..).unwrap_or_default(), part.last_chunk()) {
+            ([], _) => _mm_setzero_si128(),
+            (rest, last) => match (rest.first_chunk(), last) {
+                (Some(whole), _) => load(whole),
+                (None, Some(last)) => {
+                    let shuffle = LAST[16 - rest.len()..].first_chunk().map_or(_mm_setzero_si128(), load);
+                    _mm_shuffle_epi8(load(last), shuffle)
+                }
+                (None, None) => load(&few(rest).to_le_bytes()),
+            },
+        }
+    }
+
+    /// Less than 16 bytes as a number, the first one lowest.
+    fn few(bytes: &[u8]) -> u128 {
+        // The same bytes at the same place, where both ends have them.
+        let ends = |first: u64, last: u64, size: usize| {
+            u128::from(first) | u128::from(last) << ((bytes.len() - size) * 8)
+        };
+        if let (Some(&first), Some(&last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+            ends(u64::from_le_bytes(first), u64::from_le_bytes(last), 8)
+        } else if let (Some(&first), Some(&last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+            ends(u64::from(u32::from_le_bytes(first)), u64::from(u32::from_le_bytes(last)), 4)
+        } else {
+            bytes.iter().rev().fold(0, |number, &byte| number << 8 | u128::from(byte))
+        }
+    }
 
     #[target_feature(enable = "avx512bw,popcnt")]
     pub(super) fn candidates_avx512(
@@ -190,10 +295,9 @@ mod x86 {
         // 0x70 to 0x7e; 4: tab, line feed, carriage return. Of bytes from 0x80 on the first lookup gives 0.
         let low = _mm512_broadcast_i32x4(_mm_setr_epi8(3, 3, 3, 3, 3, 3, 3, 3, 3, 7, 7, 3, 3, 7, 3, 1));
         let high = _mm512_broadcast_i32x4(_mm_setr_epi8(4, 0, 1, 1, 1, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0));
-        let classify = |block: &[u8; BLOCK]| {
+        let classify = move |block: &[u8; BLOCK]| {
             // SAFETY: 64 bytes, and the load needs no alignment.
             let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
-            // Without a branch for zeros alone, which are much of a stack: it would be mispredicted too often.
             let zero = _mm512_testn_epi8_mask(bytes, bytes);
             let upper = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), _mm512_set1_epi8(0xf));
             let text =
@@ -210,29 +314,24 @@ mod x86 {
         long: bool,
         out: &mut Vec<super::Candidate>,
     ) {
-        // By the two halves of a byte: the classes that each may have, and those that both have. 1: 0x20 to 0x6f; 2: 0x70 to
-        // 0x7e; 4: tab, line feed, carriage return; 0x80, the sign: zero. Of bytes from 0x80 on the first lookup gives 0.
-        let low =
-            _mm256_broadcastsi128_si256(_mm_setr_epi8(-125, 3, 3, 3, 3, 3, 3, 3, 3, 7, 7, 3, 3, 7, 3, 1));
-        let high =
-            _mm256_broadcastsi128_si256(_mm_setr_epi8(-124, 0, 1, 1, 1, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0));
-        let half = |bytes: __m256i| {
-            let upper = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(0xf));
-            let class = _mm256_and_si256(_mm256_shuffle_epi8(low, bytes), _mm256_shuffle_epi8(high, upper));
-            let text = _mm256_movemask_epi8(_mm256_cmpgt_epi8(class, _mm256_setzero_si256()));
-            (u64::from(text.cast_unsigned()), u64::from(_mm256_movemask_epi8(class).cast_unsigned()))
+        // From 0x20 on, signed; and but for one of these, by the lower half of a byte: tab, line feed, carriage return, which are text
+        // too, and delete, which is none. Of bytes from 0x80 on the lookup gives 0.
+        let others = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+            -1, -1, -1, -1, -1, -1, -1, -1, -1, 9, 10, -1, -1, 13, -1, 127,
+        ));
+        let half = move |bytes: __m256i| {
+            let mask = |bytes: __m256i| u64::from(_mm256_movemask_epi8(bytes).cast_unsigned());
+            let from_space = _mm256_cmpgt_epi8(bytes, _mm256_set1_epi8(0x1f));
+            let other = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(others, bytes), bytes);
+            let zero = _mm256_cmpeq_epi8(bytes, _mm256_setzero_si256());
+            (mask(_mm256_xor_si256(from_space, other)), mask(zero))
         };
-        let classify = |block: &[u8; BLOCK]| {
+        let classify = move |block: &[u8; BLOCK]| {
             // SAFETY: both halves are 32 bytes long, and the loads need no alignment.
             let (low, high) = unsafe {
                 let start: *const __m256i = block.as_ptr().cast();
                 (_mm256_loadu_si256(start), _mm256_loadu_si256(start.add(1)))
             };
-            let any = _mm256_or_si256(low, high);
-            if _mm256_testz_si256(any, any) == 1 {
-                // Much of a stack.
-                return (0, u64::MAX);
-            }
             let ((text, zero), (more_text, more_zero)) = (half(low), half(high));
             (text | more_text << 32, zero | more_zero << 32)
         };
@@ -261,112 +360,4 @@ mod x86 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn blocks() -> Vec<[u8; BLOCK]> {
-        let mut blocks: Vec<[u8; BLOCK]> =
-            (0..=255u8).map(|first| std::array::from_fn(|i| first.wrapping_add((i * 37) as u8))).collect();
-        let mut state = 1u64;
-        for round in 0..2000 {
-            blocks.push(std::array::from_fn(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                match state >> 61 {
-                    0 | 1 => 0,
-                    2 | 3 if round % 2 == 0 => b'a',
-                    _ => (state >> 40) as u8,
-                }
-            }));
-        }
-        blocks.push([0; BLOCK]);
-        blocks
-    }
-
-    fn naive(block: &[u8; BLOCK]) -> (u64, u64) {
-        let bits = |is: fn(u8) -> bool| {
-            block.iter().enumerate().fold(0u64, |bits, (at, &byte)| bits | u64::from(is(byte)) << at)
-        };
-        (bits(is_text), bits(|byte| byte == 0))
-    }
-
-    #[test]
-    fn the_bitmaps_say_what_the_bytes_are_in_every_way_to_make_them() {
-        let blocks = blocks();
-        let expected: Vec<_> = blocks.iter().map(naive).collect();
-        assert_eq!(blocks.iter().map(scalar).collect::<Vec<_>>(), expected, "scalar");
-        #[cfg(target_arch = "x86_64")]
-        assert_eq!(blocks.iter().map(x86::classify_sse2).collect::<Vec<_>>(), expected, "SSE2");
-        // A block that is cut off, too.
-        for length in 0..400 {
-            let bytes = &blocks.as_flattened()[..length];
-            for start in [0, 1, 63, 64, 100] {
-                let (text, zero) = maps(bytes, start);
-                for at in 0..128 {
-                    let byte = bytes.get(start + at).copied().unwrap_or(0xff);
-                    assert_eq!((text >> at & 1 == 1, zero >> at & 1 == 1), (is_text(byte), byte == 0));
-                }
-            }
-        }
-    }
-
-    type Way = unsafe fn(&[[u8; BLOCK]], &[u8], bool, &mut Vec<Candidate>);
-
-    /// The ways that this processor has.
-    fn ways() -> Vec<(&'static str, Way)> {
-        let mut ways: Vec<(&str, Way)> = vec![("scalar", |blocks, rest, long, out| {
-            collect(blocks, rest, long, scalar, out);
-        })];
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected;
-            ways.push(("SSE2", |blocks, rest, long, out| {
-                collect(blocks, rest, long, x86::classify_sse2, out);
-            }));
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
-                ways.push(("AVX2", x86::candidates_avx2));
-            }
-            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("popcnt") {
-                ways.push(("AVX-512", x86::candidates_avx512));
-            }
-        }
-        ways
-    }
-
-    #[test]
-    fn every_way_to_look_for_runs_finds_the_same_blocks() {
-        let blocks = blocks();
-        for long in [false, true] {
-            for cut in [0, 1, 30, 63] {
-                let bytes = &blocks.as_flattened()[..blocks.len() * BLOCK - cut];
-                let (whole, rest) = bytes.as_chunks::<BLOCK>();
-                let (mut dispatched, mut reference) = (Vec::new(), Vec::new());
-                candidates(bytes, long, &mut dispatched);
-                collect(whole, rest, long, naive, &mut reference);
-                assert_eq!(dispatched, reference);
-                for (name, way) in ways() {
-                    let mut found = Vec::new();
-                    // SAFETY: the processor has what the way needs.
-                    unsafe { way(whole, rest, long, &mut found) };
-                    assert_eq!(found, reference, "{name}");
-                }
-                assert!(reference.len() > 100 && reference.len() < blocks.len());
-                for Candidate { block, maps: found } in reference {
-                    assert_eq!(found, maps(bytes, block * BLOCK));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn text_ends_where_it_does() {
-        for length in [0, 1, 63, 64, 65, 200] {
-            for from in [0, 5, 64] {
-                let mut bytes = vec![0; from];
-                bytes.extend(vec![b'x'; length]);
-                assert_eq!(text_end(&bytes, from), from + length);
-                bytes.extend([0, b'x']);
-                assert_eq!(text_end(&bytes, from), from + length);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,11 @@
 //! What is known of a line before any rule looks at it, from one pass.
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
+use std::ops::{BitAnd, Range, Shr};
 
 use self::Class::*;
-use crate::scrub::trigrams::Trigrams;
+use crate::scrub::simd::{self, Kinds};
+use crate::scrub::trigrams::{Pair, Trigrams};
 
 /// What one pass over a line shows.
 #[derive(Debug, Default)]
@@ -28,37 +29,38 @@ pub(in crate::scrub) struct Starts {
 /// Words of base64 characters, of both alphabets (RFC 4648, sections 4 and 5), in a line. They hold all letters and digits.
 #[derive(Debug, Default)]
 pub(in crate::scrub) struct Words {
-    /// A bit for each such character.
-    bits: Vec<u64>,
+    /// 64 characters each.
+    parts: Vec<Kinds>,
 }
 
 impl Line {
-    /// Looks at `text` once, without a branch that depends on a character. `set` holds [`begins`](super::begins) at least.
+    /// Looks at `text`, without a branch that depends on a character. `set` holds [`begins`](super::begins) at least.
     pub(in crate::scrub) fn look(&mut self, text: &[u8], set: &Trigrams) {
         let Self { counts, starts, words } = self;
         starts.bits.clear();
-        words.bits.clear();
-        let mut sums = [0u8; 8];
-        let mut index = 0u32;
+        words.parts.clear();
+        *counts = 0;
+        let mut pair = Pair::default();
         for part in text.chunks(64) {
-            let (mut sum, mut start_bits, mut word_bits) = (0u64, 0u64, 0u64);
-            // Bits come in at the top, by a rotation.
-            for &byte in part {
-                let ones = ONES[usize::from(byte)];
-                sum = sum.wrapping_add(ones);
-                word_bits = (word_bits | ones >> 63).rotate_right(1);
-                index = index << 5 | u32::from(byte & 31);
-                start_bits = (start_bits | u64::from(set.contains(index as u16))).rotate_right(1);
-            }
-            words.bits.push(word_bits >> (64 - part.len()));
+            let (mut sums, mut start_bits) = (0, 0u64);
+            let mut step = |byte: u8| {
+                sums += ONES[usize::from(byte)];
+                // Bits come in at the top.
+                start_bits = start_bits >> 1 | u64::from(set.contains(pair, byte)) << 63;
+                pair = pair.and(byte);
+            };
+            let (fours, rest) = part.as_chunks::<4>();
+            fours.iter().for_each(|four| four.iter().for_each(|&byte| step(byte)));
+            rest.iter().for_each(|&byte| step(byte));
             starts.bits.push(start_bits >> (64 - part.len()));
-            // At most 64 more of each, so that no sum exceeds a byte.
-            let sum = (sum & !WORD).to_le_bytes();
-            sums.iter_mut().zip(sum).for_each(|(count, sum)| *count = MOST.min(*count + sum));
+            words.parts.push(simd::kinds(part));
+            // At most 64 more of each: no sum exceeds a byte, and where its highest bit is set it is MOST.
+            let sums = *counts + sums;
+            let over = sums & HIGHEST;
+            *counts = (sums | (over - (over >> 7))) & !HIGHEST;
         }
-        *counts = u64::from_le_bytes(sums);
         // Two characters at the end.
-        if set.contains((index << 5) as u16) {
+        if set.contains(pair, 0) {
             starts.bits.resize(text.len() / 64 + 1, 0);
             starts.bits[text.len() / 64] |= 1 << (text.len() % 64);
         }
@@ -76,7 +78,6 @@ impl Line {
     /// Whether there are as many of each class.
     pub(in crate::scrub) fn has_all(&self, needs: Needs) -> bool {
         // Each byte with its highest bit set, less what is needed, keeps that bit if there is as much.
-        const HIGHEST: u64 = 0x8080_8080_8080_8080;
         ((self.counts | HIGHEST) - needs.0) & HIGHEST == HIGHEST
     }
 }
@@ -105,9 +106,13 @@ impl Words {
     /// Calls `found` with every word of at least `least` characters (up to 64).
     pub(in crate::scrub) fn each(&self, least: usize, mut found: impl FnMut(Range<usize>)) {
         let mut floor = 0usize;
-        for word in 0..self.bits.len() {
-            let (start, both) = (word * 64, self.two(word));
-            let mut series = series(both, least) as u64;
+        for part in 0..self.parts.len() {
+            let start = part * 64;
+            let mut series = self.series(part, least, |part| part.word);
+            if series == 0 {
+                continue;
+            }
+            let both = self.two(part, |part| part.word);
             // What an earlier word holds.
             let done = floor.saturating_sub(start);
             series = if done < 64 { series >> done << done } else { 0 };
@@ -116,9 +121,9 @@ impl Words {
                 let mut end = at + (both >> at).trailing_ones();
                 let mut last = start + end as usize;
                 if end == u128::BITS {
-                    let more = self.bits.iter().skip(word + 2);
-                    let whole = more.clone().take_while(|&&bits| bits == u64::MAX).count();
-                    let rest = more.clone().nth(whole).map_or(0, |bits| bits.trailing_ones() as usize);
+                    let more = self.parts.iter().skip(part + 2);
+                    let whole = more.clone().take_while(|part| part.word == u64::MAX).count();
+                    let rest = more.clone().nth(whole).map_or(0, |part| part.word.trailing_ones() as usize);
                     last += whole * 64 + rest;
                 }
                 found(start + at as usize..last);
@@ -130,21 +135,64 @@ impl Words {
 
     /// Whether there is a word of at least `least` characters (up to 64).
     pub(in crate::scrub) fn has(&self, least: usize) -> bool {
-        (0..self.bits.len()).any(|word| series(self.two(word), least) as u64 != 0)
+        (0..self.parts.len()).any(|part| self.series(part, least, |part| part.word) != 0)
     }
 
-    fn two(&self, word: usize) -> u128 {
-        let bits = |word: usize| u128::from(self.bits.get(word).copied().unwrap_or(0));
-        bits(word) | bits(word + 1) << 64
+    /// Whether at least `least` hexadecimal digits (up to 64) follow each other.
+    pub(in crate::scrub) fn has_hex(&self, least: usize) -> bool {
+        (0..self.parts.len()).any(|part| self.series(part, least, |part| part.hex) != 0)
+    }
+
+    /// Whether one of `least` base64 characters (up to 64) or more begins with a character that `is`: at a word's start, or behind one of
+    /// [`cuts`](Self::cuts). Of a line of more than 64 characters it says that there is one.
+    pub(in crate::scrub) fn may_begin(&self, least: usize, is: impl Fn(usize) -> bool) -> bool {
+        let [Kinds { word, cut, .. }] = self.parts[..] else { return !self.parts.is_empty() };
+        let mut starts = series(word, least) & (!(word << 1) | cut << 1);
+        while starts != 0 {
+            if is(starts.trailing_zeros() as usize) {
+                return true;
+            }
+            starts &= starts - 1;
+        }
+        false
+    }
+
+    /// Where in `word`, ascending, the last two digits of either alphabet stand: "+/-_". Only in its first 64 characters.
+    pub(in crate::scrub) fn cuts(&self, word: &Range<usize>) -> impl Iterator<Item = usize> {
+        let start = word.start;
+        let bits = (self.two(start / 64, |part| part.cut) >> (start % 64)) as u64;
+        let mut bits = if word.len() < 64 { bits & !(u64::MAX << word.len()) } else { bits };
+        std::iter::from_fn(move || {
+            let at = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+            bits &= bits - 1;
+            Some(start + at)
+        })
+    }
+
+    /// The places in a part at which `least` characters in a row begin.
+    fn series(&self, part: usize, least: usize, bits: impl Fn(&Kinds) -> u64) -> u64 {
+        if part + 1 < self.parts.len() {
+            return series(self.two(part, bits), least) as u64;
+        }
+        // Of most lines there is one part.
+        series(self.parts.get(part).map_or(0, bits), least)
+    }
+
+    fn two(&self, part: usize, bits: impl Fn(&Kinds) -> u64) -> u128 {
+        let bits = |part: usize| u128::from(self.parts.get(part).map_or(0, &bits));
+        bits(part) | bits(part + 1) << 64
     }
 }
 
 /// The places at which `least` bits in a row begin.
-fn series(bits: u128, least: usize) -> u128 {
+fn series<T>(bits: T, least: usize) -> T
+where
+    T: Copy + Shr<usize, Output = T> + BitAnd<Output = T>,
+{
     let (mut series, mut length) = (bits, 1);
-    while length < least && series != 0 {
+    while length < least {
         let more = length.min(least - length);
-        series &= series >> more;
+        series = series & series >> more;
         length += more;
     }
     series
@@ -167,6 +215,8 @@ pub(in crate::scrub) enum Class {
 
 /// The most that is counted of a class.
 const MOST: u8 = 127;
+/// Of each count the bit that it never has.
+const HIGHEST: u64 = 0x8080_8080_8080_8080;
 
 /// How many characters of each class something needs: a byte each.
 #[derive(Debug, Clone, Copy)]
@@ -186,7 +236,7 @@ impl Needs {
     }
 }
 
-/// For each byte a word with a one in the byte of its class, and [`WORD`].
+/// For each byte a word with a one in the byte of its class.
 const ONES: [u64; 256] = {
     let mut table = [0; 256];
     let mut byte = b'0';
@@ -204,22 +254,12 @@ const ONES: [u64; 256] = {
     table[b'(' as usize] = one(Sign);
     table[b'%' as usize] = one(Sign);
     table[b'<' as usize] = one(Angle);
-    byte = 0;
-    while byte < 128 {
-        let word = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
-        table[byte as usize] |= if word { WORD } else { 0 };
-        byte += 1;
-    }
     table
 };
 
 const fn one(class: Class) -> u64 {
     1 << (class as u32 * 8)
 }
-
-/// That it is a base64 character. No count of 64 characters needs the highest bit of its byte, and what is carried out of this
-/// one is lost.
-const WORD: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests {

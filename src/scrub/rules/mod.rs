@@ -95,7 +95,7 @@ pub(super) fn find(text: &[u8], line: &Line, hits: &mut Vec<Hit>) {
             (rule.find)(text, hits);
         }
     }
-    if line.words.has(wallets::SHORTEST) {
+    if text.len() >= wallets::SHORTEST && line.words.has(wallets::SHORTEST) {
         wallets::words(text, hits);
     }
     if !line.starts.is_empty() {
