@@ -219,7 +219,9 @@ impl Known {
 
     /// What own rules find in a line of one byte a character.
     pub(super) fn find_own(&self, line: &[u8], hits: &mut Vec<Hit>) {
-        self.own.find(line, hits);
+        if !self.own.is_empty() {
+            self.own.find(line, hits);
+        }
     }
 
     /// Whether there is no value to find.
@@ -279,7 +281,7 @@ impl Known {
     /// `starts` are where one may begin.
     pub(super) fn find_in_line(&self, line: &[u8], starts: &Starts, mut found: impl FnMut(Range<usize>)) {
         let Some(automaton) = &self.lines else { return };
-        if !starts.iter().any(|start| self.begins.begins(line, start)) {
+        if starts.is_empty() || !starts.iter().any(|start| self.begins.begins(line, start)) {
             return;
         }
         let utf8 = Encoding::Utf8;

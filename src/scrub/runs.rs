@@ -197,19 +197,20 @@ impl<'a> Follow<'a> {
     /// The runs that begin in the block at `start`, and whether any may.
     fn block(&mut self, start: usize, (text, zero): simd::Maps, found: &mut impl FnMut(&Run, &[u8])) -> bool {
         // Where the first `least` characters are there; a link is a character, zeros, and another character.
-        let two = text & zero >> 1 & text >> 2;
-        let zeros = zero >> 1 & zero >> 2;
-        let four = text & zeros & zero >> 3 & text >> 4;
-        let [narrow, two, four] = if self.least == SHORTEST {
-            let pairs = text & text >> 1;
-            let pairs = pairs & pairs >> 2;
-            [pairs & pairs >> 2, five(two, 2), five(four, 4)].map(|series| series as u64)
-        } else {
-            let series = |links: u128, stride: usize, count: usize| {
-                (1..count).fold(links, |series, at| series & links >> (at * stride)) as u64
-            };
-            [series(text, 1, self.least), series(two, 2, self.least - 1), series(four, 4, self.least - 1)]
+        let low = |bits: u128| bits as u64;
+        let zero_behind = low(text) & low(zero >> 1);
+        let two = zero_behind & low(text >> 2);
+        let four = zero_behind & low(zero >> 2) & low(zero >> 3) & low(text >> 4);
+        let narrow = match self.least {
+            SHORTEST => in_a_row::<SHORTEST>(text),
+            5 => in_a_row::<5>(text),
+            4 => in_a_row::<4>(text),
+            _ => in_a_row::<LEAST>(text),
         };
+        // Hardly ever one of a run.
+        let two = if two == 0 { 0 } else { links(text & zero >> 1 & text >> 2, 2, self.least - 1) };
+        let zeros = || zero >> 1 & zero >> 2 & zero >> 3;
+        let four = if four == 0 { 0 } else { links(text & zeros() & text >> 4, 4, self.least - 1) };
 
         let bytes = self.bytes;
         let mut bits = narrow;
@@ -261,13 +262,15 @@ pub(super) fn scan_edges(bytes: &[u8], mut found: impl FnMut(&Run, &[u8])) {
     }
 }
 
-/// The places at which five links in a row begin, which are six characters.
-fn five(links: u128, stride: u32) -> u128 {
-    if links == 0 {
-        return 0;
-    }
-    let pairs = links & links >> stride;
-    pairs & pairs >> (2 * stride) & links >> (4 * stride)
+/// The places at which `COUNT` characters in a row begin.
+#[inline]
+fn in_a_row<const COUNT: usize>(text: u128) -> u64 {
+    (1..COUNT).fold(text as u64, |series, at| series & (text >> at) as u64)
+}
+
+/// The places at which `count` links in a row begin, `stride` bytes from each other.
+fn links(links: u128, stride: usize, count: usize) -> u64 {
+    (1..count).fold(links, |series, at| series & links >> (at * stride)) as u64
 }
 
 fn each_bit(mut bits: u64, mut call: impl FnMut(usize)) {
@@ -280,11 +283,17 @@ fn each_bit(mut bits: u64, mut call: impl FnMut(usize)) {
 /// The run around the ASCII text `text`, with what of UTF-8 goes on before it, not from before `floor`, and behind it.
 fn narrow_run(bytes: &[u8], text: Range<usize>, floor: usize) -> Run {
     let Range { start: mut first, mut end } = text;
-    while let Some(length) = character_before(&bytes[floor..first]) {
-        first -= length;
+    // Beside nearly all text there is other ASCII, such as the zero that ends it.
+    let is_letter = |byte: Option<&u8>| byte.is_some_and(|&byte| !byte.is_ascii() || is_text(byte));
+    if is_letter(bytes[floor..first].last()) {
+        while let Some(length) = character_before(&bytes[floor..first]) {
+            first -= length;
+        }
     }
-    while let Some(length) = character(&bytes[end..]) {
-        end += length;
+    if is_letter(bytes.get(end)) {
+        while let Some(length) = character(&bytes[end..]) {
+            end += length;
+        }
     }
     Run { first, count: end - first, back: 0, ahead: 0, encoding: Encoding::Utf8 }
 }

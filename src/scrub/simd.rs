@@ -146,7 +146,7 @@ fn collect(
     }
 }
 
-/// Whether a block has as much text as a run that begins in it. One that begins not at the very end has all its first characters here.
+/// Whether a block has as much text as a run that begins in it: all its first characters, unless it begins at the very end.
 #[inline(always)]
 fn holds_enough(text: u64, long: bool) -> bool {
     let first = if long { 6 } else { 3 };

@@ -189,6 +189,11 @@ impl OwnRules {
         Ok(compiled)
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What they find in a line of one byte a character.
     pub(super) fn find(&self, line: &[u8], hits: &mut Vec<Hit>) {
         for compiled in self.0.iter() {
