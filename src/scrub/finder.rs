@@ -127,11 +127,9 @@ impl Searcher {
         let Self { line, decoded, inner_line, inner } = self;
         rules::find(text, line, hits);
         known.find_own(text, hits);
-        layers::each(text, line, decoded, |decoded| {
-            // What is too short for anything; of words that happen to be base64, most are.
-            if decoded.text.len() < runs::SHORTEST.min(known.shortest_value()) {
-                return;
-            }
+        // What is shorter is too short for anything; of words that happen to be base64, most are.
+        let least = known.shortest_value().clamp(layers::SHORTEST, runs::SHORTEST);
+        layers::each(text, line, least, decoded, |decoded| {
             inner_line.look(&decoded.text, known.looked_for());
             rules::find(&decoded.text, inner_line, inner);
             known.find_own(&decoded.text, inner);

@@ -7,15 +7,22 @@ use std::ops::Range;
 use super::rules::{Class, Line};
 use super::runs::is_text;
 
-/// Shortest encoded piece that is looked at, in characters: four in base64, for a short known value with a separator.
-const SHORTEST: usize = 6;
-/// And in hexadecimal: four.
-const SHORTEST_HEX: usize = 8;
+/// The shortest decoded piece that is looked at, in bytes: a short known value with a separator.
+pub(super) const SHORTEST: usize = 4;
+/// As many in hexadecimal.
+const SHORTEST_HEX: usize = 2 * SHORTEST;
 
 /// Calls `found` with every decoded piece of `text`, which `line` is about, and a function from its characters to those of `text`.
+/// Those of base64 and hexadecimal are only wanted from `least` bytes on ([`SHORTEST`] to [`runs::SHORTEST`](super::runs::SHORTEST)).
 ///
 /// Each character belongs to one piece of each kind at most; base64 is tried at five phases, so the work is linear.
-pub(super) fn each(text: &[u8], line: &Line, scratch: &mut Decoded, mut found: impl FnMut(&Decoded)) {
+pub(super) fn each(
+    text: &[u8],
+    line: &Line,
+    least: usize,
+    scratch: &mut Decoded,
+    mut found: impl FnMut(&Decoded),
+) {
     if line.has(Class::Sign, 1) && memchr::memchr(b'%', text).is_some() && scratch.percent(text) {
         found(scratch);
     }
@@ -26,14 +33,16 @@ pub(super) fn each(text: &[u8], line: &Line, scratch: &mut Decoded, mut found: i
     if line.has(Class::Digit, 2 * PAIRS) && has_pairs(text) && scratch.pairs(text) {
         found(scratch);
     }
-    let some_hex = line.words.has_hex(SHORTEST_HEX);
+    // Of base64, and of hexadecimal: no more than 12.
+    let (digits, hex) = ((least * 8).div_ceil(6), 2 * least);
+    let some_hex = line.words.has_hex(hex);
     let is_first = |at: usize| FIRST[usize::from(text[at])];
-    if !some_hex && !line.words.may_begin(SHORTEST, is_first) {
+    if !some_hex && !line.words.may_begin(digits, is_first) {
         return;
     }
-    line.words.each(SHORTEST, |word| {
+    line.words.each(digits, |word| {
         if !(some_hex && from_hex(text, &word, scratch, &mut found)) {
-            from_base64(text, &word, line.words.cuts(&word), scratch, &mut found);
+            from_base64(text, &word, digits, line.words.cuts(&word), scratch, &mut found);
         }
     });
 }
@@ -185,7 +194,7 @@ impl Decoded {
 
 fn is_text_throughout(text: &[u8]) -> bool {
     // The end may be cut in the middle of a character.
-    text.len() >= 4
+    text.len() >= SHORTEST
         && match std::str::from_utf8(text) {
             Ok(_) => true,
             Err(error) => error.error_len().is_none() && error.valid_up_to() + 4 > text.len(),
@@ -257,17 +266,18 @@ fn from_hex(
     whole
 }
 
-/// A word of base64 characters. What stands before it may be of the same: "/path/", "key-".
+/// A word of base64 characters, `least` of them. What stands before it may be of the same: "/path/", "key-".
 fn from_base64(
     text: &[u8],
     word: &Range<usize>,
+    least: usize,
     cuts: impl Iterator<Item = usize>,
     scratch: &mut Decoded,
     found: &mut impl FnMut(&Decoded),
 ) {
     for start in std::iter::once(word.start).chain(cuts.take(4).map(|at| at + 1)) {
         let rest = &text[start..word.end];
-        if rest.len() >= SHORTEST && begins_as_text(rest) && scratch.base64(rest, start) {
+        if rest.len() >= least && begins_as_text(rest) && scratch.base64(rest, start) {
             found(scratch);
             break;
         }
@@ -334,7 +344,7 @@ mod tests {
         let mut all = Vec::new();
         let mut looked = Line::default();
         looked.look(line.as_bytes(), rules::begins());
-        each(line.as_bytes(), &looked, &mut Decoded::default(), |decoded| {
+        each(line.as_bytes(), &looked, SHORTEST, &mut Decoded::default(), |decoded| {
             let at = decoded.text.iter().position(|&byte| byte == b'@').unwrap_or(0);
             all.push((String::from_utf8_lossy(&decoded.text).into_owned(), decoded.source(&(at..at + 1))));
         });
