@@ -1,10 +1,13 @@
 //! Values that are known to be personal, wherever they stand.
 #![forbid(unsafe_code)]
 
+mod bounds;
+mod copies;
 mod search;
 
 use std::ops::Range;
 
+use self::bounds::{Bounds, Needle, is_delimiter};
 use self::search::{Automaton, overlap};
 use super::edit::{Encoding, Finding};
 use super::own::OwnRules;
@@ -22,62 +25,6 @@ pub(super) const COPIES: &str = "environment-value";
 const MOST: usize = 1024;
 /// Longest value, in bytes of UTF-8.
 const LONGEST: usize = 4096;
-/// Shorter values match only as a whole path segment or field.
-const SHORT: usize = 5;
-
-/// Values that are too common to be matched inside other words.
-const COMMON: &[&str] = &[
-    "root",
-    "user",
-    "test",
-    "home",
-    "host",
-    "game",
-    "main",
-    "admin",
-    "administrator",
-    "android",
-    "build",
-    "builder",
-    "client",
-    "container",
-    "daemon",
-    "debian",
-    "default",
-    "desktop",
-    "developer",
-    "docker",
-    "fedora",
-    "guest",
-    "linux",
-    "local",
-    "localdomain",
-    "localhost",
-    "macbook",
-    "master",
-    "mobile",
-    "nobody",
-    "phone",
-    "player",
-    "public",
-    "runner",
-    "server",
-    "service",
-    "shared",
-    "system",
-    "testing",
-    "tester",
-    "ubuntu",
-    "unknown",
-    "users",
-    "vagrant",
-    "windows",
-    "worker",
-    "/home",
-    "/root",
-    "/users",
-];
-
 /// Known values in all encodings, compiled.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
@@ -106,26 +53,6 @@ pub(super) struct Known {
     shortest_value: usize,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Needle {
-    encoding: Encoding,
-    bounds: Bounds,
-}
-
-/// Where a value may stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bounds {
-    /// Anywhere.
-    None,
-    /// Between delimiters or non-text.
-    Field,
-    /// Between delimiters or non-text; beside white space only if the other side is a separator: "the root cause".
-    Word,
-    /// Between delimiters or non-text, with a path separator on one side at least: one or two letters are found
-    /// everywhere in memory.
-    Segment,
-}
-
 impl Known {
     /// Compiles `values`. Those without a letter or digit are ignored.
     ///
@@ -147,7 +74,7 @@ impl Known {
             if !value.chars().any(char::is_alphanumeric) {
                 continue;
             }
-            let bounds = bounds_of(value.as_bytes());
+            let bounds = Bounds::of(value.as_bytes());
             texts.push(value.as_bytes());
             all_bounds.push(bounds);
             begins.insert(value.as_bytes());
@@ -185,31 +112,6 @@ impl Known {
             shortest,
             shortest_value,
         })
-    }
-
-    /// The values of an environment and a command line (both as the kernel keeps them: separated by zero bytes) that may be
-    /// secrets: programs copy them into their heap. `None` if there are none.
-    ///
-    /// # Errors
-    /// As [`Known::new`].
-    pub(super) fn copies(environment: &[u8], arguments: &[u8]) -> Result<Option<Self>> {
-        let variables = environment.split(|&byte| byte == 0).filter_map(|variable| {
-            let equals = variable.iter().position(|&byte| byte == b'=')?;
-            let (name, value) = (&variable[..equals], &variable[equals + 1..]);
-            (!is_harmless_variable(name)).then_some(value)
-        });
-        let arguments = arguments.split(|&byte| byte == 0).map(|argument| {
-            let option = argument.starts_with(b"-");
-            let equals = argument.iter().position(|&byte| byte == b'=').filter(|_| option);
-            equals.map_or(argument, |equals| &argument[equals + 1..])
-        });
-        let values = variables.chain(arguments).filter(|value| is_secret_like(value));
-        let values: Vec<String> =
-            values.filter_map(|value| String::from_utf8(value.to_vec()).ok()).take(MOST).collect();
-        if values.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Self { rule: COPIES, ..Self::new(&values)? }))
     }
 
     /// The same values, and own rules with them.
@@ -287,7 +189,7 @@ impl Known {
         let utf8 = Encoding::Utf8;
         let mut last: Option<Range<usize>> = None;
         automaton.longest(line, |pattern, range| {
-            let is_value = allowed(line, &range, Needle { encoding: utf8, bounds: self.bounds[pattern] });
+            let is_value = Needle { encoding: utf8, bounds: self.bounds[pattern] }.may_stand(line, &range);
             if is_value {
                 // They come in the order of their ends.
                 last = Some(match last.take() {
@@ -326,7 +228,7 @@ impl Known {
         automaton.longest(&bytes[part.clone()], |pattern, range| {
             let needle = self.needles[pattern];
             let mut range = part.start + range.start..part.start + range.end;
-            if !allowed(bytes, &range, needle) {
+            if !needle.may_stand(bytes, &range) {
                 return false;
             }
             // They come in the order of their ends, so those that overlap this one are the last ones.
@@ -350,7 +252,7 @@ impl Known {
             self.values.iter().any(|value| {
                 let shared = rest.len().min(value.len());
                 shared >= 4
-                    && bounds_of(value) == Bounds::None
+                    && Bounds::of(value) == Bounds::None
                     && rest[..shared].eq_ignore_ascii_case(&value[..shared])
             })
         })
@@ -376,47 +278,6 @@ fn compile<P: AsRef<[u8]>>(patterns: &[P]) -> Result<Option<Automaton>> {
     Automaton::new(patterns).map_err(|_| Error::Limit { what, limit: MOST * LONGEST })
 }
 
-/// Variables whose values are the same on many machines and mean something to a developer.
-fn is_harmless_variable(name: &[u8]) -> bool {
-    const NAMES: &[&[u8]] = &[
-        b"TERM",
-        b"COLORTERM",
-        b"LANG",
-        b"LANGUAGE",
-        b"SHELL",
-        b"PATH",
-        b"TZ",
-        b"LS_COLORS",
-        b"RUST_LOG",
-        b"RUST_BACKTRACE",
-        b"LD_LIBRARY_PATH",
-        b"LD_PRELOAD",
-        b"DESKTOP_SESSION",
-    ];
-    NAMES.contains(&name) || name.starts_with(b"LC_") || name.starts_with(b"XDG_")
-}
-
-/// Long enough, letters and digits, and no path: paths are for the rules, and blanking the directories that a module and
-/// a variable share would hide where libraries come from.
-fn is_secret_like(value: &[u8]) -> bool {
-    (8..=LONGEST).contains(&value.len())
-        && !value.starts_with(b"/")
-        && value.iter().any(u8::is_ascii_digit)
-        && value.iter().any(u8::is_ascii_alphabetic)
-}
-
-fn bounds_of(value: &[u8]) -> Bounds {
-    if value.len() < SHORT - 2 {
-        Bounds::Segment
-    } else if COMMON.iter().any(|common| value.eq_ignore_ascii_case(common.as_bytes())) {
-        Bounds::Word
-    } else if value.len() < SHORT {
-        Bounds::Field
-    } else {
-        Bounds::None
-    }
-}
-
 fn encode(value: &str, encoding: Encoding) -> Vec<u8> {
     match encoding {
         Encoding::Utf8 => value.as_bytes().to_vec(),
@@ -425,35 +286,6 @@ fn encode(value: &str, encoding: Encoding) -> Vec<u8> {
         Encoding::Utf32Le => value.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect(),
         Encoding::Utf32Be => value.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect(),
     }
-}
-
-/// Bytes that bound a path segment or a field.
-fn is_delimiter(byte: u8) -> bool {
-    matches!(byte, b'/' | b'\\' | 0 | b'"' | b'\'' | b'=' | b':' | b',' | b';') || byte.is_ascii_whitespace()
-}
-
-fn allowed(bytes: &[u8], range: &Range<usize>, needle: Needle) -> bool {
-    if needle.bounds == Bounds::None {
-        return true;
-    }
-    let stride = needle.encoding.stride();
-    // The neighbour as a character; `None` is the edge of the text.
-    let unit = |start: Option<usize>| {
-        let unit = bytes.get(start?..start? + stride)?;
-        let lead = needle.encoding.lead();
-        let plain = unit.iter().enumerate().all(|(at, &byte)| at == lead || byte == 0);
-        (plain && (unit[lead] == 0 || runs::is_text(unit[lead]))).then_some(unit[lead])
-    };
-    let sides = [unit(range.start.checked_sub(stride)), unit(Some(range.end))];
-    let separated = sides.iter().any(|side| matches!(side, Some(b'/' | b'\\')));
-    let assigned = sides.iter().any(|side| matches!(side, Some(b'=' | b':')));
-    let spaced = sides.iter().any(|side| side.is_some_and(|byte| byte.is_ascii_whitespace()));
-    sides.iter().all(|side| side.is_none_or(is_delimiter))
-        && match needle.bounds {
-            Bounds::None | Bounds::Field => true,
-            Bounds::Word => separated || assigned || !spaced,
-            Bounds::Segment => separated,
-        }
 }
 
 /// The parts of `bytes` between long series of zeros, which no value holds (an encoded character has at most 3 zeros at

@@ -1,0 +1,66 @@
+use super::super::rules;
+use super::*;
+
+fn decoded(line: &str) -> Vec<(String, Range<usize>)> {
+    let mut all = Vec::new();
+    let mut looked = Line::default();
+    looked.look(line.as_bytes(), rules::begins());
+    each(line.as_bytes(), &looked, SHORTEST, &mut Decoded::default(), |decoded| {
+        let at = decoded.text.iter().position(|&byte| byte == b'@').unwrap_or(0);
+        all.push((String::from_utf8_lossy(&decoded.text).into_owned(), decoded.source(&(at..at + 1))));
+    });
+    all
+}
+
+#[test]
+fn pieces_are_decoded_with_their_source() {
+    for (line, text, at) in [
+        ("x=a%40b.co&y", "x=a@b.co&y", 3..6),
+        ("a\\u0040b.co", "a@b.co", 1..7),
+        ("k 6140622e636f z", "a@b.co", 4..6),
+        ("k 0x6140622e636f z", "a@b.co", 6..8),
+        ("k 0X6140622E636F", "a@b.co", 6..8),
+        ("x6140622e636f", "a@b.co", 3..5),
+        ("id_key-6140622e636fz", "a@b.co", 9..11),
+        ("ghost6140622e636f0/key", "a@b.co", 7..9),
+        ("06140622e636f", "a@b.co", 3..5),
+        ("c 0xd6140622e636f", "a@b.co", 7..9),
+        ("\\x61\\x40\\x62\\x2e\\x63\\x6f", "a@b.co", 4..8),
+        ("{0x61, 0x40, 0x62,0x2e 0x63, 0x6F}", "{a@b.co}", 7..11),
+        ("0x610x400x620x2e0x630x6f", "a@b.co", 4..8),
+        ("key=YUBiLmNv;", "a@b.co", 5..7),
+        ("d/YUBiLmNv", "a@b.co", 3..5),
+    ] {
+        assert!(decoded(line).contains(&(text.to_owned(), at)), "{line}: {:?}", decoded(line));
+    }
+    // A series is found wherever it stands.
+    for before in 0..20 {
+        for (series, behind) in [(8, 0), (9, 1), (16, 30), (40, 3)] {
+            let text = b"6a".iter().copied().cycle().take(series).collect();
+            let word = [vec![b'z'; before], text, vec![b'y'; behind]].concat();
+            let mut found = Vec::new();
+            hexadecimal(&word, |series| found.push(series));
+            assert_eq!(found, [before..before + series], "{before} {series} {behind}");
+        }
+    }
+    // Whatever begins as text begins with one of those.
+    for first in 0..=255 {
+        for second in 0..=255 {
+            let begins = [b"AA", b"d3", b"gI"].iter().any(|&&[a, b]| begins_as_text(&[first, second, a, b]));
+            assert!(FIRST[usize::from(first)] || !begins, "{first} {second}");
+        }
+    }
+    for line in [
+        "0x7f12a4b3c000",
+        "0xdeadbeefcafebabe",
+        "0x61 0x40 0x62 x",
+        "deadbeefdeadbeef",
+        "std::basic_string",
+        "100% sure",
+        "C:\\path\\to",
+        "abcdefgh",
+        "",
+    ] {
+        assert_eq!(decoded(line), [], "{line}");
+    }
+}
