@@ -111,6 +111,11 @@ mod tests {
     #[test]
     fn a_file_with_a_name_does_not_outlive_an_interrupt() {
         if let Some(folder) = std::env::var_os(FOLDER) {
+            // Who runs the tests may ignore them, as a shell does for what it starts in the background.
+            for signal in [libc::SIGINT, libc::SIGTERM] {
+                // SAFETY: no handler is installed, the usual effect is set; this process is the test's own.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
             let path = PathBuf::from(folder).join("out.part");
             let _temporary = Temporary::create(path, |path| File::create_new(path)).unwrap();
             output::note("\nready");
