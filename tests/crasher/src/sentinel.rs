@@ -5,7 +5,7 @@
 //! state tries again. Many threads in the victim give it time: attaching to one takes some 10 microseconds.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
@@ -107,19 +107,24 @@ fn watch(victim: libc::pid_t, deed: Deed) -> bool {
 fn tracer(status: &File) -> Option<libc::pid_t> {
     let mut text = [0u8; 4096];
     let length = status.read_at(&mut text, 0).ok()?;
-    tracer_in(str::from_utf8(text.get(..length)?).ok()?)
+    let is_thread_of =
+        |thread, process| fs::exists(format!("/proc/{process}/task/{thread}")).unwrap_or(false);
+    tracer_in(str::from_utf8(text.get(..length)?).ok()?, is_thread_of)
 }
 
-/// The same as `status` says it (proc_pid_status(5)). While a tracer comes or goes, Linux may name the process's parent in its place
-/// (`ptrace_link` and `__ptrace_unlink` change `ptrace` and `parent` one after the other, and a reader takes no lock): nobody's
-/// parent traces here.
-fn tracer_in(status: &str) -> Option<libc::pid_t> {
+/// The same as `status` says it (proc_pid_status(5)). `is_thread_of` tells whether a thread is one of a process.
+///
+/// While a tracer comes or goes, Linux may name the process's parent in its place (`ptrace_link` and `__ptrace_unlink` change
+/// `ptrace` and `parent` one after the other, and a reader takes no lock), by the number of the thread that forked: nobody's parent
+/// traces here.
+fn tracer_in(status: &str, is_thread_of: impl Fn(libc::pid_t, libc::pid_t) -> bool) -> Option<libc::pid_t> {
     let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     if field("State:")?.starts_with(['Z', 'X']) {
         return None;
     }
-    let tracer: libc::pid_t = field("TracerPid:")?.parse().ok()?;
-    Some(if field("PPid:")?.parse() == Ok(tracer) { 0 } else { tracer })
+    let (tracer, parent) = (field("TracerPid:")?.parse().ok()?, field("PPid:")?.parse().ok()?);
+    let is_parent = tracer != 0 && (tracer == parent || is_thread_of(tracer, parent));
+    Some(if is_parent { 0 } else { tracer })
 }
 
 #[cfg(test)]
@@ -137,11 +142,14 @@ mod tests {
             ("R (running)", 0, Some(0)),
             ("t (tracing stop)", 8, Some(8)),
             ("R (running)", 7, Some(0)),
+            ("R (running)", 9, Some(0)),
             ("Z (zombie)", 8, None),
             ("X (dead)", 0, None),
         ] {
             let status = format!("Name:\tcrasher\nState:\t{state}\nPPid:\t7\nTracerPid:\t{tracer}\n");
-            assert_eq!(tracer_in(&status), expected, "{state} {tracer}");
+            // Process 7 has the threads 7 and 9.
+            let is_thread_of = |thread, process| process == 7 && [7, 9].contains(&thread);
+            assert_eq!(tracer_in(&status, is_thread_of), expected, "{state} {tracer}");
         }
     }
 }

@@ -13,7 +13,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use filters::{forbid_tracing, trap_calls};
 use processes::Traced;
@@ -349,7 +349,9 @@ fn words(options: &[String]) -> Vec<&str> {
 
 /// The thread that traces `victim`, once there is one; `None` if the victim ended first.
 fn tracer(victim: i32) -> Option<i32> {
+    let began = Instant::now();
     loop {
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody traces it, and it does not end");
         match processes::traced(victim, victim)? {
             Traced { tracer: 0, zombie: true } => return None,
             Traced { tracer: 0, .. } => {}

@@ -15,72 +15,108 @@ use processes::{Traced, traced};
 use scene::{Live, Scene, attachment_of, wait_for};
 use support::ending::Ending;
 
-/// Waits for the worker's letting the first thread go, which is the one that crashed. Who that is, if it was seen to trace:
-/// on a busy machine all may be over between two looks.
-fn first_is_let_go(victim: i32) -> Option<i32> {
-    let mut worker = None;
-    looking(|| match traced(victim, victim) {
-        Some(Traced { tracer: 0, zombie: false }) => worker.map(Some),
-        Some(Traced { tracer: 0, zombie: true }) | None => Some(worker),
-        Some(Traced { tracer, .. }) => {
-            worker = Some(tracer);
-            None
-        }
-    })
+/// Far more than the victims' deadline, far less than a worker's time for a report (120 s).
+const BOUND: Duration = Duration::from_secs(60);
+/// What the worker is left between two looks: a small part of what letting 512 threads go takes.
+const STEP: Duration = Duration::from_micros(20);
+
+/// How far a worker is with a victim whose threads it has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// It has the thread that crashed, and reads.
+    Reading,
+    /// That one is let go, others are not.
+    LettingGo,
+    /// That one has ended too, and waits for the others.
+    Ending,
+    /// It traces nobody.
+    Over,
 }
 
-/// Waits for the end of the first thread, when that of the others is on its way.
-fn first_has_ended(victim: i32) -> Option<i32> {
-    let worker = first_is_let_go(victim)?;
-    looking(|| match traced(victim, victim) {
-        Some(Traced { zombie: false, .. }) => None,
-        Some(_) => Some(Some(worker)),
-        None => Some(None),
-    })
-}
-
-/// Without a pause, as what is looked for lasts some microseconds, but not for ever.
-fn looking(mut probe: impl FnMut() -> Option<Option<i32>>) -> Option<i32> {
-    let began = Instant::now();
-    loop {
-        if let Some(seen) = probe() {
-            return seen;
-        }
-        assert!(began.elapsed() < BOUND, "the worker has not let go");
+/// `first` is the thread that crashed, which is the process's first; `left` tells whether it traces any thread at all.
+fn phase(worker: i32, first: Option<Traced>, left: bool) -> Phase {
+    match first {
+        _ if !left => Phase::Over,
+        Some(Traced { tracer, .. }) if tracer == worker => Phase::Reading,
+        Some(Traced { zombie: false, .. }) => Phase::LettingGo,
+        Some(_) | None => Phase::Ending,
     }
 }
 
-/// Stops the worker at `moment`. Whether threads are left to it then.
-fn stop_at(moment: fn(i32) -> Option<i32>, victim: i32) -> bool {
-    let Some(worker) = moment(victim) else { return false };
-    processes::signal(worker, libc::SIGSTOP);
-    let Ok(threads) = fs::read_dir(format!("/proc/{victim}/task")) else { return false };
-    let mut threads = threads.map_while(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    threads.any(|thread| traced(victim, thread).is_some_and(|thread| thread.tracer == worker))
+fn phase_of(worker: i32, victim: i32) -> Phase {
+    let tasks = fs::read_dir(format!("/proc/{victim}/task")).into_iter().flatten();
+    let mut threads = tasks.map_while(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let left = threads.any(|thread| traced(victim, thread).is_some_and(|thread| thread.tracer == worker));
+    phase(worker, traced(victim, victim), left)
 }
 
-/// Far more than the victims' deadline, far less than a worker's time for a report (120 s).
-const BOUND: Duration = Duration::from_secs(60);
+/// Leads the victim's worker in small steps to `wanted`, or past it but not to the end, and leaves it standing there. `false` if it
+/// was not caught: then it goes on. Between two looks it stands, so what was seen stays true; and it yields to whoever looks, so that
+/// steps are small on a single processor too.
+fn stop_at(wanted: Phase, victim: i32) -> bool {
+    let began = Instant::now();
+    let worker = loop {
+        match traced(victim, victim) {
+            Some(Traced { tracer: 0, zombie: false }) => {}
+            Some(Traced { tracer, .. }) if tracer != 0 => break tracer,
+            Some(_) | None => return false,
+        }
+        assert!(began.elapsed() < BOUND, "no worker has come");
+    };
+    processes::make_idle(worker);
+    loop {
+        assert!(began.elapsed() < BOUND, "the worker has not let go");
+        if !processes::stop(worker) {
+            return false;
+        }
+        let phase = phase_of(worker, victim);
+        if (wanted..Phase::Over).contains(&phase) {
+            return true;
+        }
+        processes::signal(worker, libc::SIGCONT);
+        if phase > wanted {
+            return false;
+        }
+        std::thread::sleep(STEP);
+    }
+}
 
 #[test]
 fn a_worker_that_is_stopped_while_it_lets_go_holds_nobody() {
-    holds_nobody(first_is_let_go);
+    holds_nobody(Phase::LettingGo);
 }
 
 #[test]
 fn a_worker_that_is_stopped_while_the_process_ends_holds_nobody() {
-    holds_nobody(first_has_ended);
+    holds_nobody(Phase::Ending);
 }
 
 #[test]
 fn a_parent_is_not_taken_for_a_tracer() {
     let status =
         |tracer: i32| format!("Name:\tcrasher\nState:\tR (running)\nPPid:\t7\nTracerPid:\t{tracer}\n");
-    let seen = |tracer| processes::traced_as(&status(tracer)).map(|thread| thread.tracer);
-    assert_eq!([seen(0), seen(8), seen(7)], [Some(0), Some(8), Some(0)]);
+    // Process 7 has the threads 7 and 9.
+    let is_thread_of = |thread, process| process == 7 && [7, 9].contains(&thread);
+    let seen = |tracer| processes::traced_as(&status(tracer), is_thread_of).map(|thread| thread.tracer);
+    assert_eq!([seen(0), seen(8), seen(7), seen(9)], [Some(0), Some(8), Some(0), Some(0)]);
 }
 
-fn holds_nobody(moment: fn(i32) -> Option<i32>) {
+#[test]
+fn phases() {
+    let thread = |tracer, zombie| Some(Traced { tracer, zombie });
+    for (first, left, expected) in [
+        (thread(8, false), true, Phase::Reading),
+        (thread(0, false), true, Phase::LettingGo),
+        (thread(0, true), true, Phase::Ending),
+        (None, true, Phase::Ending),
+        (thread(0, false), false, Phase::Over),
+        (None, false, Phase::Over),
+    ] {
+        assert_eq!(phase(8, first, left), expected, "{first:?} {left}");
+    }
+}
+
+fn holds_nobody(moment: Phase) {
     let mut caught = 0;
     for _ in 0..40 {
         let scene = Scene::new();

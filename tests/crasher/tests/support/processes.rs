@@ -3,6 +3,10 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 use std::fs;
+use std::time::{Duration, Instant};
+
+/// Far more than any wait here takes.
+const BOUND: Duration = Duration::from_secs(60);
 
 /// A process as /proc shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,19 +41,45 @@ pub(crate) struct Traced {
 
 /// What the system says of `thread`; `None` if it is no more.
 pub(crate) fn traced(process: i32, thread: i32) -> Option<Traced> {
-    traced_as(&fs::read_to_string(format!("/proc/{process}/task/{thread}/status")).ok()?)
+    let is_thread_of =
+        |thread, process| fs::exists(format!("/proc/{process}/task/{thread}")).unwrap_or(false);
+    traced_as(&fs::read_to_string(format!("/proc/{process}/task/{thread}/status")).ok()?, is_thread_of)
 }
 
-/// The same as `status` says it (proc_pid_status(5)).
+/// The same as `status` says it (proc_pid_status(5)). `is_thread_of` tells whether a thread is one of a process.
 ///
 /// While a tracer comes or goes, Linux may name the process's own parent in its place (`ptrace_link` and `__ptrace_unlink` change
-/// `ptrace` and `parent` one after the other, and a reader takes no lock). That is this test, which traces nobody; whoever believed
-/// it and stopped the tracer would stop himself.
-pub(crate) fn traced_as(status: &str) -> Option<Traced> {
+/// `ptrace` and `parent` one after the other, and a reader takes no lock). What it names then is the very thread that forked, whose
+/// number is not the parent's if it is not its first. The parent is this test, which traces nobody; whoever believed it and stopped
+/// the tracer would stop himself, for good.
+pub(crate) fn traced_as(status: &str, is_thread_of: impl Fn(i32, i32) -> bool) -> Option<Traced> {
     let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let (tracer, parent): (i32, i32) = (field("TracerPid:")?.parse().ok()?, field("PPid:")?.parse().ok()?);
     let zombie = field("State:")?.starts_with(['Z', 'X']);
-    Some(Traced { tracer: if tracer == parent { 0 } else { tracer }, zombie })
+    let is_parent = tracer != 0 && (tracer == parent || is_thread_of(tracer, parent));
+    Some(Traced { tracer: if is_parent { 0 } else { tracer }, zombie })
+}
+
+/// Lets a process run only where nobody else wants to: whoever wakes takes its processor at once (SCHED_IDLE, sched(7)).
+pub(crate) fn make_idle(pid: i32) {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: reads one structure that lives as long as the call.
+    unsafe { libc::sched_setscheduler(pid, libc::SCHED_IDLE, &raw const priority) };
+}
+
+/// Stops a process, and waits until it stands. `false` if it ended.
+pub(crate) fn stop(pid: i32) -> bool {
+    signal(pid, libc::SIGSTOP);
+    let began = Instant::now();
+    loop {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        match stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next()) {
+            Some('T') => return true,
+            None | Some('Z' | 'X') => return false,
+            Some(_) => assert!(began.elapsed() < BOUND, "process {pid} does not stop"),
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// kill -9. It may have ended by itself meanwhile.
