@@ -18,10 +18,10 @@ use support::ending::Ending;
 /// Far more than the victims' deadline, far less than a worker's time for a report (120 s).
 const BOUND: Duration = Duration::from_secs(60);
 /// What the worker is left between two looks: a small part of what letting 512 threads go takes.
-const STEP: Duration = Duration::from_micros(20);
+const STEP: Duration = Duration::from_micros(100);
 
 /// How long a worker is led: so that the victim has enough left of its deadline for another one.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How far a worker is with a victim whose threads it has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,13 +78,25 @@ fn stop_at(wanted: Phase, victim: i32, yields: bool) -> bool {
         if !processes::stop(worker) {
             return false;
         }
-        let phase = phase_of(worker, victim);
+        let phase = standing(worker, victim, wanted);
         if (wanted..Phase::Over).contains(&phase) {
             return true;
         }
         processes::signal(worker, libc::SIGCONT);
         if phase > wanted {
             return false;
+        }
+        std::thread::sleep(STEP);
+    }
+}
+
+/// What is found while the worker stands. The thread that it has let go gets the time to end, if that is what is wanted.
+fn standing(worker: i32, victim: i32, wanted: Phase) -> Phase {
+    let began = Instant::now();
+    loop {
+        let phase = phase_of(worker, victim);
+        if phase != Phase::LettingGo || wanted <= phase || began.elapsed() > PATIENCE / 10 {
+            return phase;
         }
         std::thread::sleep(STEP);
     }
@@ -132,7 +144,7 @@ fn holds_nobody(moment: Phase) {
         let collector = scene.collector("collected");
         let mut options = collector.options("crashpad");
         options
-            .extend(["--consent", "granted", "--deadline-ms", "4000", "--threads", "512"].map(str::to_owned));
+            .extend(["--consent", "granted", "--deadline-ms", "8000", "--threads", "512"].map(str::to_owned));
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let mut live = Live::start(scene.victim(&options, "none"));
         wait_for("the supervisor and its idle worker", || (scene.processes().len() == 3).then_some(()));
