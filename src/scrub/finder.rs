@@ -7,10 +7,11 @@ use super::cut_off::{self, CUT_OFF};
 use super::echoes::{self, Echoes};
 use super::edit::{Encoding, Finding};
 use super::known::Known;
-use super::layers::{self, Decoded};
+use super::layers::{self, Decoded, Wanted};
 use super::malloc_chunks::{self, Freed};
 use super::rules::{Hit, Line};
 use super::runs::{self, Blocks, Run, Scratch};
+use super::trigrams::Trigrams;
 use super::{edges, rules};
 
 /// Whether what is looked at is part of something larger.
@@ -52,7 +53,7 @@ pub(super) fn in_memory_with(
             more.find_in_run(run, line, starts, bytes, &mut last);
         }
         if line.len() >= runs::SHORTEST {
-            searcher.find(line, known, &mut hits);
+            searcher.find(line, known, more, looked_for, &mut hits);
             found.ruled.extend(hits.drain(..).map(|hit| finding(run, &hit.range, bytes, hit.rule)));
         }
     };
@@ -122,20 +123,33 @@ struct Searcher {
 }
 
 impl Searcher {
-    /// What the rules find in `text`, which was looked at, and what rules and known values find in what it encodes.
-    fn find(&mut self, text: &[u8], known: &Known, hits: &mut Vec<Hit>) {
+    /// What the rules find in `text`, which was looked at, and what rules and known values, `more` of them too, find in what it
+    /// encodes. `looked_for` is what all of these begin with.
+    fn find(
+        &mut self,
+        text: &[u8],
+        known: &Known,
+        more: Option<&Known>,
+        looked_for: &Trigrams,
+        hits: &mut Vec<Hit>,
+    ) {
         let Self { line, decoded, inner_line, inner } = self;
         rules::find(text, line, hits);
         known.find_own(text, hits);
         // What is shorter is too short for anything; of words that happen to be base64, most are.
-        let least = known.shortest_value().clamp(layers::SHORTEST, runs::SHORTEST);
-        layers::each(text, line, least, decoded, |decoded| {
-            inner_line.look(&decoded.text, known.looked_for());
+        let all = || std::iter::once(known).chain(more);
+        let shortest = all().map(Known::shortest_value).min().unwrap_or(usize::MAX);
+        let least = shortest.clamp(layers::SHORTEST, runs::SHORTEST);
+        let wanted = Wanted { least, foreign: all().any(Known::has_foreign) };
+        layers::each(text, line, wanted, decoded, |decoded| {
+            inner_line.look(&decoded.text, looked_for);
             rules::find(&decoded.text, inner_line, inner);
             known.find_own(&decoded.text, inner);
-            known.find_in_line(&decoded.text, &inner_line.starts, |range| {
-                inner.push(Hit { range, rule: known.rule() });
-            });
+            for known in all() {
+                known.find_in_line(&decoded.text, &inner_line.starts, |range| {
+                    inner.push(Hit { range, rule: known.rule() });
+                });
+            }
             hits.extend(inner.drain(..).map(|hit| Hit { range: decoded.source(&hit.range), ..hit }));
         });
     }
@@ -185,7 +199,7 @@ pub(super) fn in_utf16(text: &[u8], known: &Known) -> Vec<Finding> {
     let (mut searcher, mut hits) = (Searcher::default(), Vec::new());
     let narrow = narrow(text);
     searcher.line.look(&narrow, known.looked_for());
-    searcher.find(&narrow, known, &mut hits);
+    searcher.find(&narrow, known, None, known.looked_for(), &mut hits);
     findings.extend(hits.into_iter().map(|hit| Finding {
         range: hit.range.start * 2..hit.range.end * 2,
         encoding: Encoding::Utf16Le,
@@ -222,7 +236,7 @@ pub(super) fn in_utf8(text: &str, known: &Known, echoes: &Echoes) -> Vec<Finding
     known.find_in_line(text.as_bytes(), &searcher.line.starts, |range| {
         findings.push(Finding { range, encoding: Encoding::Utf8, rule: known.rule() });
     });
-    searcher.find(text.as_bytes(), known, &mut hits);
+    searcher.find(text.as_bytes(), known, None, known.looked_for(), &mut hits);
     findings.extend(hits.into_iter().map(|hit| Finding {
         range: hit.range,
         encoding: Encoding::Utf8,
@@ -306,6 +320,39 @@ mod tests {
                 found.push(Finding { range, encoding: Encoding::Utf8, rule: echoes::RULE });
             });
             assert_eq!(blank(text.as_bytes(), found), after);
+        }
+    }
+
+    #[test]
+    fn other_values_are_found_in_what_is_encoded_too() {
+        let one = Known::new(&["q".to_owned(), "Илья".to_owned()]).unwrap();
+        let copies = Known::copies(b"T=Zx9secretvalue77", b"").unwrap();
+        for (memory, left) in [
+            ("x=Wng5c2VjcmV0dmFsdWU3Nw==", "WU3N"),
+            ("x 5a783973656372657476616c75653737", "756537"),
+            ("/q%5Ax9secretvalue77", "value"),
+            ("id_d098d0bbd18cd18f", "d18f"),
+            ("GET /u/n-d098d0bbd18cd18f?x", "d18f"),
+            ("%2Fsrv%2Fq%2Fsave", "q"),
+        ] {
+            let (found, _) = in_memory_with(memory.as_bytes(), Edges::Whole, &one, copies.as_ref());
+            let text = blank(memory.as_bytes(), found);
+            assert!(!text.contains(left), "{text}");
+        }
+        assert_eq!(known_in_utf8("/srv/q", &one).len(), 1);
+    }
+
+    #[test]
+    fn words_of_two_characters_announce_in_wide_text() {
+        for (text, left) in
+            [("密码: Tr0ub4dor&3x", "3"), ("密碼=Tr0ub4dor&3x", "3"), ("电话: 010-6552-9988", "8")]
+        {
+            let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let wider: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+            for memory in [wide, wider] {
+                let blanked = blank(&memory, in_memory(&memory, Edges::Whole, &known()));
+                assert!(!blanked.contains(left), "{blanked}");
+            }
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Known {
     shortest: usize,
     /// See [`Known::shortest_value`].
     shortest_value: usize,
+    /// See [`Known::has_foreign`].
+    foreign: bool,
 }
 
 impl Known {
@@ -93,6 +95,7 @@ impl Known {
         let shortest = in_runs.map(|value| value.len()).min().unwrap_or(runs::SHORTEST);
         let shortest = shortest.clamp(runs::LEAST, runs::SHORTEST);
         let shortest_value = texts.iter().map(|value| value.len()).min().unwrap_or(usize::MAX);
+        let foreign = texts.iter().any(|value| !value.is_ascii());
         let automaton = compile(&patterns)?;
         let lines = compile(&texts)?;
         let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
@@ -111,6 +114,7 @@ impl Known {
             own: OwnRules::default(),
             shortest,
             shortest_value,
+            foreign,
         })
     }
 
@@ -139,6 +143,11 @@ impl Known {
     /// Bytes of the shortest value, in UTF-8; without any, the most.
     pub(super) fn shortest_value(&self) -> usize {
         self.shortest_value
+    }
+
+    /// Whether there is a value that is not all ASCII.
+    pub(super) fn has_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// Every occurrence in `bytes`. Overlapping ones of one encoding are given as one.
@@ -183,7 +192,9 @@ impl Known {
     /// `starts` are where one may begin.
     pub(super) fn find_in_line(&self, line: &[u8], starts: &Starts, mut found: impl FnMut(Range<usize>)) {
         let Some(automaton) = &self.lines else { return };
-        if starts.is_empty() || !starts.iter().any(|start| self.begins.begins(line, start)) {
+        // A single character begins everywhere.
+        let may_begin = |start| self.begins.begins(line, start);
+        if self.shortest_value > 1 && !starts.iter().any(may_begin) {
             return;
         }
         let utf8 = Encoding::Utf8;

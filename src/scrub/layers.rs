@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::rules::{Class, Line};
+use super::rules::{Class, Line, Words};
 use super::runs::is_text;
 
 /// The shortest decoded piece that is looked at, in bytes: a short known value with a separator.
@@ -12,25 +12,34 @@ pub(super) const SHORTEST: usize = 4;
 /// As many in hexadecimal.
 const SHORTEST_HEX: usize = 2 * SHORTEST;
 
+/// What is sought in decoded pieces.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// Bytes from which on pieces of base64 and hexadecimal are wanted: [`SHORTEST`] to [`runs::SHORTEST`](super::runs::SHORTEST).
+    pub(super) least: usize,
+    /// Whether they may be all of other characters than ASCII ones.
+    pub(super) foreign: bool,
+}
+
 /// Calls `found` with every decoded piece of `text`, which `line` is about, and a function from its characters to those of `text`.
-/// Those of base64 and hexadecimal are only wanted from `least` bytes on ([`SHORTEST`] to [`runs::SHORTEST`](super::runs::SHORTEST)).
 ///
-/// Each character belongs to one piece of each kind at most; base64 is tried at five phases, so the work is linear.
+/// Each character belongs to one piece of each kind at most; base64 is tried at nine phases, so the work is linear.
 pub(super) fn each(
     text: &[u8],
     line: &Line,
-    least: usize,
+    wanted: Wanted,
     scratch: &mut Decoded,
     mut found: impl FnMut(&Decoded),
 ) {
+    let Wanted { least, foreign } = wanted;
     if line.has(Class::Sign, 1) && memchr::memchr(b'%', text).is_some() && scratch.percent(text) {
         found(scratch);
     }
     if line.has(Class::Slash, 1) && memchr::memchr(b'\\', text).is_some() && scratch.json(text) {
         found(scratch);
     }
-    // Each has two digits at least.
-    if line.has(Class::Digit, 2 * PAIRS) && has_pairs(text) && scratch.pairs(text) {
+    // The zero of each.
+    if line.has(Class::Digit, PAIRS) && has_pairs(text) && scratch.pairs(text) {
         found(scratch);
     }
     // Of base64, and of hexadecimal: no more than 12.
@@ -41,8 +50,8 @@ pub(super) fn each(
         return;
     }
     line.words.each(digits, |word| {
-        if !(some_hex && from_hex(text, &word, scratch, &mut found)) {
-            from_base64(text, &word, digits, line.words.cuts(&word), scratch, &mut found);
+        if !(some_hex && from_hex(text, &word, foreign, scratch, &mut found)) {
+            from_base64(text, &word, digits, &line.words, scratch, &mut found);
         }
     });
 }
@@ -216,7 +225,7 @@ fn has_pairs(line: &[u8]) -> bool {
 
 /// Calls `found` with every series of [`SHORTEST_HEX`] hexadecimal digits or more in `word` that may be of text, whatever stands before
 /// it: `0x`, "key-".
-fn hexadecimal(word: &[u8], mut found: impl FnMut(Range<usize>)) {
+fn hexadecimal(word: &[u8], foreign: bool, mut found: impl FnMut(Range<usize>)) {
     let (mut floor, mut at) = (0, SHORTEST_HEX - 2);
     // What words begin with may be of any digits: those of Cyrillic are mostly no upper halves of ASCII.
     let lead = if matches!(word, [b'0', b'x' | b'X', ..]) { 2 } else { 0 };
@@ -226,8 +235,9 @@ fn hexadecimal(word: &[u8], mut found: impl FnMut(Range<usize>)) {
         found(lead..floor);
         at = floor + SHORTEST_HEX - 1;
     }
-    // Of ASCII every other digit is one of these (RFC 20), so that one stands in any two of a series, and words have hardly any.
-    let is_upper_half = |byte: u8| (b'2'..=b'7').contains(&byte);
+    // Of ASCII every other digit is one of these (RFC 20), so that one stands in any two of a series, and words have hardly any. Of
+    // other characters it is one from 8 on (RFC 3629).
+    let is_upper_half = |byte: u8| (b'2'..=b'7').contains(&byte) || foreign && byte >= b'8';
     // A series holds one of these pairs.
     while at + 1 < word.len() {
         let pair = [word[at], word[at + 1]];
@@ -249,11 +259,12 @@ fn hexadecimal(word: &[u8], mut found: impl FnMut(Range<usize>)) {
 fn from_hex(
     text: &[u8],
     word: &Range<usize>,
+    foreign: bool,
     scratch: &mut Decoded,
     found: &mut impl FnMut(&Decoded),
 ) -> bool {
     let mut whole = false;
-    hexadecimal(&text[word.clone()], |series| {
+    hexadecimal(&text[word.clone()], foreign, |series| {
         // A digit too many may stand before it.
         for phase in 0..2 {
             let digits = word.start + series.start + phase..word.start + series.end;
@@ -266,16 +277,22 @@ fn from_hex(
     whole
 }
 
-/// A word of base64 characters, `least` of them. What stands before it may be of the same: "/path/", "key-".
+/// A word of base64 characters, `least` of them. What stands before it may be of the same: "/path/", "key-". So it is tried behind the
+/// first four of these and behind the last four, as what is encoded may hold some too.
 fn from_base64(
     text: &[u8],
     word: &Range<usize>,
     least: usize,
-    cuts: impl Iterator<Item = usize>,
+    words: &Words,
     scratch: &mut Decoded,
     found: &mut impl FnMut(&Decoded),
 ) {
-    for start in std::iter::once(word.start).chain(cuts.take(4).map(|at| at + 1)) {
+    let first = words.cuts(word).take(CUTS);
+    // Of a long word, and of one with many.
+    let few = word.len() <= 64 && words.cuts(word).nth(CUTS).is_none();
+    let last = if few { 0 } else { CUTS };
+    let last = words.cuts_from_end(word).take(last);
+    for start in std::iter::once(word.start).chain(first.chain(last).map(|at| at + 1)) {
         let rest = &text[start..word.end];
         if rest.len() >= least && begins_as_text(rest) && scratch.base64(rest, start) {
             found(scratch);
@@ -283,6 +300,9 @@ fn from_base64(
         }
     }
 }
+
+/// Places of a word, from either end, behind which base64 is tried.
+const CUTS: usize = 4;
 
 /// Whether the first three bytes that `word`, of four base64 characters at least, encodes may be of a text: those of hardly one
 /// word in ten of a language or a program may.

@@ -152,7 +152,7 @@ pub(crate) fn validate_levels(places: &BTreeMap<Place, Level>) -> Result<()> {
 }
 
 /// Version of the rules, written into receipts.
-pub const ENGINE: u32 = 7;
+pub const ENGINE: u32 = 8;
 
 /// A policy, compiled. Making one is the only part of scrubbing that allocates for the policy, so it can be done
 /// long before a crash.

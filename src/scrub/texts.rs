@@ -32,12 +32,40 @@ impl Means<'_> {
             Level::Pointers | Level::Drop => vec![whole(DROPPED)],
         }
     }
+
+    /// The same in the value of a key, which may announce it: "password".
+    fn find_under(&self, key: &str, text: &str, place: Place) -> Vec<Finding> {
+        let mut findings = self.find(text, place);
+        let Announced { text: line, value } = Announced::new(key, text);
+        findings.extend(self.find(&line, place).into_iter().filter_map(|finding| {
+            let range = finding.range.start.max(value.start)..finding.range.end.min(value.end);
+            let range = (!range.is_empty()).then(|| range.start - value.start..range.end - value.start)?;
+            Some(Finding { range, ..finding })
+        }));
+        findings
+    }
+}
+
+/// A key and its value in one text, as rules know them from JSON.
+struct Announced {
+    text: String,
+    /// Where the value stands.
+    value: std::ops::Range<usize>,
+}
+
+impl Announced {
+    fn new(key: &str, value: &str) -> Self {
+        let start = key.len() + 4;
+        // A quote would end it.
+        let text = format!("\"{key}\":\"{}\"", value.replace('"', "'"));
+        Self { text, value: start..start + value.len() }
+    }
 }
 
 /// Scrubs attributes (keys by rules alone: they are the developer's words, but one may have been made of a value), breadcrumbs, the reason, thread names, and what pmodules said.
 pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receipt) {
     for attribute in &mut report.attributes {
-        let mut hits = Vec::new();
+        let (mut hits, key) = (Vec::new(), attribute.key.clone());
         rules::find_in(masked(&attribute.key).as_bytes(), &mut hits);
         blank(
             &mut attribute.key,
@@ -48,7 +76,7 @@ pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receip
         );
         match &mut attribute.value {
             AttributeValue::String(value) => {
-                let mut findings = means.find(value, Place::Attribute);
+                let mut findings = means.find_under(&key, value, Place::Attribute);
                 if attribute.truncated {
                     findings.extend(cut_off::cut_end_of_utf8(&masked(value), means.known));
                 }
@@ -57,7 +85,7 @@ pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receip
             // A card number or an account fits into an integer.
             AttributeValue::Integer(value) => {
                 let text = value.to_string();
-                if let Some(finding) = means.find(&text, Place::Attribute).first() {
+                if let Some(finding) = means.find_under(&key, &text, Place::Attribute).first() {
                     *value = 0;
                     log(receipt, Place::Attribute, finding.rule, 0..text.len());
                 }
@@ -65,7 +93,7 @@ pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receip
             // Languages with one type of number hand everything over as this one, exact up to 2^53.
             AttributeValue::Float(value) => {
                 let text = value.to_string();
-                if let Some(finding) = means.find(&text, Place::Attribute).first() {
+                if let Some(finding) = means.find_under(&key, &text, Place::Attribute).first() {
                     *value = 0.0;
                     log(receipt, Place::Attribute, finding.rule, 0..text.len());
                 }
@@ -116,9 +144,10 @@ pub(super) fn scrub(report: &mut Report, means: &Means<'_>, receipt: &mut Receip
 /// Has `echoes` remember the values in a report's texts.
 pub(super) fn learn(report: &Report, known: &Known, echoes: &mut Echoes) {
     let attributes = report.attributes.iter().filter_map(|attribute| match &attribute.value {
-        AttributeValue::String(value) => Some(value),
+        AttributeValue::String(value) => Some(Announced::new(&attribute.key, value).text),
         _ => None,
     });
+    let attributes: Vec<String> = attributes.collect();
     let breadcrumbs = report.breadcrumbs.iter().map(|breadcrumb| &breadcrumb.message);
     let reason = match &report.reason {
         Reason::Panic { message, .. } => Some(message),
@@ -126,7 +155,7 @@ pub(super) fn learn(report: &Report, known: &Known, echoes: &mut Echoes) {
         Reason::Signal { .. } | Reason::Hang { .. } | Reason::UncleanExit { .. } => None,
     };
     let annotations = report.annotations.iter().map(|annotation| &annotation.text);
-    let texts = attributes.chain(breadcrumbs).chain(reason).chain(annotations).map(String::as_str);
+    let texts = attributes.iter().chain(breadcrumbs).chain(reason).chain(annotations).map(String::as_str);
     for text in texts.chain(report.origin.as_ref().and_then(Origin::text)) {
         let text = &*masked(text);
         let findings = finder::in_utf8(text, known, &Echoes::default());
@@ -170,28 +199,31 @@ fn json(text: &mut String, means: &Means<'_>, receipt: &mut Receipt) {
     let Ok(mut value) = serde_json::from_str(text) else {
         return scrub_text(text, means, Place::Annotation, receipt);
     };
-    json_value(&mut value, means, receipt);
+    json_value("", &mut value, means, receipt);
     *text = value.to_string();
 }
 
-fn json_value(value: &mut Value, means: &Means<'_>, receipt: &mut Receipt) {
+fn json_value(key: &str, value: &mut Value, means: &Means<'_>, receipt: &mut Receipt) {
     match value {
-        Value::String(text) => scrub_text(text, means, Place::Annotation, receipt),
+        Value::String(text) => {
+            let findings = means.find_under(key, text, Place::Annotation);
+            blank(text, findings, Place::Annotation, means, receipt);
+        }
         Value::Number(number) => {
             let text = number.to_string();
-            if let Some(finding) = means.find(&text, Place::Annotation).first() {
+            if let Some(finding) = means.find_under(key, &text, Place::Annotation).first() {
                 *value = Value::from(0);
                 log(receipt, Place::Annotation, finding.rule, 0..text.len());
             }
         }
         Value::Array(values) => {
-            values.iter_mut().for_each(|value| json_value(value, means, receipt));
+            values.iter_mut().for_each(|value| json_value(key, value, means, receipt));
         }
         Value::Object(map) => {
             // Keys may be data here.
             let scrubbed = std::mem::take(map).into_iter().map(|(mut key, mut value)| {
+                json_value(&key, &mut value, means, receipt);
                 scrub_text(&mut key, means, Place::Annotation, receipt);
-                json_value(&mut value, means, receipt);
                 (key, value)
             });
             *map = scrubbed.collect();
@@ -286,6 +318,45 @@ mod tests {
             stages_ms: Default::default(),
             stages_bytes: Default::default(),
         }
+    }
+
+    #[test]
+    fn keys_announce_their_values() {
+        let (known, echoes) = (Known::new(&[]).unwrap(), Echoes::default());
+        let (policy, aliases) = (Policy::default(), Shared::default());
+        let means = Means { known: &known, echoes: &echoes, policy: &policy, aliases: &aliases };
+        for (before, left) in [
+            (r#"{"password":"Tr0ub4dor&3x"}"#, "Tr0ub"),
+            (r#"{"a":{"password":["Tr0ub\"4dor 3x"]}}"#, "dor"),
+            (r#"{"phone":"010-6552-9988"}"#, "9988"),
+            (r#"{"ssn":"219099999"}"#, "219099999"),
+            (r#"{"ssn":219099999}"#, "219099999"),
+        ] {
+            let mut text = before.to_owned();
+            json(&mut text, &means, &mut Receipt::default());
+            assert!(!text.contains(left), "{text}");
+            let (once, mut receipt) = (text.clone(), Receipt::default());
+            json(&mut text, &means, &mut receipt);
+            assert_eq!((&text, receipt.entries.len()), (&once, 0));
+        }
+        for stays in [r#"{"level":"dark forest 3"}"#, r#"{"count":219099999}"#, r#"{"passwords":3}"#] {
+            let mut text = stays.to_owned();
+            json(&mut text, &means, &mut Receipt::default());
+            assert_eq!(text, stays);
+        }
+        let mut report = report();
+        report.attributes = vec![Attribute {
+            key: "user.password".to_owned(),
+            value: "Tr0ub4dor 3x".into(),
+            truncated: false,
+        }];
+        let mut learnt = Echoes::default();
+        learn(&report, &known, &mut learnt);
+        scrub(&mut report, &means, &mut Receipt::default());
+        assert!(!format!("{:?}", report.attributes[0].value).contains("3x"));
+        let mut again = 0;
+        learnt.find(b"it was Tr0ub4dor 3x", |_| again += 1);
+        assert_eq!(again, 1);
     }
 
     #[test]

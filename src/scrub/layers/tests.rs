@@ -5,10 +5,16 @@ fn decoded(line: &str) -> Vec<(String, Range<usize>)> {
     let mut all = Vec::new();
     let mut looked = Line::default();
     looked.look(line.as_bytes(), rules::begins());
-    each(line.as_bytes(), &looked, SHORTEST, &mut Decoded::default(), |decoded| {
-        let at = decoded.text.iter().position(|&byte| byte == b'@').unwrap_or(0);
-        all.push((String::from_utf8_lossy(&decoded.text).into_owned(), decoded.source(&(at..at + 1))));
-    });
+    each(
+        line.as_bytes(),
+        &looked,
+        Wanted { least: SHORTEST, foreign: true },
+        &mut Decoded::default(),
+        |decoded| {
+            let at = decoded.text.iter().position(|&byte| byte == b'@').unwrap_or(0);
+            all.push((String::from_utf8_lossy(&decoded.text).into_owned(), decoded.source(&(at..at + 1))));
+        },
+    );
     all
 }
 
@@ -30,6 +36,11 @@ fn pieces_are_decoded_with_their_source() {
         ("0x610x400x620x2e0x630x6f", "a@b.co", 4..8),
         ("key=YUBiLmNv;", "a@b.co", 5..7),
         ("d/YUBiLmNv", "a@b.co", 3..5),
+        ("00000000-0000-4000-8000-000000000000/YUBiLmNv", "a@b.co", 38..40),
+        ("/var/lib/app/cache/x/YUBiLmNv", "a@b.co", 22..24),
+        ("-----YUBiLmNv", "a@b.co", 6..8),
+        ("/user/d098d0bbd18cd18f40", "Илья@", 22..24),
+        ("0xd0,0x98,0xef,0xbd,0xab,0x40", "И\u{ff6b}@", 25..29),
     ] {
         assert!(decoded(line).contains(&(text.to_owned(), at)), "{line}: {:?}", decoded(line));
     }
@@ -39,10 +50,13 @@ fn pieces_are_decoded_with_their_source() {
             let text = b"6a".iter().copied().cycle().take(series).collect();
             let word = [vec![b'z'; before], text, vec![b'y'; behind]].concat();
             let mut found = Vec::new();
-            hexadecimal(&word, |series| found.push(series));
+            hexadecimal(&word, false, |series| found.push(series));
             assert_eq!(found, [before..before + series], "{before} {series} {behind}");
         }
     }
+    // Of a word that is longer than any part, too.
+    let long = ["/x".repeat(100), "/YUBiLmNv".to_owned()].concat();
+    assert!(decoded(&long).iter().any(|(text, _)| text.starts_with("a@b.co")), "{:?}", decoded(&long));
     // Whatever begins as text begins with one of those.
     for first in 0..=255 {
         for second in 0..=255 {

@@ -6,7 +6,7 @@ use crate::scrub::trigrams::{Trigrams, index};
 
 use super::line::Starts;
 
-/// Literals of at least three bytes, compiled.
+/// Literals of at least two bytes, compiled.
 #[derive(Debug, Clone)]
 pub(crate) struct Anchors {
     /// What they begin with: nearly all of a line ends here.
@@ -18,14 +18,24 @@ pub(crate) struct Anchors {
 }
 
 impl Anchors {
-    /// Compiles literals; the case of ASCII letters does not count. Shorter ones than three bytes are never found.
+    /// Compiles literals; the case of ASCII letters does not count. Shorter ones than two bytes are never found, and such of
+    /// two are where a third character follows.
     pub(crate) fn new<T: AsRef<[u8]>>(texts: impl IntoIterator<Item = T>) -> Self {
         let (mut begins, mut literals) = (Trigrams::new(), Vec::new());
         for (number, text) in texts.into_iter().enumerate() {
             let text = text.as_ref().to_ascii_lowercase();
-            let Some(start) = text.first_chunk() else { continue };
+            match text[..] {
+                [] | [_] => continue,
+                // Whatever follows.
+                [first, second] => {
+                    let each = (0..32).map(|third| (index(&[first, second, third]), text.clone(), number));
+                    literals.extend(each);
+                }
+                [first, second, third, ..] => {
+                    literals.push((index(&[first, second, third]), text.clone(), number))
+                }
+            }
             begins.insert(&text);
-            literals.push((index(start), text, number));
         }
         literals.sort();
         let mut first = Box::new([u16::MAX; 1 << 15]);
@@ -69,16 +79,16 @@ mod tests {
 
     #[test]
     fn literals_are_found_in_any_case_with_all_that_begin_alike() {
-        let anchors = Anchors::new(["token", "tok", "né le", ":aa", "x"]);
+        let anchors = Anchors::new(["token", "tok", "né le", ":aa", "x", "\u{96}"]);
         let mut all = Vec::new();
         let starts = |text: &[u8]| {
             let mut line = Line::default();
             line.look(text, anchors.begins());
             line.starts
         };
-        let line = "a TOKEN né LE :Aa x TO".as_bytes();
+        let line = "a TOKEN né LE :Aa x \u{96}: \u{96} TO".as_bytes();
         anchors.each(line, &starts(line), |start, end, number| all.push((start, end, number)));
-        assert_eq!(all, [(2, 5, 1), (2, 7, 0), (8, 14, 2), (15, 18, 3)]);
+        assert_eq!(all, [(2, 5, 1), (2, 7, 0), (8, 14, 2), (15, 18, 3), (21, 23, 5), (25, 27, 5)]);
         anchors.each(b"to", &starts(b"to"), |_, _, _| panic!("shorter than any"));
     }
 }

@@ -28,6 +28,29 @@ pub(super) fn mrz(line: &[u8], hits: &mut Vec<Hit>) {
     }
 }
 
+/// The shortest line that [`unfilled`] finds.
+pub(super) const SHORTEST: usize = 36;
+/// As many of its characters are digits at least: two dates and three check digits.
+pub(super) const DIGITS: u8 = 15;
+
+/// Second lines whose fields are all full, so that there is no `<` in them: identity cards with numbers of nine characters and
+/// optional data to the end.
+pub(super) fn unfilled(line: &[u8], hits: &mut Vec<Hit>) {
+    let part = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    let mut at = 0;
+    while at < line.len() {
+        let end = end_of(line, at, part);
+        let inside = [before(line, at), line.get(end).copied()];
+        let inside = inside.iter().flatten().any(|&byte| byte.is_ascii_alphanumeric() || byte == b'<');
+        let text = &line[at..end];
+        let dates = || [13..19, 21..27].into_iter().all(|date| text[date].iter().all(u8::is_ascii_digit));
+        if !inside && is_second_line(text) && dates() {
+            hits.push(Hit { range: at..end, rule: "mrz" });
+        }
+        at = end + 1;
+    }
+}
+
 fn is_second_line(text: &[u8]) -> bool {
     let fields = [0..9, 13..19, 21..27];
     (text.len() == 44 || text.len() == 36)
@@ -60,7 +83,23 @@ mod tests {
                 "L898902C37UTO7408122F1204159ZE184226B<<<<<10",
                 "<<<<<<<<<<<<",
                 "a<b",
+                "«RX123456<9ROU8903129F270312121234563»",
+                "«L898902C36UTO7408122F1204159ZE184226B1234<10»",
                 "vector<<INT>>",
+            ],
+        );
+    }
+
+    #[test]
+    fn lines_without_a_filler() {
+        check(
+            super::unfilled,
+            &[
+                "mrz: «E123456782CHN8903129F2703121MBPCLMMGNNOLA958».",
+                "E123456782CHN8903129F2703121MBPCLMMGNNOLA95",
+                "E123456783CHN8903129F2703121MBPCLMMGNNOLA958",
+                "xE123456782CHN8903129F2703121MBPCLMMGNNOLA958",
+                "E123456782CHN8903129F2703121MBPCLMMGNNOLA958<",
             ],
         );
     }

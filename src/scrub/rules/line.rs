@@ -169,6 +169,27 @@ impl Words {
         })
     }
 
+    /// The same in all of `word`, descending.
+    pub(in crate::scrub) fn cuts_from_end(&self, word: &Range<usize>) -> impl Iterator<Item = usize> {
+        let Range { start, end } = *word;
+        let parts = (start / 64..end.div_ceil(64)).rev();
+        parts.flat_map(move |part| {
+            let base = part * 64;
+            let mut bits = self.parts.get(part).map_or(0, |part| part.cut);
+            if base < start {
+                bits &= u64::MAX << (start - base);
+            }
+            if end - base < 64 {
+                bits &= !(u64::MAX << (end - base));
+            }
+            std::iter::from_fn(move || {
+                let at = (bits != 0).then(|| 63 - bits.leading_zeros() as usize)?;
+                bits &= !(1 << at);
+                Some(base + at)
+            })
+        })
+    }
+
     /// The places in a part at which `least` characters in a row begin.
     fn series(&self, part: usize, least: usize, bits: impl Fn(&Kinds) -> u64) -> u64 {
         if part + 1 < self.parts.len() {

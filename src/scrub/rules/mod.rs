@@ -34,7 +34,7 @@ pub(in crate::scrub) use keys::{HTTP_AUTH, values_of_pairs};
 pub(super) use line::Class;
 use line::Class::*;
 use line::Needs;
-pub(super) use line::{Line, Starts};
+pub(super) use line::{Line, Starts, Words};
 
 use super::trigrams::Trigrams;
 
@@ -64,7 +64,7 @@ const RULES: &[Rule] = &[
     Rule { needs: Needs::new(&[(Digit, 1), (Dot, 2)]), find: network::dotted_mac },
     Rule { needs: Needs::new(&[(Digit, 7), (Sign, 1)]), find: phone::international },
     Rule { needs: Needs::new(&[(Dot, 2)]), find: wallets::discord },
-    Rule { needs: Needs::new(&[(Angle, 2)]), find: documents::mrz },
+    Rule { needs: Needs::new(&[(Angle, 1)]), find: documents::mrz },
     Rule { needs: Needs::new(&[(Digit, 4), (Dot, 3)]), find: network::ipv4 },
     Rule { needs: Needs::new(&[(Digit, 1), (Colon, 2)]), find: network::ipv6 },
     Rule { needs: Needs::new(&[(At, 1), (Slash, 2), (Colon, 1)]), find: network::url_user_info },
@@ -98,6 +98,9 @@ pub(super) fn find(text: &[u8], line: &Line, hits: &mut Vec<Hit>) {
     if text.len() >= wallets::SHORTEST && line.words.has(wallets::SHORTEST) {
         wallets::words(text, hits);
     }
+    if line.has(Digit, documents::DIGITS) && line.words.has(documents::SHORTEST) {
+        documents::unfilled(text, hits);
+    }
     if !line.starts.is_empty() {
         credentials::all(text, &line.starts, hits);
     }
@@ -105,9 +108,12 @@ pub(super) fn find(text: &[u8], line: &Line, hits: &mut Vec<Hit>) {
     if hits.iter().any(|hit| hit.rule == network::USER_INFO) {
         let inside: Vec<Range<usize>> =
             hits.iter().filter(|hit| hit.rule == network::USER_INFO).map(|hit| hit.range.clone()).collect();
-        hits.retain(|hit| {
-            hit.rule != contact::EMAIL || !inside.iter().any(|range| range.contains(&hit.range.start))
-        });
+        // They come in their order, and none overlaps the next.
+        let is_inside = |at: usize| {
+            let next = inside.partition_point(|range| range.end <= at);
+            inside.get(next).is_some_and(|range| range.contains(&at))
+        };
+        hits.retain(|hit| hit.rule != contact::EMAIL || !is_inside(hit.range.start));
     }
 }
 
@@ -249,6 +255,9 @@ mod tests {
             "s-1-5-21-",
             "password=",
             "geo:1.",
+            "a://b@ d@e.de ",
+            "<",
+            "A1",
         ] {
             let line = unit.repeat(200_000 / unit.len());
             let mut hits = Vec::new();
