@@ -2,13 +2,21 @@
 //! after its start.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::application::Ended;
 use super::log::Log;
-use super::session::{self, Session, Unfinished};
+use super::session::{self, Found, Session, Unfinished};
 use crate::config::ValidConfig;
 use crate::start_ups;
+
+/// Between the first two looks at other sessions' records; each further time twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Looks are given up beyond it: whoever holds a record for so long will tell of it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// Below it, the monitor of an application that has ended waits for the next look.
+const SHORT_PAUSE: Duration = Duration::from_secs(2);
 
 /// The supervisor's view of it.
 pub(super) struct Life {
@@ -24,6 +32,10 @@ pub(super) struct Life {
     crashes: u32,
     /// How it ended was said.
     known: bool,
+    /// When other sessions' records are to be looked at again, and the pause until then.
+    again: Option<(Instant, Duration)>,
+    /// Processes that told of their own end.
+    recorded: BTreeSet<libc::pid_t>,
 }
 
 impl Life {
@@ -35,12 +47,46 @@ impl Life {
         let crashes = start_ups::crashes_in_a_row(&config.spool);
         let well = (crashes > 0).then_some(window_ends);
         let config = config.clone();
-        Self { config, log, pid, session: None, first, well, window_ends, crashes, known: false }
+        Self {
+            config,
+            log,
+            pid,
+            session: None,
+            first,
+            well,
+            window_ends,
+            crashes,
+            known: false,
+            again: None,
+            recorded: BTreeSet::new(),
+        }
     }
 
-    /// Sessions before this one that nobody ended.
-    pub(super) fn unfinished(&self) -> Vec<Unfinished> {
-        session::unfinished(&self.config)
+    /// Sessions before this one that nobody ended, and that none of the processes in `recorded` was. Some may be
+    /// [left for another look](Self::looks_again).
+    pub(super) fn unfinished(&mut self, recorded: &[libc::pid_t]) -> Vec<Unfinished> {
+        // What a process has recorded is a report, and the record gone, by the time of another look.
+        self.recorded.extend(recorded);
+        let Found { mut unfinished, undecided } = session::look(&self.config);
+        unfinished.retain(|session| !self.recorded.contains(&session.pid));
+        let pause = next_pause(self.again.map(|(_, pause)| pause)).filter(|_| undecided);
+        self.again = pause.map(|pause| (Instant::now() + pause, pause));
+        unfinished
+    }
+
+    /// Consent does not let us tell of them any more.
+    pub(super) fn look_no_more(&mut self) {
+        self.again = None;
+    }
+
+    /// When it is time for another look at [unfinished](Self::unfinished) sessions.
+    pub(super) fn looks_again(&self) -> Option<Instant> {
+        self.again.map(|(at, _)| at)
+    }
+
+    /// Whether that is so soon that the monitor's end waits for it.
+    pub(super) fn looks_again_soon(&self) -> bool {
+        self.again.is_some_and(|(_, pause)| pause <= SHORT_PAUSE)
     }
 
     /// Begins or removes the record. None is begun where there is no spool directory yet: installing writes nothing before
@@ -112,5 +158,24 @@ impl Life {
                 self.log.event("supervisor", "no-start-up-record", error);
             }
         }
+    }
+}
+
+fn next_pause(last: Option<Duration>) -> Option<Duration> {
+    last.map_or(Some(FIRST_PAUSE), |last| Some(last * 2).filter(|next| *next <= LONGEST_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_grow_rare_and_end() {
+        let pauses: Vec<_> =
+            std::iter::successors(next_pause(None), |last| next_pause(Some(*last))).collect();
+        assert_eq!((pauses[0], pauses.len()), (FIRST_PAUSE, 10));
+        assert!(pauses.iter().sum::<Duration>() < LONGEST_PAUSE * 2);
+        let short: Duration = pauses.iter().filter(|pause| **pause <= SHORT_PAUSE).sum();
+        assert!(short < SHORT_PAUSE * 2, "{short:?}");
     }
 }

@@ -81,9 +81,7 @@ impl Session {
     /// The session's end is told, or there is nothing to tell.
     pub(super) fn end(self) {
         // Another monitor of the same session may have written its own meanwhile.
-        let inode = |metadata: std::fs::Metadata| metadata.ino();
-        let there = std::fs::symlink_metadata(&self.path).map(inode);
-        if there.is_ok_and(|there| self.held.file().metadata().map(inode).is_ok_and(|ours| ours == there)) {
+        if is_at(self.held.file(), &self.path) {
             // A record that stays makes one report too many; nothing else can be done about it.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -114,22 +112,48 @@ impl Drop for Unfinished {
     }
 }
 
-/// The sessions that nobody ended. Those whose application still runs, without its monitor, are not among them.
-pub(super) fn unfinished(config: &ValidConfig) -> Vec<Unfinished> {
-    let Ok(entries) = std::fs::read_dir(config.spool.join(DIRECTORY)) else { return Vec::new() };
+/// What a look at the records of other sessions has found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The sessions that nobody ended. Those whose application still runs, without its monitor, are not among them.
+    pub(super) unfinished: Vec<Unfinished>,
+    /// There is one more that is over, but somebody holds it: its monitor is about to tell of it, or was killed and is still
+    /// being taken down. The kernel frees a dead process's memory first, which takes milliseconds, and then closes its files.
+    pub(super) undecided: bool,
+}
+
+pub(super) fn look(config: &ValidConfig) -> Found {
+    let mut found = Found::default();
+    let Ok(entries) = std::fs::read_dir(config.spool.join(DIRECTORY)) else { return found };
     let present = boot();
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).take(MOST);
     let own = path(config);
-    let others = paths.filter(|path| *path != own);
-    others.filter_map(|path| look(path, &present)).collect()
+    for path in paths.filter(|path| *path != own) {
+        match look_at(path, &present) {
+            Some(Look::Unfinished(session)) => found.unfinished.push(session),
+            Some(Look::Held) => found.undecided = true,
+            None => {}
+        }
+    }
+    found
 }
 
-fn look(path: PathBuf, present: &str) -> Option<Unfinished> {
+enum Look {
+    Unfinished(Unfinished),
+    /// Over, but in somebody's hands.
+    Held,
+}
+
+fn look_at(path: PathBuf, present: &str) -> Option<Look> {
     let file = private_file::open(&path, OpenOptions::new().read(true)).ok()??;
-    let held = Locked::try_now(file, &path, Lock::Exclusive).ok()??;
     let mut json = Vec::new();
-    held.file().take(LONGEST).read_to_end(&mut json).ok()?;
-    if path.extension().is_some_and(|extension| extension == NEW) {
+    (&file).take(LONGEST).read_to_end(&mut json).ok()?;
+    let is_new = path.extension().is_some_and(|extension| extension == NEW);
+    let Some(held) = Locked::try_now(file, &path, Lock::Exclusive).ok()? else {
+        let record = serde_json::from_slice::<Record>(&json).ok().filter(|_| !is_new)?;
+        return judge(&record, present, procfs::began).map(|_| Look::Held);
+    };
+    if is_new {
         // Somebody may be about to hold it, but not for so long.
         let abandoned = held.file().metadata().and_then(|found| found.modified());
         if abandoned.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED)) {
@@ -137,14 +161,32 @@ fn look(path: PathBuf, present: &str) -> Option<Unfinished> {
         }
         return None;
     }
+    // Whoever held it when it was opened may have ended it since, or another monitor of the session has taken it over.
+    if !is_at(held.file(), &path) {
+        return None;
+    }
     let Ok(record) = serde_json::from_slice::<Record>(&json) else {
         // A power cut in its first moment. There was a session, and that is all.
         let (version, started_ms, evidence) = (String::new(), 0, Evidence::Record);
-        return Some(Unfinished { path, _held: held, pid: 0, version, started_ms, evidence });
+        return Some(Look::Unfinished(Unfinished {
+            path,
+            _held: held,
+            pid: 0,
+            version,
+            started_ms,
+            evidence,
+        }));
     };
     let evidence = judge(&record, present, procfs::began)?;
     let Record { pid, version, started_ms, .. } = record;
-    Some(Unfinished { path, _held: held, pid, version, started_ms, evidence })
+    Some(Look::Unfinished(Unfinished { path, _held: held, pid, version, started_ms, evidence }))
+}
+
+/// Whether `path` names this open file.
+fn is_at(file: &std::fs::File, path: &Path) -> bool {
+    let inode = |metadata: std::fs::Metadata| metadata.ino();
+    let there = std::fs::symlink_metadata(path).map(inode);
+    there.is_ok_and(|there| file.metadata().map(inode).is_ok_and(|ours| ours == there))
 }
 
 /// Whether a session is over, and how that is known. `began` tells when a process began that has the number now.
@@ -191,6 +233,10 @@ mod tests {
         let mut config = Config::new("game", "1.2").spool(spool).validate().unwrap();
         config.session = [session; 16];
         config
+    }
+
+    fn unfinished(config: &ValidConfig) -> Vec<Unfinished> {
+        look(config).unfinished
     }
 
     #[test]
@@ -243,6 +289,25 @@ mod tests {
         drop(second);
         assert!(unfinished(&config(spool.path(), 1)).is_empty(), "it is its own");
         assert_eq!(unfinished(&config(spool.path(), 2)).len(), 1, "the first one left it to the second");
+    }
+
+    #[test]
+    fn what_is_over_but_held_is_to_be_looked_at_again() {
+        let spool = tempfile::tempdir().unwrap();
+        let own = std::process::id().cast_signed();
+        let alive = Session::begin(&config(spool.path(), 1), own).unwrap();
+        let other = config(spool.path(), 3);
+        assert!(!look(&other).undecided, "its application lives");
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let gone = Session::begin(&config(spool.path(), 2), child.id().cast_signed()).unwrap();
+        child.wait().unwrap();
+        let found = look(&other);
+        assert!(found.undecided && found.unfinished.is_empty());
+        drop(gone);
+        let found = look(&other);
+        assert_eq!((found.undecided, found.unfinished.len()), (false, 1));
+        drop((found, alive));
+        assert!(!look(&other).undecided);
     }
 
     #[test]

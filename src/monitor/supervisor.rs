@@ -134,6 +134,7 @@ impl Supervisor {
                 self.life.over();
             }
             self.look_back();
+            self.look_back_again();
             if self.looked_back {
                 self.delivery.start_if_due(&self.blackbox);
             }
@@ -169,8 +170,16 @@ impl Supervisor {
         self.delivery.look_back();
     }
 
+    /// At sessions that could not be judged then.
+    fn look_back_again(&mut self) {
+        if self.busy.is_empty() && self.life.looks_again().is_some_and(|at| at <= Instant::now()) {
+            self.tell_of_unfinished();
+        }
+    }
+
     fn is_finished(&self) -> bool {
         self.clients.is_empty()
+            && !self.life.looks_again_soon()
             && self.busy.is_empty()
             && self.leftovers.is_idle()
             && self.delivery.may_end(Duration::from_millis(self.config.linger_ms))
@@ -216,7 +225,8 @@ impl Supervisor {
         let hangs = self.clients.iter().filter_map(|client| client.hangs.next_time());
         let looks = hangs.chain(self.life.next_time());
         let delivery = self.delivery.next_time().filter(|_| self.looked_back);
-        workers.chain(self.leftovers.deadline()).chain(delivery).chain(looks).min()
+        let again = self.life.looks_again().filter(|_| self.busy.is_empty());
+        workers.chain(self.leftovers.deadline()).chain(delivery).chain(looks).chain(again).min()
     }
 
     fn handle(&mut self, source: Source) {

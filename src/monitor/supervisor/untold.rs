@@ -95,12 +95,10 @@ impl Supervisor {
     /// Earlier sessions that ended without anybody telling of it.
     pub(super) fn tell_of_unfinished(&mut self) {
         if !self.may_store() {
-            return;
+            return self.life.look_no_more();
         }
         // A process that left a minimal record has told of its end.
-        let recorded = records::processes(&self.config.spool);
-        let mut unfinished = self.life.unfinished();
-        unfinished.retain(|session| !recorded.contains(&session.pid));
+        let mut unfinished = self.life.unfinished(&records::processes(&self.config.spool));
         let more = unfinished.split_off(unfinished.len().min(session::MOST_TOLD));
         if !more.is_empty() {
             self.log.event("supervisor", "unclean-exit", format!("{} more sessions had no end", more.len()));

@@ -69,6 +69,24 @@ fn a_session_that_nobody_ended_is_told_by_the_next() {
 }
 
 #[test]
+fn a_session_whose_monitor_is_still_being_taken_down_is_told_too() {
+    let scene = Scene::new();
+    both_are_killed(&scene);
+    let record = std::fs::read_dir(scene.spool().join("sessions")).unwrap().next().unwrap().unwrap().path();
+    // As by a killed process, whose files the kernel closes only when it has freed its memory.
+    let held = std::fs::File::open(&record).unwrap();
+    held.lock().unwrap();
+    let mut live = Live::start(scene.victim(&["--consent", "granted"], "none"));
+    assert_eq!(live.say("flush 20000"), "ok flush");
+    assert_eq!((scene.reports("pending").len(), record.exists()), (0, true), "it was looked at and left");
+    drop(held);
+    wait_for("the earlier session's report", || (!scene.reports("pending").is_empty()).then_some(()));
+    assert_eq!(live.say("exit"), "ok exit");
+    live.end();
+    assert_eq!((reports(&scene).len(), record.exists()), (1, false), "told once");
+}
+
+#[test]
 fn a_power_cut_is_told_apart() {
     let scene = Scene::new();
     both_are_killed(&scene);
